@@ -1,0 +1,90 @@
+/* model.h: the door of model/. Configuration, bound weights, one forward for prompt, decode and
+ * training, and its backward. The public plm_model_*, plm_encode, plm_chat_*, plm_adapter_* live here. */
+#ifndef MODEL_MODEL_H
+#define MODEL_MODEL_H
+#include "lora/lora.h"
+#include "token/token.h"
+
+struct config { /* one row of the family table, filled from the file */
+    char arch[32];
+    int vocab, width /* C */, ffn /* F */, layers /* L */, heads /* H */, kv_heads, head_width /* D */, context, rotary;
+    float norm_eps, rope_base;
+    bool neox, qkv_bias, tied_head;
+};
+
+struct layer_weights {
+    const float *attn_norm, *ffn_norm;              /* [C] */
+    struct matrix linear[LORA_LINEARS];             /* q k v o gate up down */
+    const float *bias[LORA_LINEARS];                /* NULL: none */
+};
+
+struct plm_model {
+    struct config cfg;
+    struct matrix embed, head;                      /* [V, C] */
+    const float *out_norm;                          /* [C] */
+    struct layer_weights *layer;                    /* [L] */
+    const float *freq;                              /* [rotary/2] */
+    struct gguf *file;
+    struct vocab *vocab;
+    struct chat *chat;                              /* NULL: none */
+    const struct kern *kern;
+    struct pool *pool;
+    struct lora_shape shape;
+    plm_model_facts facts;
+    char *path, *types, *digest_cache;
+    char digest[65];                                /* "" until asked for; under lock */
+    struct model_lock *lock;                        /* callers take turns on the pool */
+};
+
+struct plm_adapter {
+    const struct plm_model *model; /* NULL: only described */
+    struct lora *lora;
+    plm_adapter_facts facts;
+};
+
+/* What one forward works on. Tokens are packed: token t sees rows first[t] .. at+t of its keys and values. */
+struct batch {
+    int T;
+    const int32_t *ids;   /* [T] */
+    const int32_t *pos;   /* [T] position within its own sequence, for RoPE */
+    const int32_t *first; /* [T] first row of kv it may see */
+};
+
+/* The cache of one session: [L][context][kv_heads * D] f16 (f32 with exact kernels), keys and values. */
+struct kv_cache {
+    void *k, *v;
+    int context, n; /* rows held */
+    bool f16;
+    size_t row_bytes;
+};
+plm_status kv_open(struct kv_cache *kv, const plm_model *m, int context, plm_error *err);
+void kv_close(struct kv_cache *kv);
+
+/* Scratch of a run, sized once for at most T tokens a pass. */
+struct runner;
+plm_status runner_open(struct runner **out, const plm_model *m, int max_tokens, plm_error *err);
+void runner_close(struct runner *r);
+/* Runs b through the model, appending to kv at row kv->n, with adapters. x_out [T, C]: final normed
+ * hidden states (borrowed until the next call). Inference precision. */
+plm_status model_forward(struct runner *r, const struct batch *b, struct kv_cache *kv, const plm_lora *uses,
+                         size_t n_uses, const float **x_out, plm_error *err);
+/* logits [n, V] of rows of x [n, C] */
+void model_logits(struct runner *r, float *logits, const float *x, int n);
+/* nll[i] of target[i] at row i of x [n, C], without keeping logits */
+void model_nll(struct runner *r, double *nll, const float *x, const int32_t *target, int n);
+
+/* ---- training: the same forward with a trace, then its backward ---- */
+struct trace;
+/* memory: ceiling of the trace and its scratch; chooses how many layers are recomputed in backward.
+ * PLM_ELIMIT says what the least is. rank_sum: largest sum of ranks over a layer's linears. */
+plm_status trace_open(struct trace **out, const plm_model *m, int max_tokens, const struct lora *l, uint64_t memory,
+                      plm_error *err);
+void trace_close(struct trace *t);
+uint64_t trace_bytes(const struct trace *t);
+int trace_recomputed(const struct trace *t);
+/* Forward over packed examples, loss at targets only.
+ * at [n]: token index whose output predicts target[i]; weight [n]: d step_loss / d nll[i] (NULL: no backward follows).
+ * nll [n] out. base: frozen adapters below (may be NULL, n_base 0). grad [l->parameters] accumulates (+=). */
+plm_status model_train(struct trace *t, const struct batch *b, const int32_t *at, const int32_t *target,
+                       const float *weight, int n, const struct lora *l, float *grad, double *nll, plm_error *err);
+#endif

@@ -1,0 +1,30 @@
+/* net.h: the door of net/. HTTP and nothing about language models: thin over libcurl. */
+#ifndef NET_NET_H
+#define NET_NET_H
+#include "base/base.h"
+
+struct http_options {
+    const char *bearer;      /* Authorization: Bearer; NULL: none. Never logged, never sent to another host */
+    double connect_s, first_byte_s, total_s; /* 0: 5, 60, 120 */
+    size_t max_reply;        /* 0: 1 MiB */
+    int attempts;            /* 0: 4 */
+    uint64_t seed;           /* of the retry jitter */
+    /* each attempt's story on one line, and how long it will wait; may be NULL; nonzero stops */
+    int (*waiting)(void *ctx, const char *why, double seconds);
+    void *ctx;
+};
+
+struct http_reply {
+    int status;
+    struct bytes body;
+    double seconds;
+    int attempts;
+};
+
+/* POSTs a JSON body. Retries 408, 409, 429, 500, 502, 503, 504, 529 and transport failures with jitter, honouring
+ * Retry-After (at most 10 minutes). Redirects are not followed. https, or http to loopback only.
+ * PLM_EREMOTE names the host and what it said; the reply is freed with http_reply_free either way. */
+plm_status http_post_json(const char *url, const char *body, size_t len, const struct http_options *opt,
+                          struct http_reply *out, plm_error *err);
+void http_reply_free(struct http_reply *r);
+#endif

@@ -1,0 +1,125 @@
+/* tensor.h: the door of tensor/. A weight is a dtype, a shape and a pointer into the mapped file;
+ * ops thread kernels over rows. */
+#ifndef TENSOR_TENSOR_H
+#define TENSOR_TENSOR_H
+#include "base/base.h"
+
+/* GGUF's own numbers. */
+enum dtype {
+    DT_F32 = 0, DT_F16 = 1, DT_Q4_0 = 2, DT_Q4_1 = 3, DT_Q5_0 = 6, DT_Q5_1 = 7, DT_Q8_0 = 8,
+    DT_Q4_K = 12, DT_Q5_K = 13, DT_Q6_K = 14, DT_BF16 = 30,
+    DT_LIMIT = 64,
+};
+
+struct dtype_info {
+    const char *name;      /* "Q4_1"; NULL: a number GGUF does not use */
+    int block, bytes;      /* weights a block, bytes a block; 0: known by name and size only if block > 0 */
+    bool computes;         /* kernels exist */
+    /* Reference conversions of n weights, n a multiple of block. NULL where not supported. */
+    void (*to_f32)(float *out, const void *in, size_t n);
+    void (*from_f32)(void *out, const float *in, size_t n); /* bit-equal to ggml's reference */
+};
+/* NULL for numbers GGUF does not have. Types we can size but not compute have computes false. */
+const struct dtype_info *dtype_of(int type);
+/* Bytes of n weights; false when n is not whole blocks or it overflows. */
+bool dtype_bytes(int type, uint64_t n, uint64_t *bytes);
+
+float f16_to_f32(uint16_t h);
+uint16_t f32_to_f16(float f);
+float bf16_to_f32(uint16_t h);
+uint16_t f32_to_bf16(float f); /* nearest even */
+
+/* A linear layer's weight: y = W x. Row-major, rows of `in` weights. */
+struct matrix {
+    const void *data;
+    enum dtype type;
+    int out, in;
+    size_t row_bytes;
+};
+struct matrix matrix_of(const void *data, enum dtype type, int out, int in);
+
+/* ---- ops: what they run on ---- */
+
+struct kern;   /* the table of kernels: kern/kern.h */
+
+enum precision {
+    PREC_EXACT, /* f32 activations: what --cpu ref means */
+    PREC_INT8,  /* activations quantised a block of 32 at a time: inference */
+    PREC_BF16,  /* bf16 activations and gradients into the products: training */
+};
+
+/* One owner at a time. scratch holds per-call temporaries; ops take and release with marks. */
+struct ops {
+    const struct kern *kern;
+    struct pool *pool;
+    struct arena *scratch;
+    enum precision precision;
+};
+/* Kernels by name (NULL or "auto": the best this CPU has); PLM_ENOTSUP names what is there. */
+plm_status ops_kernels(const struct kern **out, const char *cpu, plm_error *err);
+const char *ops_kernel_name(const struct kern *k);
+bool ops_kernel_exact(const struct kern *k);  /* the reference table: precision is always PREC_EXACT */
+/* Scratch bytes that any op needs for up to T tokens with widths up to `width`, heads etc. */
+size_t ops_scratch(int T, int width, int threads);
+
+/* ---- forward; T tokens, row-major [T, width] ---- */
+
+/* y[t] = W[ids[t]] * scale */
+void op_embed(struct ops *o, float *y /* [T, C] */, const struct matrix *w, const int32_t *ids, int T, float scale);
+/* y = x / rms(x) * gain; inv_rms [T] may be NULL */
+void op_rmsnorm(struct ops *o, float *y, float *inv_rms, const float *x, const float *gain /* [C] */, int T, int C,
+                float eps);
+/* y = x W^T + bias; bias [out] may be NULL; ldy: floats from a row of y to the next */
+void op_linear(struct ops *o, float *y, int ldy, const float *x, const struct matrix *w, const float *bias, int T);
+/* several matrices over the same x (q, k, v or gate, up): activations are prepared once */
+void op_linear_n(struct ops *o, float *const *y, const float *x, const struct matrix *const *w,
+                 const float *const *bias, int n, int T);
+/* rotate pairs of each head by pos: interleaved pairs (llama) or halves (neox). inverse: backward */
+void op_rope(struct ops *o, float *x /* [T, H, D] */, const int32_t *pos, int T, int H, int D, int rotary,
+             const float *freq /* [rotary/2] radians a position */, bool neox, bool inverse);
+
+/* Keys and values that attention reads: n rows of [Hkv, D], f32 (training) or f16 (the cache). */
+struct kv_view {
+    void *k, *v;
+    bool f16;
+    int n;
+};
+/* copies T rows of k, v [T, Hkv*D] to rows at .. at+T of the view, converting */
+void op_kv_put(struct ops *o, struct kv_view *kv, int at, const float *k, const float *v, int T, int width);
+/* y[t] = softmax(q k^T / sqrt(D)) v over rows first[t] .. last[t] inclusive of kv. lse [T, H] (log-sum-exp) may be
+ * NULL; needed for backward. */
+void op_attention(struct ops *o, float *y /* [T, H, D] */, float *lse, const float *q, const struct kv_view *kv,
+                  const int32_t *first, const int32_t *last, int T, int H, int Hkv, int D);
+/* y = silu(gate) * up */
+void op_swiglu(struct ops *o, float *y, const float *gate, const float *up, int T, int F);
+void op_add(struct ops *o, float *y, const float *x, size_t n); /* y += x */
+/* u = x A^T; y += scale u B^T. A [r, in], B [out, r], u [T, r] is kept for backward */
+void op_lora(struct ops *o, float *y, int ldy, float *u, const float *x, const float *A, const float *B, float scale,
+             int T, int in, int r, int out);
+
+/* ---- backward, in the order of the forward; d* accumulate (+=) only where said ---- */
+
+/* dx += dy W   (dy [T, out], dx [T, in]) */
+void op_linear_back(struct ops *o, float *dx, const float *dy, const struct matrix *w, int T);
+/* dx += backward of rmsnorm; gains are frozen */
+void op_rmsnorm_back(struct ops *o, float *dx, const float *dy, const float *x, const float *gain,
+                     const float *inv_rms, int T, int C);
+/* dq = ..., dk += ..., dv += ... ; kv f32; rows as in forward; deterministic for any number of threads */
+void op_attention_back(struct ops *o, float *dq, float *dk, float *dv, const float *dy, const float *y,
+                       const float *lse, const float *q, const struct kv_view *kv, const int32_t *first,
+                       const int32_t *last, int T, int H, int Hkv, int D);
+/* dgate, dup = ... */
+void op_swiglu_back(struct ops *o, float *dgate, float *dup, const float *dy, const float *gate, const float *up,
+                    int T, int F);
+/* du = scale dy B; dA += du^T x; dB += scale dy^T u; dx += du A (dx may be NULL) */
+void op_lora_back(struct ops *o, float *dx, float *dA, float *dB, const float *dy, const float *u, const float *x,
+                  const float *A, const float *B, float scale, int T, int in, int r, int out);
+/* nll[t] = -ln softmax(x W^T)[target[t]]; weight[t] dnll/dx added to dx where dx is not NULL. Logits are
+ * computed in chunks and never kept. x [T, C], w [V, C] */
+void op_cross_entropy(struct ops *o, double *nll, float *dx, const float *x, const struct matrix *w,
+                      const int32_t *target, const float *weight, int T);
+
+/* quantise rows for files: PLM_ENOTSUP where from_f32 is missing */
+plm_status matrix_quantise(void *out, int type, const float *in, size_t rows, size_t cols, plm_error *err);
+void matrix_row_f32(float *out, const struct matrix *w, int row); /* dequantise one row */
+#endif
