@@ -1,0 +1,182 @@
+/* main.c: the tables of commands and options, and the dispatch. */
+#include "app.h"
+
+#include <locale.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+
+#define AT(field) offsetof(struct args, field)
+
+const struct option plm_options[] = {
+    {"model", 'm', "FILE", OPT_TEXT, AT(model), "the model, a GGUF file (default: the fetched one)"},
+    {"adapter", 0, "FILE[:SCALE]", OPT_LIST, AT(adapters), "an adapter: GGUF file or PEFT folder; repeatable"},
+    {"store", 0, "FILE", OPT_TEXT, AT(store), "the personal store (default: in $XDG_DATA_HOME/plm)"},
+    {"user", 'u', "NAME", OPT_TEXT, AT(user), "whose records (default: me)"},
+    {"task", 'k', "KIND", OPT_TEXT, AT(task), "what kind of text: note, commit, mail, ..."},
+    {"kind", 0, "KIND", OPT_TEXT, AT(task), "the same as --task"},
+    {"kinds", 0, "FILE", OPT_TEXT, AT(kinds), "a JSON file of your own kinds"},
+    {"threads", 't', "N", OPT_INT, AT(threads), "worker threads (default: one a core)"},
+    {"cpu", 0, "NAME", OPT_TEXT, AT(cpu), "kernels: auto, ref, avx2, avx512"},
+    {"seed", 0, "N", OPT_U64, AT(seed), "seed of everything random (default: 0)"},
+    {"chat-template", 0, "NAME", OPT_TEXT, AT(chat_template), "the chat template, where the file's own is unknown"},
+    {"json", 0, NULL, OPT_FLAG, AT(json), "results as JSON on stdout"},
+    {"quiet", 'q', NULL, OPT_FLAG, AT(quiet), "no talk on stderr"},
+    {"verbose", 'v', NULL, OPT_FLAG, AT(verbose), "more talk on stderr"},
+    {"help", 'h', NULL, OPT_FLAG, AT(help), "this text"},
+
+    {"teacher", 0, "T", OPT_TEXT, AT(teacher), "MODEL.gguf, or the address of an OpenAI-compatible API (.../v1)"},
+    {"no-teacher", 0, NULL, OPT_FLAG, AT(no_teacher), "real records alone"},
+    {"teacher-model", 0, "NAME", OPT_TEXT, AT(teacher_model), "what the API calls its model"},
+    {"teacher-key", 0, "FILE", OPT_TEXT, AT(teacher_key_file), "file with the API key (default: $PLM_TEACHER_KEY)"},
+    {"share", 0, "HOW", OPT_TEXT, AT(share), "what a remote teacher sees: exemplars (default) or summary"},
+    {"max-cost", 0, "X", OPT_REAL, AT(max_cost), "stop before a remote teacher costs more"},
+    {"cost-in", 0, "X", OPT_REAL, AT(cost_in), "price of a million tokens sent"},
+    {"cost-out", 0, "X", OPT_REAL, AT(cost_out), "price of a million tokens received"},
+    {"wanted", 0, "N", OPT_INT, AT(wanted), "synthetic examples to keep (default: by the number of records)"},
+    {"preview", 0, "N", OPT_INT, AT(preview), "show N generated examples and stop"},
+    {"dry-run", 0, NULL, OPT_FLAG, AT(dry_run), "print what would be sent, byte for byte, and stop"},
+    {"yes", 'y', NULL, OPT_FLAG, AT(yes), "agree to what would leave this machine"},
+    {"force", 0, NULL, OPT_FLAG, AT(force), "install although there are too few records to test"},
+    {"retrain", 0, NULL, OPT_FLAG, AT(retrain), "after the gate, train again on all records"},
+    {"me", 0, "WHO", OPT_TEXT, AT(me), "your name or address in the source (git: user.email)"},
+    {"format", 0, "F", OPT_TEXT, AT(format), "auto, jsonl, csv, markdown, git or lamp"},
+    {"local-only", 0, NULL, OPT_FLAG, AT(local_only), "these records never leave this machine"},
+    {"limit", 'n', "N", OPT_INT, AT(limit), "at most N"},
+
+    {"data", 0, "FILE", OPT_TEXT, AT(data), "rows of {\"prompt\",\"answer\"[,\"weight\"]} or {\"messages\"}"},
+    {"out", 'o', "FILE", OPT_TEXT, AT(out), "where the result goes"},
+    {"rank", 'r', "N", OPT_INT, AT(rank), "rank of the adapter (default: 8)"},
+    {"alpha", 0, "X", OPT_REAL, AT(alpha), "LoRA alpha (default: twice the rank)"},
+    {"targets", 0, "LIST", OPT_TEXT, AT(targets), "all, or any of q,k,v,o,gate,up,down"},
+    {"lr", 0, "X", OPT_REAL, AT(rate), "learning rate (default: 3e-4; 1e-4 from 1 B parameters)"},
+    {"schedule", 0, "NAME", OPT_TEXT, AT(schedule), "linear (default), cosine or constant"},
+    {"warmup", 0, "N", OPT_INT, AT(warmup), "steps (default: a tenth; -1: none)"},
+    {"decay", 0, "X", OPT_REAL, AT(decay), "weight decay (default: 0.01; negative: none)"},
+    {"clip", 0, "X", OPT_REAL, AT(clip), "gradient norm (default: 1; negative: none)"},
+    {"epochs", 'e', "N", OPT_INT, AT(epochs), "times through the data (default: 3)"},
+    {"steps", 0, "N", OPT_INT, AT(steps), "optimiser steps instead of epochs"},
+    {"batch", 'b', "N", OPT_INT, AT(batch), "examples a step (default: 8)"},
+    {"max-length", 0, "N", OPT_INT, AT(context), "tokens of the longest example or context"},
+    {"memory", 0, "SIZE", OPT_SIZE, AT(memory), "ceiling of training's own memory, like 300M (default: 1G)"},
+    {"patience", 0, "N", OPT_INT, AT(patience), "stop after N validations without a better one"},
+    {"raw", 0, NULL, OPT_FLAG, AT(raw), "no chat template: text, answer, end token"},
+    {"skip-bad", 0, NULL, OPT_FLAG, AT(skip_bad), "skip bad rows and count them"},
+    {"refuse-long", 0, NULL, OPT_FLAG, AT(refuse_long), "a row that is too long is an error instead of being cut"},
+    {"resume", 0, NULL, OPT_FLAG, AT(resume), "go on from OUT.checkpoint"},
+
+    {"base", 0, NULL, OPT_FLAG, AT(base), "the model without any adapter"},
+    {"prompt", 'p', "TEXT", OPT_TEXT, AT(prompt), "the prompt"},
+    {"system", 0, "TEXT", OPT_TEXT, AT(system), "the system message"},
+    {"ids", 0, "FILE", OPT_TEXT, AT(ids), "sequences of token ids, [[id,...],...]"},
+    {"max-tokens", 0, "N", OPT_INT, AT(max_tokens), "longest answer"},
+    {"temp", 0, "X", OPT_REAL, AT(temperature), "sampling temperature (0: greedy)"},
+    {"top-p", 0, "X", OPT_REAL, AT(top_p), "nucleus sampling"},
+    {"top-k", 0, "N", OPT_INT, AT(top_k), "sample among the K best"},
+    {"min-p", 0, "X", OPT_REAL, AT(min_p), "drop tokens below this share of the best"},
+    {"special", 0, NULL, OPT_FLAG, AT(special), "parse control tokens in the text"},
+    {"decode", 0, NULL, OPT_FLAG, AT(decode_ids), "ids on stdin to text"},
+    {"pp", 'p', "N", OPT_INT, AT(prefill), "prompt tokens (default: 512)"},
+    {"tg", 'n', "N", OPT_INT, AT(decode), "decoded tokens (default: 64)"},
+    {"train", 0, "N", OPT_INT, AT(train), "tokens of a training step (default: 512)"},
+    {"man", 0, NULL, OPT_FLAG, AT(man), "the manual page, as roff"},
+    {"all", 0, NULL, OPT_FLAG, AT(all), "everything"},
+    {NULL, 0, NULL, OPT_FLAG, 0, NULL},
+};
+
+#define TEACHER "teacher no-teacher teacher-model teacher-key share max-cost cost-in cost-out wanted "
+#define TRAINING "rank alpha targets lr schedule warmup decay clip epochs steps batch max-length memory patience "
+#define SAMPLING "max-tokens temp top-p top-k min-p "
+
+const struct command plm_commands[] = {
+    {"personalize", "[SOURCE...] [options]", "import, augment, train, gate and install, in one go",
+     "Sources are files, folders or git repositories. It can be stopped anywhere and started again with the same\n"
+     "words: it goes on where it was. With new records it imports, sends and generates only for what is new.",
+     "plm personalize ~/notes --task note", TEACHER TRAINING "me format local-only yes force retrain kind out dry-run",
+     cmd_personalize},
+    {"import", "SOURCE...", "read records into the local store; twice adds nothing", NULL,
+     "plm import ~/notes --user ada --kind note", "kind me format local-only", cmd_import},
+    {"records", "[list|search Q|show ID|stats|forget QUERY|export FILE]", "look at, search and forget what is stored",
+     "forget takes words to match, or id:N, or source:TEXT; it deletes what was made from the records as well and\n"
+     "retires every adapter that learned them.",
+     "plm records search \"garden\" --user ada", "kind limit yes out", cmd_records},
+    {"augment", "[options]", "let a larger model write more examples of the same kind", NULL,
+     "plm augment --user ada --teacher teacher.gguf --preview 10", TEACHER "kind yes preview dry-run out", cmd_augment},
+    {"train", "[--user U | --data FILE.jsonl] --out ADAPTER.gguf", "fine-tune a LoRA adapter on the quantised model",
+     "A line a step with --json. OUT.checkpoint is kept while it runs; --resume goes on from it.",
+     "plm train --data pairs.jsonl --out mine.gguf --steps 60", "data out " TRAINING "raw skip-bad refuse-long resume kind real-only",
+     cmd_train},
+    {"ask", "[\"QUESTION\"]", "answer one question, from the argument or stdin", NULL,
+     "git diff --staged | plm ask --task commit", "base system " SAMPLING "raw kind", cmd_ask},
+    {"chat", "", "talk; an empty line or end of file ends it", NULL, "plm chat", "base system " SAMPLING "kind", cmd_chat},
+    {"score", "FILE.jsonl | --ids FILE.json", "how likely the model finds given answers", NULL,
+     "plm score held-out.jsonl --adapter mine.gguf --json", "ids raw skip-bad max-length", cmd_score},
+    {"generate", "-p PROMPT | --ids FILE.json", "continue a prompt", NULL,
+     "plm generate -p \"The river\" --raw --max-tokens 40", "prompt ids raw system " SAMPLING, cmd_generate},
+    {"adapter", "list|info FILE|use ID|rollback|export FILE|delete ID", "the adapters that were learned",
+     "export FILE --format peft|gguf|merged --out PATH.", "plm adapter rollback --task note",
+     "format out kind all", cmd_adapter},
+    {"model", "list|fetch [NAME...]|add FILE|info [FILE]|verify [FILE]", "the models on this machine", NULL,
+     "plm model fetch smollm2-135m", "all", cmd_model},
+    {"tokenize", "", "text on stdin to token ids; --decode: the other way", NULL, "echo hello | plm tokenize --json",
+     "special decode", cmd_tokenize},
+    {"bench", "[-p N] [-n N] [--train N]", "prefill, decode and training speed, beside the machine's own ceilings", NULL,
+     "plm bench --json", "pp tg train", cmd_bench},
+    {"compare", "FILE.jsonl", "held-out rows under base, base + BM25 and adapters, as a table", NULL,
+     "plm compare held-out.jsonl --user ada --adapter other.gguf", "kind max-length", cmd_compare},
+    {"doctor", "", "what this machine can do, what is missing, and the line that installs it", NULL, "plm doctor", "",
+     cmd_doctor},
+    {"help", "[COMMAND] [--man]", "usage of a command, or the manual page", NULL, "plm help train", "man", cmd_help},
+    {NULL, NULL, NULL, NULL, NULL, NULL, NULL},
+};
+
+int cmd_help(struct args *a) {
+    if (a->man) {
+        opt_man();
+        return EXIT_DONE;
+    }
+    const struct command *c = a->n_rest ? opt_command(a->rest[0]) : NULL;
+    if (a->n_rest && !c) {
+        fprintf(stderr, "plm help: no command \"%s\"\n", a->rest[0]);
+        return EXIT_MISUSE;
+    }
+    opt_usage(c);
+    return EXIT_DONE;
+}
+
+static int run(int argc, char **argv) {
+    if (argc < 2 || strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0) {
+        opt_usage(NULL);
+        return argc < 2 ? EXIT_MISUSE : EXIT_DONE;
+    }
+    if (strcmp(argv[1], "--version") == 0) {
+        printf("plm %s\n", plm_version());
+        return EXIT_DONE;
+    }
+    const struct command *c = opt_command(argv[1]);
+    if (!c) {
+        const char *near = opt_nearest_command(argv[1]);
+        fprintf(stderr, near ? "plm: no command \"%s\"; did you mean %s?\n" : "plm: no command \"%s\" (see plm --help)\n",
+                argv[1], near);
+        return EXIT_MISUSE;
+    }
+    struct args a = {0};
+    int rc = opt_parse(&a, c, argc - 2, argv + 2);
+    if (rc == EXIT_DONE && a.help)
+        opt_usage(c);
+    else if (rc == EXIT_DONE)
+        rc = c->run(&a);
+    mem_free(a.rest);
+    return rc;
+}
+
+int main(int argc, char **argv) {
+    setlocale(LC_CTYPE, "C.UTF-8");
+    signal(SIGPIPE, SIG_IGN);
+    int rc = run(argc, argv);
+    if (fflush(stdout) != 0 && rc == EXIT_DONE) {
+        fprintf(stderr, "plm: could not write all of the result\n");
+        rc = EXIT_FAILED;
+    }
+    return rc;
+}
