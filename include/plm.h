@@ -497,6 +497,10 @@ typedef struct plm_augment_policy {
 PLM_API plm_status plm_augment_draft(plm_store *st, const plm_augment_policy *p, char **request,
                                      plm_error *err) PLM_MUST_CHECK;
 
+/* The records behind a request's numbers (a record forgotten since: 0). */
+PLM_API plm_status plm_augment_sources(plm_store *st, const char *request, const int64_t *numbers, size_t n,
+                                       int64_t *ids, plm_error *err) PLM_MUST_CHECK;
+
 enum { PLM_RULE_PARSE, PLM_RULE_SCHEMA, PLM_RULE_LENGTH, PLM_RULE_EXACT, PLM_RULE_NEAR, PLM_RULE_LABEL,
        PLM_RULE_PLACEHOLDER, PLM_RULE_DEVICE, PLM_RULE_QUOTA, PLM_RULES };
 PLM_API const char *plm_rule_name(int rule);

@@ -40,7 +40,9 @@ plm_status teacher_ask(struct teacher *t, const struct call *c, struct answer *o
 /* ---- the run ---- */
 struct synth_hooks {
     void *ctx;
-    /* *text NULL: not known. Both may be NULL hooks. hash: sha256 of body and call number. */
+    const char *replay_of; /* with no teacher: the teacher_name whose kept replies are replayed */
+    /* *text NULL: not known. Both may be NULL hooks. hash: sha256 of body and call number. sources: the request's
+     * record numbers quoted in the call; plm_augment_sources turns them into ids. */
     plm_status (*find)(void *ctx, const char *hash, char **text, char **finish, plm_error *err);
     plm_status (*keep)(void *ctx, const char *hash, const char *body, const struct answer *a, const int64_t *sources,
                        size_t n_sources, plm_error *err);
