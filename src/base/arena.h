@@ -7,6 +7,7 @@
 struct arena {
     unsigned char *base;
     size_t size, used, peak;
+    void *block; /* what base was cut from */
 };
 
 plm_status arena_open(struct arena *a, size_t size, plm_error *err);

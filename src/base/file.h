@@ -16,7 +16,8 @@ void map_close(struct map *m);
 
 /* The whole file, at most max bytes. path "-": standard input. */
 plm_status file_read(const char *path, size_t max, struct bytes *out, plm_error *err);
-/* Atomic: after a crash at any point path is the old file or the new one. mode 0: 0600. */
+/* Atomic: after a crash at any point path is the old file or the new one. A link is followed; the
+ * new file has mode 0600. */
 plm_status file_replace(const char *path, const void *data, size_t len, plm_error *err);
 
 /* The same in pieces; commit renames, abort removes. */
@@ -31,7 +32,7 @@ void writer_abort(struct writer *w);                        /* frees w; NULL is 
 plm_status dir_make(const char *path, plm_error *err);      /* with parents, 0700; existing is fine */
 bool file_exists(const char *path);
 bool dir_exists(const char *path);
-/* Reads lines of a file one at a time: at most max bytes a line (longer: ELIMIT with its number). */
+/* Reads lines of a file, pipe or standard input one at a time, holding no more than one of them. */
 struct lines;
 plm_status lines_open(struct lines **out, const char *path, size_t max, plm_error *err); /* "-": stdin */
 /* *more false at the end. line is without its newline and CR, NUL-terminated, borrowed until the next call;
