@@ -138,7 +138,8 @@ static void pin_workers(struct pool *p)
     cpu_set_t allowed, one;
     if (sched_getaffinity(0, sizeof allowed, &allowed) || CPU_COUNT(&allowed) != p->threads)
         return;
-    for (int cpu = 0, i = 0; cpu < CPU_SETSIZE && i < p->threads; cpu++) {
+    int i = 0;
+    for (size_t cpu = 0; cpu < CPU_SETSIZE && i < p->threads; cpu++) {
         if (!CPU_ISSET(cpu, &allowed))
             continue;
         if (i > 0) {
