@@ -104,7 +104,7 @@ const struct command plm_commands[] = {
      "plm augment --user ada --teacher teacher.gguf --preview 10", TEACHER "kind yes preview dry-run out", cmd_augment},
     {"train", "[--user U | --data FILE.jsonl] --out ADAPTER.gguf", "fine-tune a LoRA adapter on the quantised model",
      "A line a step with --json. OUT.checkpoint is kept while it runs; --resume goes on from it.",
-     "plm train --data pairs.jsonl --out mine.gguf --steps 60", "data out " TRAINING "raw skip-bad refuse-long resume kind real-only",
+     "plm train --data pairs.jsonl --out mine.gguf --steps 60", "data out " TRAINING "raw skip-bad refuse-long resume kind",
      cmd_train},
     {"ask", "[\"QUESTION\"]", "answer one question, from the argument or stdin", NULL,
      "git diff --staged | plm ask --task commit", "base system " SAMPLING "raw kind", cmd_ask},

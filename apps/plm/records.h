@@ -1,0 +1,19 @@
+/* records.h: records and synthetic rows of the store as lists in memory, for commands that need all of them. */
+#ifndef PLM_RECORDS_H
+#define PLM_RECORDS_H
+#include "app.h"
+
+struct records {
+    plm_record *v; /* strings owned */
+    size_t n;
+};
+plm_status records_load(struct records *out, plm_store *st, const plm_query *q, plm_error *err);
+void records_free(struct records *r);
+
+struct synthetics {
+    plm_synthetic *v; /* strings and sources owned */
+    size_t n;
+};
+plm_status synthetics_load(struct synthetics *out, plm_store *st, const char *user, const char *kind, plm_error *err);
+void synthetics_free(struct synthetics *s);
+#endif
