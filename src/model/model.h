@@ -2,6 +2,7 @@
  * training, and its backward. The public plm_model_*, plm_encode, plm_chat_*, plm_adapter_* live here. */
 #ifndef MODEL_MODEL_H
 #define MODEL_MODEL_H
+#include <pthread.h>
 #include "lora/lora.h"
 #include "token/token.h"
 
@@ -9,7 +10,8 @@ struct config { /* one row of the family table, filled from the file */
     char arch[32];
     int vocab, width /* C */, ffn /* F */, layers /* L */, heads /* H */, kv_heads, head_width /* D */, context, rotary;
     float norm_eps, rope_base;
-    bool neox, qkv_bias, tied_head;
+    bool neox;                  /* RoPE turns halves of a head, not neighbours */
+    bool permuted;              /* rows of q and k stand in GGUF's order, not in PEFT's */
 };
 
 struct layer_weights {
@@ -23,7 +25,7 @@ struct plm_model {
     struct matrix embed, head;                      /* [V, C] */
     const float *out_norm;                          /* [C] */
     struct layer_weights *layer;                    /* [L] */
-    const float *freq;                              /* [rotary/2] */
+    float *freq;                                    /* [rotary/2] radians a position */
     struct gguf *file;
     struct vocab *vocab;
     struct chat *chat;                              /* NULL: none */
@@ -31,9 +33,9 @@ struct plm_model {
     struct pool *pool;
     struct lora_shape shape;
     plm_model_facts facts;
-    char *path, *types, *digest_cache;
-    char digest[65];                                /* "" until asked for; under lock */
-    struct model_lock *lock;                        /* callers take turns on the pool */
+    char *name, *path, *types, *digest_cache;
+    pthread_mutex_t lock;                           /* of digest */
+    char digest[65];                                /* "" until asked for */
 };
 
 struct plm_adapter {
@@ -76,7 +78,7 @@ void model_nll(struct runner *r, double *nll, const float *x, const int32_t *tar
 /* ---- training: the same forward with a trace, then its backward ---- */
 struct trace;
 /* memory: ceiling of the trace and its scratch; chooses how many layers are recomputed in backward.
- * PLM_ELIMIT says what the least is. rank_sum: largest sum of ranks over a layer's linears. */
+ * PLM_ELIMIT says what the least is. */
 plm_status trace_open(struct trace **out, const plm_model *m, int max_tokens, const struct lora *l, uint64_t memory,
                       plm_error *err);
 void trace_close(struct trace *t);
@@ -84,7 +86,7 @@ uint64_t trace_bytes(const struct trace *t);
 int trace_recomputed(const struct trace *t);
 /* Forward over packed examples, loss at targets only.
  * at [n]: token index whose output predicts target[i]; weight [n]: d step_loss / d nll[i] (NULL: no backward follows).
- * nll [n] out. base: frozen adapters below (may be NULL, n_base 0). grad [l->parameters] accumulates (+=). */
+ * nll [n] out. grad [l->parameters] accumulates (+=), laid out as l->values. */
 plm_status model_train(struct trace *t, const struct batch *b, const int32_t *at, const int32_t *target,
                        const float *weight, int n, const struct lora *l, float *grad, double *nll, plm_error *err);
 #endif

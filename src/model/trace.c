@@ -1,0 +1,230 @@
+/* trace.c: one pass of training over packed examples, and the memory it works in.
+ *
+ * Backward needs each layer's input x and its activations (struct acts). All x are kept. Of the sets of
+ * activations as many are kept as the ceiling allows, for the lowest layers; the rest share one set, which holds
+ * a layer's activations while that layer is worked on, and backward computes it again from x. The topmost layer
+ * is the last to use it, so its set is never computed twice. Layers below the lowest adapted one keep nothing. */
+#include "model/inside.h"
+#include <assert.h>
+#include <inttypes.h>
+#include <string.h>
+
+struct trace {
+    const plm_model *m;
+    int max_tokens;
+    int lowest;             /* first adapted layer */
+    int n_x, n_sets;        /* layers from there on, and the sets of activations they have */
+    int rank[LORA_LINEARS]; /* the largest of each linear */
+    struct arena keep, scratch;
+    struct ops ops;
+    float **x;              /* [n_x + 1] of [T, C]: inputs of the layers, and the output of the last */
+    struct acts *set;       /* [n_sets] */
+    float *dx;              /* [T, C] */
+    int32_t *last;          /* [T] */
+};
+
+static size_t need(int T, int width) {
+    return arena_need((size_t)T * (size_t)width, sizeof(float));
+}
+
+/* What one set of activations keeps. */
+static size_t set_need(const struct trace *t) {
+    const struct config *c = &t->m->cfg;
+    int T = t->max_tokens, q = c->heads * c->head_width, kv = c->kv_heads * c->head_width;
+    size_t n = 2 * need(T, 1) + 2 * need(T, q) + 2 * need(T, kv) + need(T, c->heads) + need(T, c->width) +
+               2 * need(T, c->ffn);
+    for (int i = 0; i < LORA_LINEARS; i++) n += need(T, t->rank[i]);
+    return n;
+}
+
+static size_t fixed_need(const struct trace *t) {
+    return (size_t)(t->n_x + 2) * need(t->max_tokens, t->m->cfg.width) + need(t->max_tokens, 1);
+}
+
+/* The three that use the scratch take turns: a layer forward, a layer backward, and the loss. */
+static size_t scratch_need(const struct trace *t) {
+    const struct config *c = &t->m->cfg;
+    int T = t->max_tokens;
+    size_t forward = 2 * need(T, c->width) + need(T, c->ffn);
+    size_t loss = 4 * need(T, c->width) + need(T, 1);
+    size_t most = layer_backward_scratch(c, T);
+    if (forward > most) most = forward;
+    if (loss > most) most = loss;
+    return most + ops_scratch(T, widest(c), pool_threads(t->m->pool));
+}
+
+static void measure(struct trace *t, const struct lora *l) {
+    t->lowest = l->layers;
+    for (int i = 0; i < l->layers * LORA_LINEARS; i++) {
+        if (!l->pair[i].A) continue;
+        if (i / LORA_LINEARS < t->lowest) t->lowest = i / LORA_LINEARS;
+        int *rank = &t->rank[i % LORA_LINEARS];
+        if (l->pair[i].rank > *rank) *rank = l->pair[i].rank;
+    }
+    t->n_x = l->layers - t->lowest;
+}
+
+static float *floats(struct arena *a, int T, int width) {
+    if (!width) return NULL;
+    float *p = arena_take(a, (size_t)T * (size_t)width, sizeof *p);
+    assert(p);
+    return p;
+}
+
+static void carve(struct trace *t) {
+    const struct config *c = &t->m->cfg;
+    int T = t->max_tokens, q = c->heads * c->head_width, kv = c->kv_heads * c->head_width;
+    for (int i = 0; i <= t->n_x; i++) t->x[i] = floats(&t->keep, T, c->width);
+    t->dx = floats(&t->keep, T, c->width);
+    t->last = arena_take(&t->keep, (size_t)T, sizeof *t->last);
+    assert(t->last);
+    for (int i = 0; i < t->n_sets; i++) {
+        struct acts *a = &t->set[i];
+        a->attn_inv_rms = floats(&t->keep, T, 1);
+        a->ffn_inv_rms = floats(&t->keep, T, 1);
+        a->q = floats(&t->keep, T, q);
+        a->k = floats(&t->keep, T, kv);
+        a->v = floats(&t->keep, T, kv);
+        a->y = floats(&t->keep, T, q);
+        a->lse = floats(&t->keep, T, c->heads);
+        a->x_mid = floats(&t->keep, T, c->width);
+        a->gate = floats(&t->keep, T, c->ffn);
+        a->up = floats(&t->keep, T, c->ffn);
+        for (int j = 0; j < LORA_LINEARS; j++) a->u[j] = floats(&t->keep, T, t->rank[j]);
+    }
+}
+
+plm_status trace_open(struct trace **out, const plm_model *m, int max_tokens, const struct lora *l, uint64_t memory,
+                      plm_error *err) {
+    assert(max_tokens > 0 && l->layers == m->cfg.layers);
+    struct trace *t = mem_zero(1, sizeof *t);
+    if (!t) return fail(err, PLM_ENOMEM, "no memory to train in");
+    t->m = m;
+    t->max_tokens = max_tokens;
+    measure(t, l);
+    plm_status st = PLM_OK;
+    uint64_t scratch = scratch_need(t), least = fixed_need(t) + scratch + set_need(t);
+    if (!t->n_x) st = fail(err, PLM_EINVAL, "the adapter has nothing to train");
+    else if (least > memory) {
+        st = fail(err, PLM_ELIMIT, "training on %d tokens needs at least %" PRIu64 " bytes of memory, not %" PRIu64,
+                  max_tokens, least, memory);
+    }
+    if (st) goto out;
+    uint64_t more = (memory - least) / set_need(t);
+    t->n_sets = more + 1 < (uint64_t)t->n_x ? (int)more + 1 : t->n_x;
+    t->x = mem_zero((size_t)t->n_x + 1, sizeof *t->x);
+    t->set = mem_zero((size_t)t->n_sets, sizeof *t->set);
+    if (!t->x || !t->set) st = fail(err, PLM_ENOMEM, "no memory to train in");
+    if (!st) st = arena_open(&t->keep, fixed_need(t) + (size_t)t->n_sets * set_need(t), err);
+    if (!st) st = arena_open(&t->scratch, (size_t)scratch, err);
+    if (st) goto out;
+    carve(t);
+    t->ops = (struct ops){m->kern, m->pool, &t->scratch, ops_kernel_exact(m->kern) ? PREC_EXACT : PREC_BF16};
+    *out = t;
+    return PLM_OK;
+out:
+    trace_close(t);
+    return st;
+}
+
+void trace_close(struct trace *t) {
+    if (!t) return;
+    arena_close(&t->keep);
+    arena_close(&t->scratch);
+    mem_free(t->x);
+    mem_free(t->set);
+    mem_free(t);
+}
+
+uint64_t trace_bytes(const struct trace *t) {
+    return t->keep.size + t->scratch.size;
+}
+
+int trace_recomputed(const struct trace *t) {
+    return t->n_x - t->n_sets;
+}
+
+/* ---- the pass ---- */
+
+/* x_out NULL: what layer l's set held is computed again. */
+static void trace_layer(struct trace *t, const struct pass *p, int l, float *x_out, const float *x_in, struct acts *a) {
+    const struct config *c = &t->m->cfg;
+    size_t mark = arena_mark(&t->scratch);
+    a->norm = floats(&t->scratch, p->b->T, c->width);
+    a->out = floats(&t->scratch, p->b->T, c->width);
+    a->act = floats(&t->scratch, p->b->T, c->ffn);
+    layer_forward(p, l, x_out, x_in, a);
+    arena_reset(&t->scratch, mark);
+}
+
+static struct acts *set_of(struct trace *t, int i) {
+    return &t->set[i < t->n_sets ? i : t->n_sets - 1];
+}
+
+static void trace_forward(struct trace *t, const struct pass *p) {
+    op_embed(&t->ops, t->x[0], &t->m->embed, p->b->ids, p->b->T, 1);
+    for (int l = 0; l < t->lowest; l++) trace_layer(t, p, l, t->x[0], t->x[0], set_of(t, t->n_sets - 1));
+    for (int i = 0; i < t->n_x; i++) trace_layer(t, p, t->lowest + i, t->x[i + 1], t->x[i], set_of(t, i));
+}
+
+/* -ln p of the targets, and with weights the gradient of the last layer's output in t->dx. Only the n rows that
+ * predict a target go through the final norm and the head. */
+static void trace_loss(struct trace *t, int T, const int32_t *at, const int32_t *target, const float *weight, int n,
+                       double *nll) {
+    const struct config *c = &t->m->cfg;
+    int C = c->width;
+    size_t mark = arena_mark(&t->scratch), row = (size_t)C * sizeof(float);
+    float *x = floats(&t->scratch, n, C), *norm = floats(&t->scratch, n, C), *inv_rms = floats(&t->scratch, n, 1);
+    for (int i = 0; i < n; i++) memcpy(x + (size_t)i * (size_t)C, t->x[t->n_x] + (size_t)at[i] * (size_t)C, row);
+    op_rmsnorm(&t->ops, norm, inv_rms, x, t->m->out_norm, n, C, c->norm_eps);
+    float *dnorm = NULL;
+    if (weight) {
+        dnorm = floats(&t->scratch, n, C);
+        memset(dnorm, 0, (size_t)n * row);
+    }
+    op_cross_entropy(&t->ops, nll, dnorm, norm, &t->m->head, target, weight, n);
+    if (weight) {
+        float *dx = floats(&t->scratch, n, C);
+        memset(dx, 0, (size_t)n * row);
+        op_rmsnorm_back(&t->ops, dx, dnorm, x, t->m->out_norm, inv_rms, n, C);
+        memset(t->dx, 0, (size_t)T * row);
+        for (int i = 0; i < n; i++) {
+            float *to = t->dx + (size_t)at[i] * (size_t)C, *from = dx + (size_t)i * (size_t)C;
+            for (int j = 0; j < C; j++) to[j] += from[j];
+        }
+    }
+    arena_reset(&t->scratch, mark);
+}
+
+static void trace_backward(struct trace *t, const struct pass *p, float *grad) {
+    for (int i = t->n_x - 1; i >= 0; i--) {
+        struct acts *a = set_of(t, i);
+        if (i >= t->n_sets - 1 && i < t->n_x - 1) trace_layer(t, p, t->lowest + i, NULL, t->x[i], a);
+        layer_backward(p, t->lowest + i, t->dx, t->x[i], a, grad, i == 0);
+    }
+}
+
+plm_status model_train(struct trace *t, const struct batch *b, const int32_t *at, const int32_t *target,
+                       const float *weight, int n, const struct lora *l, float *grad, double *nll, plm_error *err) {
+    assert(b->T > 0 && b->T <= t->max_tokens && n > 0 && n <= b->T);
+    int vocab = t->m->cfg.vocab;
+    for (int i = 0; i < b->T; i++) {
+        assert(b->first[i] >= 0 && b->first[i] <= i);
+        if (b->ids[i] < 0 || b->ids[i] >= vocab) {
+            return fail(err, PLM_EINVAL, "id %d is not in the vocabulary of %d", b->ids[i], vocab);
+        }
+        t->last[i] = i;
+    }
+    for (int i = 0; i < n; i++) {
+        assert(at[i] >= 0 && at[i] < b->T);
+        if (target[i] < 0 || target[i] >= vocab) {
+            return fail(err, PLM_EINVAL, "id %d is not in the vocabulary of %d", target[i], vocab);
+        }
+    }
+    const struct use use = {l, 1};
+    struct pass p = {.ops = &t->ops, .m = t->m, .b = b, .last = t->last, .use = &use, .n_use = 1};
+    trace_forward(t, &p);
+    trace_loss(t, b->T, at, target, weight, n, nll);
+    if (weight) trace_backward(t, &p, grad);
+    return PLM_OK;
+}
