@@ -1,0 +1,93 @@
+/* loss.c: the loss of examples, with or without gradients, over packed passes. The loss of an example is the
+ * mean of -ln p over its targets; a step's is sum share[i] * loss[i], where share is weight over summed weight. */
+#include "train/trainer.h"
+#include <math.h>
+
+static uint64_t memory_left(const struct plm_trainer *t, int tokens, int examples)
+{
+    uint64_t own = t->array_bytes + t->example_bytes + packer_bytes(tokens, examples) +
+                   (uint64_t)examples * sizeof *t->loss;
+    return own < t->opt.memory ? t->opt.memory - own : 0;
+}
+
+static void drop_room(struct plm_trainer *t)
+{
+    trace_close(t->trace);
+    t->trace = NULL;
+    packer_close(&t->packer);
+    mem_free(t->loss);
+    t->loss = NULL;
+}
+
+plm_status trainer_room(struct plm_trainer *t, int tokens, int examples, plm_error *err)
+{
+    if (t->trace && tokens <= t->packer.cap && examples <= t->packer.most) {
+        return PLM_OK;
+    }
+    if (t->trace) {
+        tokens = tokens > t->packer.cap ? tokens : t->packer.cap;
+        examples = examples > t->packer.most ? examples : t->packer.most;
+    }
+    drop_room(t);
+    plm_status st = trace_open(&t->trace, t->m, tokens, t->lora, memory_left(t, tokens, examples), err);
+    if (!st) {
+        st = packer_open(&t->packer, tokens, examples, err);
+    }
+    if (!st) {
+        t->loss = mem_alloc((size_t)examples, sizeof *t->loss);
+        st = t->loss ? PLM_OK : fail(err, PLM_ENOMEM, "no memory for the losses of %d examples", examples);
+    }
+    if (st) {
+        drop_room(t);
+    }
+    return st;
+}
+
+plm_status trainer_pass(struct plm_trainer *t, const struct example **ex, int n, int cap, const float *share,
+                        float *grad, plm_error *err)
+{
+    struct packer *p = &t->packer;
+    packer_plan(p, ex, n, cap);
+    for (int i = 0; i < n; i++) {
+        t->loss[i] = 0;
+    }
+    for (int pass = 0; pass < p->passes; pass++) {
+        packer_lay(p, pass, share);
+        plm_status st = model_train(t->trace, &p->batch, p->at, p->target, share ? p->weight : NULL, p->targets,
+                                    t->lora, grad, p->nll, err);
+        if (st) {
+            return st;
+        }
+        for (int i = 0; i < p->targets; i++) {
+            t->loss[p->owner[i]] += p->nll[i];
+        }
+    }
+    for (int i = 0; i < n; i++) {
+        t->loss[i] /= ex[i]->targets;
+    }
+    return PLM_OK;
+}
+
+plm_status trainer_blame(struct plm_trainer *t, const struct example **ex, int n, plm_error *err)
+{
+    for (int i = 0; i < n; i++) {
+        float whole = 1;
+        for (size_t k = 0; k < t->lora->parameters; k++) {
+            t->grad[k] = 0;
+        }
+        plm_status st = trainer_pass(t, &ex[i], 1, t->pass_tokens, &whole, t->grad, err);
+        if (st) {
+            return st;
+        }
+        if (!isfinite(t->loss[0])) {
+            return fail(err, PLM_EINVAL, "step %d: the loss of %s is not a finite number; the learning rate may be too "
+                        "high", (int)t->at.step, ex[i]->name);
+        }
+        if (!isfinite(grad_norm(t->grad, t->lora->parameters))) {
+            return fail(err, PLM_EINVAL, "step %d: the gradient of %s is not finite; the learning rate may be too high",
+                        (int)t->at.step, ex[i]->name);
+        }
+    }
+    return fail(err, PLM_EINVAL, "step %d: the gradient of %s and %d more examples together is not finite",
+                (int)t->at.step, ex[0]->name, n - 1);
+}
