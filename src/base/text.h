@@ -12,6 +12,7 @@ struct words {            /* views into text of its own */
     struct str *w;
     size_t n;
     char *own;
+    uint32_t *hash;       /* of each word; NULL in a view that a caller made: only slower */
 };
 plm_status words_split(struct words *out, const char *text, size_t len, enum word_rule rule, plm_error *err);
 void words_free(struct words *w);
@@ -22,6 +23,7 @@ plm_status text_normalise(const char *text, size_t len, char **out, plm_error *e
 struct rouge {
     double precision, recall, f;
 };
+/* Both see the first 2^20 words of a text. n of rouge_n: 1 to 8. */
 struct rouge rouge_n(const struct words *target, const struct words *prediction, int n);
 struct rouge rouge_l(const struct words *target, const struct words *prediction);
 /* rouge-score's rougeLsum: union LCS over lines. */
@@ -33,7 +35,7 @@ plm_status bm25_open(struct bm25 **out, const struct words *docs, size_t n, plm_
 void bm25_close(struct bm25 *b);
 plm_status bm25_scores(const struct bm25 *b, const struct words *query, double *scores, plm_error *err); /* [n] */
 
-/* TF-IDF cosine over a fixed set of documents. */
+/* TF-IDF cosine over a fixed set of documents: tf * (ln((1 + N) / (1 + df)) + 1), vectors of length 1. */
 struct tfidf;
 plm_status tfidf_open(struct tfidf **out, const struct words *docs, size_t n, plm_error *err);
 void tfidf_close(struct tfidf *t);
