@@ -1,0 +1,201 @@
+/* teach.c: opens the teacher, asks the person before anything leaves the machine, and keeps what came back. */
+#include "teach.h"
+
+#include "base/hash.h"
+#include "models.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static int on_waiting(void *ctx, const char *why, double seconds) {
+    struct teaching *t = ctx;
+    progress_end(&t->bar);
+    app_say(t->args, "teacher: %s; trying again in %.0f s\n", why, seconds);
+    return 0;
+}
+
+/* The key from the file, else from the environment; never in argv, never printed. */
+static plm_status read_key(const struct args *a, struct bytes *key, plm_error *err) {
+    bytes_init(key, 4096);
+    const char *set = getenv("PLM_TEACHER_KEY");
+    if (!a->teacher_key_file) {
+        bytes_puts(key, set ? set : "");
+        return bytes_status(key, "the key", err);
+    }
+    plm_status st = app_read(a->teacher_key_file, 4096, key, err);
+    while (st == PLM_OK && key->len && (key->data[key->len - 1] == '\n' || key->data[key->len - 1] == '\r'))
+        key->data[--key->len] = 0;
+    return st;
+}
+
+static plm_status open_teacher(struct teaching *t, const char *spec, plm_error *err) {
+    struct bytes key;
+    char *digests = app_path(PLACE_CACHE, "digests");
+    plm_status st = digests ? read_key(t->args, &key, err) : fail(err, PLM_ENOMEM, "out of memory");
+    if (st == PLM_OK) {
+        struct teacher_options opt = {.spec = spec, .model_name = t->args->teacher_model, .threads = t->args->threads,
+                                      .key = key.len ? key.data : NULL, .cpu = t->args->cpu, .digest_cache = digests,
+                                      .max_cost = t->args->max_cost, .cost_in = t->args->cost_in,
+                                      .cost_out = t->args->cost_out, .waiting = on_waiting, .ctx = t};
+        st = teacher_open(&t->teacher, &opt, err);
+        bytes_free(&key);
+    }
+    plm_free(digests);
+    return st;
+}
+
+plm_status teach_open(struct teaching *t, const struct args *a, plm_store *store, const plm_kind *kind, plm_error *err) {
+    *t = (struct teaching){.args = a, .store = store, .kind = kind};
+    if (a->no_teacher)
+        return PLM_OK;
+    if (a->teacher)
+        return open_teacher(t, a->teacher, err);
+    char *fetched = known_model_path(&known_models[1]);
+    plm_status st = fetched && file_exists(fetched) ? open_teacher(t, fetched, err) : PLM_OK;
+    plm_free(fetched);
+    return st;
+}
+
+void teach_close(struct teaching *t) {
+    teacher_close(t->teacher);
+    t->teacher = NULL;
+}
+
+plm_augment_policy teach_policy(const struct teaching *t) {
+    const struct args *a = t->args;
+    return (plm_augment_policy){.user = app_user(a), .kind = t->kind, .wanted = a->wanted, .seed = a->seed,
+                                .summary_only = a->share && strcmp(a->share, "summary") == 0,
+                                .unredacted = t->teacher && teacher_is_local(t->teacher)};
+}
+
+/* ---- consent ---- */
+
+static void consent_text(const struct teaching *t, const char *request, const char *share, struct bytes *out) {
+    bytes_printf(out,
+                 "To write more examples for %s, plm would send %zu bytes of your %s records (%s) to %s. E-mail addresses, "
+                 "phone numbers, card and account numbers, web addresses and keys are replaced by placeholders first; names "
+                 "and everything else go as they are. The provider keeps what it keeps; deleting here deletes nothing "
+                 "there.",
+                 app_user(t->args), strlen(request), t->kind->name,
+                 strcmp(share, "summary") == 0 ? "numbers and common words only, no text" : "the text itself",
+                 teacher_endpoint(t->teacher));
+}
+
+static bool agreed(const struct args *a, const char *text) {
+    char answer[16] = "";
+    if (a->yes)
+        return true;
+    if (!isatty(STDIN_FILENO))
+        return false;
+    fprintf(stderr, "%s\n(plm augment --dry-run shows every byte.) Agree? [y/N] ", text);
+    return fgets(answer, sizeof answer, stdin) && (answer[0] == 'y' || answer[0] == 'Y');
+}
+
+plm_status teach_consent(struct teaching *t, const char *request, plm_error *err) {
+    const char *share = t->args->share ? t->args->share : "exemplars", *endpoint;
+    if (!t->teacher || teacher_is_local(t->teacher))
+        return PLM_OK;
+    endpoint = teacher_endpoint(t->teacher);
+    plm_status st = plm_store_find_consent(t->store, app_user(t->args), endpoint, share, &t->consent, err);
+    if (st || t->consent)
+        return st;
+    struct bytes text;
+    bytes_init(&text, 1 << 16);
+    consent_text(t, request, share, &text);
+    st = bytes_status(&text, "the consent", err);
+    if (st == PLM_OK && !agreed(t->args, text.data))
+        st = fail(err, PLM_ESTOPPED, "nothing was sent: --yes agrees to sending records to %s, --dry-run shows them", endpoint);
+    if (st == PLM_OK) {
+        plm_consent c = {.when = clock_wall(), .user = app_user(t->args), .endpoint = endpoint, .share = share,
+                         .text = text.data};
+        st = plm_store_add_consent(t->store, &c, &t->consent, err);
+    }
+    bytes_free(&text);
+    return st;
+}
+
+/* ---- hooks ---- */
+
+struct found {
+    char *text, *finish;
+};
+
+static int take_reply(void *ctx, const plm_reply *r) {
+    struct found *f = ctx;
+    f->text = mem_dupz(r->text);
+    f->finish = mem_dupz(r->finish);
+    return !f->text || !f->finish;
+}
+
+static plm_status find_reply(void *ctx, const char *hash, char **text, char **finish, plm_error *err) {
+    struct teaching *t = ctx;
+    struct found f = {0};
+    bool found = false;
+    plm_status st = plm_store_find_reply(t->store, app_user(t->args), hash, take_reply, &f, &found, err);
+    *text = f.text;
+    *finish = f.finish;
+    return st == PLM_ESTOPPED ? fail(err, PLM_ENOMEM, "out of memory") : st;
+}
+
+static plm_status keep_reply(void *ctx, const char *hash, const char *body, const struct answer *answer,
+                             const int64_t *numbers, size_t n, plm_error *err) {
+    struct teaching *t = ctx;
+    (void)body;
+    int64_t *ids = mem_zero(n ? n : 1, sizeof *ids), id;
+    plm_status st = ids ? plm_augment_sources(t->store, t->request, numbers, n, ids, err)
+                        : fail(err, PLM_ENOMEM, "out of memory");
+    if (st == PLM_OK) {
+        plm_reply r = {.when = clock_wall(), .user = app_user(t->args), .kind = t->kind->name,
+                       .teacher = teacher_name(t->teacher), .call_hash = hash, .text = answer->text,
+                       .finish = answer->finish, .sources = ids, .n_sources = n, .tokens_in = answer->tokens_in,
+                       .tokens_out = answer->tokens_out, .seconds = answer->seconds};
+        st = plm_store_add_reply(t->store, &r, &id, err);
+    }
+    t->asked++;
+    t->tokens_in += answer->tokens_in;
+    t->tokens_out += answer->tokens_out;
+    mem_free(ids);
+    return st;
+}
+
+/* The ledger gets its line before the bytes leave. */
+static plm_status leaving(void *ctx, const char *body, size_t len, plm_error *err) {
+    struct teaching *t = ctx;
+    char hash[65];
+    int64_t id;
+    if (teacher_is_local(t->teacher))
+        return PLM_OK;
+    sha256_of(body, len, hash);
+    plm_egress e = {.when = clock_wall(), .consent = t->consent, .user = app_user(t->args),
+                    .endpoint = teacher_endpoint(t->teacher), .sha256 = hash, .bytes = len};
+    t->bytes_sent += len;
+    return plm_store_add_egress(t->store, &e, &id, err);
+}
+
+static int on_progress(void *ctx, size_t done, size_t total, size_t candidates) {
+    struct teaching *t = ctx;
+    char note[40];
+    snprintf(note, sizeof note, "%zu written", candidates);
+    progress_at(&t->bar, (double)done, (double)total, note);
+    return 0;
+}
+
+plm_status teach_generate(struct teaching *t, const plm_augment_policy *p, char **request, char **candidates,
+                          plm_error *err) {
+    struct synth_hooks hooks = {.ctx = t, .find = find_reply, .keep = keep_reply, .leaving = leaving,
+                                .progress = on_progress};
+    double start = clock_now();
+    plm_status st = plm_augment_draft(t->store, p, request, err);
+    if (st == PLM_OK)
+        st = teach_consent(t, *request, err);
+    if (st == PLM_OK) {
+        t->request = *request;
+        progress_start(&t->bar, t->args, "teacher");
+        st = synth_run(*request, t->teacher, &hooks, candidates, &t->calls, err);
+        progress_end(&t->bar);
+    }
+    t->seconds += clock_now() - start;
+    return st;
+}

@@ -1,0 +1,32 @@
+/* teach.h: a teacher asked on behalf of a person: consent first, every byte that leaves in the ledger, every
+ * reply kept. For augment and personalize. */
+#ifndef PLM_TEACH_H
+#define PLM_TEACH_H
+#include "app.h"
+#include "synth/synth.h"
+
+struct teaching {
+    const struct args *args;
+    plm_store *store;
+    const plm_kind *kind;
+    struct teacher *teacher; /* NULL: none, real records alone */
+    struct progress bar;
+    int64_t consent;
+    const char *request;     /* of the run under way */
+    size_t calls, asked;     /* asked: not answered from kept replies */
+    uint64_t bytes_sent;
+    int64_t tokens_in, tokens_out;
+    double seconds;
+};
+
+/* Opens --teacher, or the fetched one where there is none given; none at all is fine. */
+plm_status teach_open(struct teaching *t, const struct args *a, plm_store *store, const plm_kind *kind, plm_error *err);
+void teach_close(struct teaching *t);
+/* What the policy has to know of the teacher and the options. */
+plm_augment_policy teach_policy(const struct teaching *t);
+/* Asks for consent if something would leave: shows what, and stores what was agreed to. */
+plm_status teach_consent(struct teaching *t, const char *request, plm_error *err);
+/* Draft, consent, calls. *candidates and *request are the caller's. */
+plm_status teach_generate(struct teaching *t, const plm_augment_policy *p, char **request, char **candidates,
+                          plm_error *err);
+#endif
