@@ -4,6 +4,7 @@
 #define LORA_LORA_H
 #include "modelfile/modelfile.h"
 
+enum { LORA_MAX_RANK = 1024, LORA_MAX_NEW_RANK = 256, LORA_MAX_LAYERS = 1024, LORA_MAX_META = 256 };
 enum { LORA_Q, LORA_K, LORA_V, LORA_O, LORA_GATE, LORA_UP, LORA_DOWN, LORA_LINEARS };
 extern const char *const lora_gguf_name[LORA_LINEARS]; /* "attn_q", ... */
 extern const char *const lora_peft_name[LORA_LINEARS]; /* "self_attn.q_proj", ... */
@@ -43,10 +44,16 @@ plm_status lora_new(struct lora **out, const struct lora_shape *s, int rank, flo
                     uint64_t seed, plm_error *err);
 plm_status lora_copy(struct lora **out, const struct lora *l, plm_error *err);
 void lora_free(struct lora *l);
+/* Keys start with "plm."; "plm.base.sha256" is the field above. Replaces. */
 plm_status lora_meta_set(struct lora *l, const char *key, const char *value, plm_error *err);
 const char *lora_meta_get(const struct lora *l, const char *key);
 /* Files. s NULL: only for description (no shape check; PEFT rows stay as they are). */
 plm_status lora_load(struct lora **out, const struct lora_shape *s, const char *path, plm_error *err); /* GGUF file or PEFT folder */
+/* The same for bytes in memory, borrowed for the call; name is for messages. */
+plm_status lora_parse_gguf(struct lora **out, const struct lora_shape *s, const void *data, size_t size,
+                           const char *name, plm_error *err);
+plm_status lora_parse_peft(struct lora **out, const struct lora_shape *s, const char *config, size_t config_len,
+                           const void *tensors, size_t tensors_len, const char *name, plm_error *err);
 plm_status lora_save_gguf(const struct lora *l, const char *path, plm_error *err);
 plm_status lora_save_peft(const struct lora *l, const struct lora_shape *s, const char *dir, plm_error *err);
 #endif
