@@ -309,7 +309,7 @@ enum { PLM_MODE_REVERSE = 1,  /* A: a real output, a new input */
 typedef struct plm_kind {
     const char *name;         /* "note" */
     const char *task;         /* one line: what is asked for, "the title of a note" */
-    const char *instruction;  /* what stands before the input in a prompt */
+    const char *instruction;  /* what stands before the input in a prompt, or round it: "... {input} ..." */
     const char *input_field, *output_field; /* names in JSONL, CSV and front matter */
     const char *const *labels; /* NULL: free text; else the closed set, n_labels of them */
     size_t n_labels;
@@ -322,7 +322,8 @@ PLM_API plm_status plm_kinds_open(plm_kinds **out, const char *file, plm_error *
 PLM_API void plm_kinds_close(plm_kinds *k);
 PLM_API const plm_kind *plm_kind_find(const plm_kinds *k, const char *name); /* NULL: no such kind */
 PLM_API const plm_kind *plm_kind_at(const plm_kinds *k, size_t i);           /* NULL past the end */
-/* The user turn for an input: instruction, blank line, input. */
+/* The user turn for an input: instruction, blank line, input; or the instruction with the input in the place
+ * of its "{input}", as in the wording of LaMP. */
 PLM_API plm_status plm_kind_prompt(const plm_kind *kind, const char *input, char **prompt,
                                    plm_error *err) PLM_MUST_CHECK;
 
@@ -333,6 +334,7 @@ typedef struct plm_store plm_store;
 /* One writing process at a time; a second is told which process holds it (PLM_EBUSY). */
 PLM_API plm_status plm_store_open(plm_store **out, const char *path, bool read_only, plm_error *err) PLM_MUST_CHECK;
 PLM_API void plm_store_close(plm_store *st);
+/* A transaction; inside another one it is a part that can be undone alone. */
 PLM_API plm_status plm_store_begin(plm_store *st, plm_error *err) PLM_MUST_CHECK;
 PLM_API plm_status plm_store_end(plm_store *st, bool commit, plm_error *err) PLM_MUST_CHECK;
 
@@ -340,7 +342,7 @@ typedef struct plm_record {
     int64_t id;
     int64_t when;        /* seconds since 1970; 0: unknown */
     const char *user, *kind;
-    const char *input, *output; /* what is given, and what the person wrote */
+    const char *input, *output; /* what is given ("": not known), and what the person wrote */
     const char *source;  /* where it came from: a path, "repo@commit" */
     bool local_only;     /* never leaves the device */
 } plm_record;
@@ -377,7 +379,8 @@ PLM_API plm_status plm_store_forget(plm_store *st, const plm_query *q, plm_forgo
 /* Everything a user has in the store as JSONL, one object a line with its table's name; lossless. */
 PLM_API plm_status plm_store_export(plm_store *st, const char *user, const char *path, plm_error *err) PLM_MUST_CHECK;
 
-/* A setting or a job's state, by name. *value is NULL when there is none. */
+/* A setting or a job's state, by name. *value is NULL when there is none. A value that holds anybody's text
+ * must be named "derived.": forgetting any record removes those. */
 PLM_API plm_status plm_store_set(plm_store *st, const char *name, const char *value, plm_error *err) PLM_MUST_CHECK;
 PLM_API plm_status plm_store_get(plm_store *st, const char *name, char **value, plm_error *err) PLM_MUST_CHECK;
 
