@@ -1,0 +1,184 @@
+/* kern_ref.c: what every kernel means, in plain C. Sums run in the order of the index in the type written here;
+ * nothing is contracted. The reference computes with f32 activations only, so it has no bf16 or int8 products. */
+#include <math.h>
+
+#include "kern/isa.h"
+
+enum { LANES = 8, WIDTH = 16 };
+
+static void add(float *y, const float *x, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        y[i] += x[i];
+}
+
+static void scale(float *x, float by, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        x[i] *= by;
+}
+
+static double dot(const float *a, const float *b, size_t n)
+{
+    double sum = 0;
+    for (size_t i = 0; i < n; i++)
+        sum += (double)a[i] * (double)b[i];
+    return sum;
+}
+
+static float rmsnorm(float *y, const float *x, const float *gain, int n, float eps)
+{
+    float inv_rms = (float)(1 / sqrt(dot(x, x, (size_t)n) / n + (double)eps));
+    for (int i = 0; i < n; i++)
+        y[i] = x[i] * inv_rms * gain[i];
+    return inv_rms;
+}
+
+/* With z = x / rms: dx = (dy gain - z mean(dy gain z)) / rms */
+static void rmsnorm_back(float *dx, const float *dy, const float *x, const float *gain, float inv_rms, int n)
+{
+    double sum = 0;
+    for (int i = 0; i < n; i++)
+        sum += (double)(dy[i] * gain[i]) * (double)x[i];
+    float mean = (float)(sum * (double)inv_rms * (double)inv_rms / n);
+    for (int i = 0; i < n; i++)
+        dx[i] += inv_rms * (dy[i] * gain[i] - x[i] * mean);
+}
+
+static void rope(float *x, const float *cosine, const float *sine, int H, int D, int rotary, bool neox)
+{
+    int half = rotary / 2, step = neox ? 1 : 2, other = neox ? half : 1;
+    for (int h = 0; h < H; h++, x += D)
+        for (int i = 0; i < half; i++) {
+            float *a = x + i * step, *b = a + other;
+            float a0 = *a, b0 = *b;
+            *a = a0 * cosine[i] - b0 * sine[i];
+            *b = a0 * sine[i] + b0 * cosine[i];
+        }
+}
+
+static void cos_sin(float *cosine, float *sine, const float *freq, float pos, int n)
+{
+    for (int i = 0; i < n; i++) {
+        float angle = pos * freq[i];
+        cosine[i] = cosf(angle);
+        sine[i] = sinf(angle);
+    }
+}
+
+static float sigmoid(float x)
+{
+    return 1 / (1 + expf(-x));
+}
+
+static void swiglu(float *y, const float *gate, const float *up, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        y[i] = gate[i] * sigmoid(gate[i]) * up[i];
+}
+
+static void swiglu_back(float *dgate, float *dup, const float *dy, const float *gate, const float *up, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        float s = sigmoid(gate[i]), silu = gate[i] * s, d = dy[i], u = up[i];
+        dup[i] = d * silu;
+        dgate[i] = d * u * (s + silu * (1 - s));
+    }
+}
+
+static float max(const float *x, size_t n)
+{
+    float best = x[0];
+    for (size_t i = 1; i < n; i++)
+        if (x[i] > best)
+            best = x[i];
+    return best;
+}
+
+static double exp_sum(float *p, const float *x, float by, float shift, size_t n)
+{
+    double sum = 0;
+    for (size_t i = 0; i < n; i++) {
+        p[i] = expf(x[i] * by - shift);
+        sum += (double)p[i];
+    }
+    return sum;
+}
+
+static void f16_put(uint16_t *y, const float *x, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        y[i] = f32_to_half(x[i]);
+}
+
+static float kv_at(struct kv_rows rows, int j, int i)
+{
+    const unsigned char *row = (const unsigned char *)rows.data + (size_t)j * rows.stride;
+    return rows.f16 ? half_to_f32(((const uint16_t *)(const void *)row)[i]) : ((const float *)(const void *)row)[i];
+}
+
+static void scores(float *s, const float *q, struct kv_rows k, int D)
+{
+    for (int j = 0; j < k.n; j++) {
+        s[j] = 0;
+        for (int i = 0; i < D; i++)
+            s[j] += q[i] * kv_at(k, j, i);
+    }
+}
+
+static void weigh(float *y, const float *p, struct kv_rows v, int D)
+{
+    for (int j = 0; j < v.n; j++)
+        for (int i = 0; i < D; i++)
+            y[i] += p[j] * kv_at(v, j, i);
+}
+
+static void rows_dot(float *y, const float *w, size_t ld, int rows, const float *x, int n, float by, bool more)
+{
+    for (int i = 0; i < rows; i++) {
+        float sum = 0;
+        for (int l = 0; l < n; l++)
+            sum += w[(size_t)i * ld + (size_t)l] * x[l];
+        y[i] = more ? y[i] + by * sum : by * sum;
+    }
+}
+
+static void mul_f32(float *y, size_t ldy, const float *a, size_t rs, size_t ks, const float *b, size_t ldb, int m,
+                    int n, int k, bool more)
+{
+    for (int i = 0; i < m; i++, y += ldy, a += rs)
+        for (int j = 0; j < n; j += LANES) {
+            float sum[LANES] = {0};
+            int lanes = n - j < LANES ? n - j : LANES;
+            const float *step = b + j;
+            if (lanes == LANES)
+                for (size_t l = 0; l < (size_t)k; l++, step += ldb)
+                    for (int c = 0; c < LANES; c++)
+                        sum[c] += a[l * ks] * step[c];
+            else
+                for (size_t l = 0; l < (size_t)k; l++, step += ldb)
+                    for (int c = 0; c < lanes; c++)
+                        sum[c] += a[l * ks] * step[c];
+            for (int c = 0; c < lanes; c++)
+                y[j + c] = more ? y[j + c] + sum[c] : sum[c];
+        }
+}
+
+static void pack_f32(float *panel, int width, const float *w, size_t ldw, int rows, int k)
+{
+    for (size_t l = 0; l < (size_t)k; l++, panel += width)
+        for (int j = 0; j < LANES; j++)
+            panel[j] = j < rows ? w[(size_t)j * ldw + l] : 0;
+}
+
+const struct kern *kern_ref(void)
+{
+    static const struct kern table = {
+        .name = "ref", .exact = true, .lanes = LANES, .width = WIDTH,
+        .add = add, .scale = scale, .dot = dot, .rmsnorm = rmsnorm, .rmsnorm_back = rmsnorm_back, .rope = rope,
+        .cos_sin = cos_sin, .swiglu = swiglu, .swiglu_back = swiglu_back, .max = max, .exp_sum = exp_sum,
+        .f16_put = f16_put, .scores = scores, .weigh = weigh, .rows_dot = rows_dot, .decode = block_decoders,
+        .mul_f32 = mul_f32, .pack_f32 = pack_f32,
+    };
+    return &table;
+}

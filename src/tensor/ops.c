@@ -1,0 +1,228 @@
+/* ops.c: the operations that work on one token at a time: embedding, norm, rotation, activation, sums; each
+ * backward beside its forward. Threads take whole rows. */
+#include <stdio.h>
+
+#include "tensor/product.h"
+
+enum { SMALL = 1 << 14 }; /* numbers that one thread handles sooner than it wakes another */
+
+plm_status ops_kernels(const struct kern **out, const char *cpu, plm_error *err)
+{
+    char names[100] = "";
+    bool any = !cpu || !strcmp(cpu, "auto");
+    for (int i = 0; kern_at(i); i++) {
+        if (any || !strcmp(cpu, kern_at(i)->name)) {
+            *out = kern_at(i);
+            return PLM_OK;
+        }
+        size_t used = strlen(names), left = sizeof names - used;
+        snprintf(names + used, left, "%s%s", i ? ", " : "", kern_at(i)->name);
+    }
+    return fail(err, PLM_ENOTSUP, "no kernels \"%s\" on this processor; it has %s", cpu, names);
+}
+
+const char *ops_kernel_name(const struct kern *k)
+{
+    return k->name;
+}
+
+bool ops_kernel_exact(const struct kern *k)
+{
+    return k->exact;
+}
+
+/* ---- embedding ---- */
+
+struct embed {
+    float *y;
+    const struct kern *k;
+    const struct matrix *w;
+    const int32_t *ids;
+    float scale;
+};
+
+static void embed_rows(void *ctx, size_t from, size_t to, int worker)
+{
+    struct embed *j = ctx;
+    (void)worker;
+    size_t C = (size_t)j->w->in;
+    for (size_t t = from; t < to; t++) {
+        const unsigned char *row = (const unsigned char *)j->w->data + (size_t)j->ids[t] * j->w->row_bytes;
+        j->k->decode[j->w->type](j->y + t * C, row, C);
+        if (j->scale != 1)
+            j->k->scale(j->y + t * C, j->scale, C);
+    }
+}
+
+void op_embed(struct ops *o, float *y, const struct matrix *w, const int32_t *ids, int T, float scale)
+{
+    struct embed j = {y, o->kern, w, ids, scale};
+    run(o, (size_t)T, 4, T * w->in <= SMALL, embed_rows, &j);
+}
+
+/* ---- rmsnorm ---- */
+
+struct norm {
+    const struct kern *k;
+    float *y, *inv_rms;
+    const float *dy, *x, *gain;
+    const float *inv;
+    int C;
+    float eps;
+};
+
+static void norm_rows(void *ctx, size_t from, size_t to, int worker)
+{
+    struct norm *j = ctx;
+    (void)worker;
+    for (size_t t = from; t < to; t++) {
+        size_t at = t * (size_t)j->C;
+        float inv = j->k->rmsnorm(j->y + at, j->x + at, j->gain, j->C, j->eps);
+        if (j->inv_rms)
+            j->inv_rms[t] = inv;
+    }
+}
+
+void op_rmsnorm(struct ops *o, float *y, float *inv_rms, const float *x, const float *gain, int T, int C, float eps)
+{
+    struct norm j = {.k = o->kern, .y = y, .inv_rms = inv_rms, .x = x, .gain = gain, .C = C, .eps = eps};
+    run(o, (size_t)T, 8, T * C <= SMALL, norm_rows, &j);
+}
+
+static void norm_rows_back(void *ctx, size_t from, size_t to, int worker)
+{
+    struct norm *j = ctx;
+    (void)worker;
+    for (size_t t = from; t < to; t++) {
+        size_t at = t * (size_t)j->C;
+        j->k->rmsnorm_back(j->y + at, j->dy + at, j->x + at, j->gain, j->inv[t], j->C);
+    }
+}
+
+void op_rmsnorm_back(struct ops *o, float *dx, const float *dy, const float *x, const float *gain,
+                     const float *inv_rms, int T, int C)
+{
+    struct norm j = {.k = o->kern, .y = dx, .dy = dy, .x = x, .gain = gain, .inv = inv_rms, .C = C};
+    run(o, (size_t)T, 8, T * C <= SMALL, norm_rows_back, &j);
+}
+
+/* ---- rotary positions: the backward turns the other way ---- */
+
+struct rope {
+    const struct kern *k;
+    float *x, *table;     /* table: for each thread a row of cosines and one of sines */
+    const int32_t *pos;
+    const float *freq;
+    int H, D, rotary;
+    bool neox, inverse;
+};
+
+static void rope_rows(void *ctx, size_t from, size_t to, int worker)
+{
+    struct rope *j = ctx;
+    int half = j->rotary / 2;
+    float *cosine = j->table + (size_t)worker * (size_t)j->rotary, *sine = cosine + half;
+    for (size_t t = from; t < to; t++) {
+        j->k->cos_sin(cosine, sine, j->freq, (float)j->pos[t], half);
+        if (j->inverse)
+            j->k->scale(sine, -1, (size_t)half);
+        j->k->rope(j->x + t * (size_t)(j->H * j->D), cosine, sine, j->H, j->D, j->rotary, j->neox);
+    }
+}
+
+void op_rope(struct ops *o, float *x, const int32_t *pos, int T, int H, int D, int rotary, const float *freq, bool neox,
+             bool inverse)
+{
+    size_t mark = arena_mark(o->scratch);
+    float *table = take(o, (size_t)pool_threads(o->pool) * (size_t)rotary, sizeof *table);
+    struct rope j = {o->kern, x, table, pos, freq, H, D, rotary, neox, inverse};
+    run(o, (size_t)T, 8, T * H * D <= SMALL, rope_rows, &j);
+    arena_reset(o->scratch, mark);
+}
+
+/* ---- the cache's rows ---- */
+
+struct put {
+    const struct kern *k;
+    struct kv_view *kv;
+    const float *key, *value;
+    size_t at, width;
+};
+
+static void put_rows(void *ctx, size_t from, size_t to, int worker)
+{
+    struct put *j = ctx;
+    (void)worker;
+    size_t n = (to - from) * j->width, in = from * j->width, out = (j->at + from) * j->width;
+    if (j->kv->f16) {
+        j->k->f16_put((uint16_t *)j->kv->k + out, j->key + in, n);
+        j->k->f16_put((uint16_t *)j->kv->v + out, j->value + in, n);
+    } else {
+        memcpy((float *)j->kv->k + out, j->key + in, n * sizeof(float));
+        memcpy((float *)j->kv->v + out, j->value + in, n * sizeof(float));
+    }
+}
+
+void op_kv_put(struct ops *o, struct kv_view *kv, int at, const float *k, const float *v, int T, int width)
+{
+    struct put j = {o->kern, kv, k, v, (size_t)at, (size_t)width};
+    run(o, (size_t)T, 32, T * width <= SMALL, put_rows, &j);
+}
+
+/* ---- silu(gate) * up ---- */
+
+enum { GRAIN = 4096 };
+
+struct swiglu {
+    const struct kern *k;
+    float *y, *dgate, *dup;
+    const float *dy, *gate, *up;
+};
+
+static void swiglu_part(void *ctx, size_t from, size_t to, int worker)
+{
+    struct swiglu *j = ctx;
+    (void)worker;
+    j->k->swiglu(j->y + from, j->gate + from, j->up + from, to - from);
+}
+
+void op_swiglu(struct ops *o, float *y, const float *gate, const float *up, int T, int F)
+{
+    struct swiglu j = {.k = o->kern, .y = y, .gate = gate, .up = up};
+    run(o, (size_t)T * (size_t)F, GRAIN, T * F <= SMALL, swiglu_part, &j);
+}
+
+static void swiglu_part_back(void *ctx, size_t from, size_t to, int worker)
+{
+    struct swiglu *j = ctx;
+    (void)worker;
+    j->k->swiglu_back(j->dgate + from, j->dup + from, j->dy + from, j->gate + from, j->up + from, to - from);
+}
+
+void op_swiglu_back(struct ops *o, float *dgate, float *dup, const float *dy, const float *gate, const float *up, int T,
+                    int F)
+{
+    struct swiglu j = {.k = o->kern, .dgate = dgate, .dup = dup, .dy = dy, .gate = gate, .up = up};
+    run(o, (size_t)T * (size_t)F, GRAIN, T * F <= SMALL, swiglu_part_back, &j);
+}
+
+/* ---- sums ---- */
+
+struct sum {
+    const struct kern *k;
+    float *y;
+    const float *x;
+};
+
+static void add_part(void *ctx, size_t from, size_t to, int worker)
+{
+    struct sum *j = ctx;
+    (void)worker;
+    j->k->add(j->y + from, j->x + from, to - from);
+}
+
+void op_add(struct ops *o, float *y, const float *x, size_t n)
+{
+    struct sum j = {o->kern, y, x};
+    run(o, n, GRAIN, n <= SMALL, add_part, &j);
+}

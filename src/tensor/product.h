@@ -1,0 +1,22 @@
+/* product.h: matrix products over panels, threaded. What linear layers, LoRA and the loss are made of. */
+#ifndef TENSOR_PRODUCT_H
+#define TENSOR_PRODUCT_H
+#include "kern/kern.h"
+#include "tensor/tensor.h"
+
+/* bf16 activations into the products (training on a CPU that has them), else f32. */
+bool product_half(const struct ops *o);
+/* y [T, ldy] (+)= x [T, ldx] W^T */
+void product_nt(struct ops *o, float *y, size_t ldy, const float *x, size_t ldx, const struct matrix *w, int T, bool half,
+                bool add);
+/* y [T, ldy] (+)= x [T, ldx] W */
+void product_nn(struct ops *o, float *y, size_t ldy, const float *x, size_t ldx, const struct matrix *w, int T, bool half,
+                bool add);
+/* y [m, n] (+)= a^T b for a [T, m], b [T, n] in f32 */
+void product_tn(struct ops *o, float *y, const float *a, const float *b, int T, int m, int n, bool add);
+
+/* fn over [0, n), on this thread alone where the whole work is small. */
+void run(struct ops *o, size_t n, size_t grain, bool small, pool_fn fn, void *ctx);
+/* Scratch of o, which ops_scratch promised to hold. */
+void *take(struct ops *o, size_t n, size_t size);
+#endif
