@@ -38,7 +38,7 @@ const struct option plm_options[] = {
     {"dry-run", 0, NULL, OPT_FLAG, AT(dry_run), "print what would be sent, byte for byte, and stop"},
     {"yes", 'y', NULL, OPT_FLAG, AT(yes), "agree to what would leave this machine"},
     {"force", 0, NULL, OPT_FLAG, AT(force), "install although there are too few records to test"},
-    {"retrain", 0, NULL, OPT_FLAG, AT(retrain), "after the gate, train again on all records"},
+
     {"me", 0, "WHO", OPT_TEXT, AT(me), "your name or address in the source (git: user.email)"},
     {"format", 0, "F", OPT_TEXT, AT(format), "auto, jsonl, csv, markdown, git or lamp"},
     {"local-only", 0, NULL, OPT_FLAG, AT(local_only), "these records never leave this machine"},
@@ -92,7 +92,7 @@ const struct command plm_commands[] = {
     {"personalize", "[SOURCE...] [options]", "import, augment, train, gate and install, in one go",
      "Sources are files, folders or git repositories. It can be stopped anywhere and started again with the same\n"
      "words: it goes on where it was. With new records it imports, sends and generates only for what is new.",
-     "plm personalize ~/notes --task note", TEACHER TRAINING "me format local-only yes force retrain kind out dry-run",
+     "plm personalize ~/notes --task note", TEACHER TRAINING "me format local-only yes force kind out",
      cmd_personalize},
     {"import", "SOURCE...", "read records into the local store; twice adds nothing", NULL,
      "plm import ~/notes --user ada --kind note", "kind me format local-only", cmd_import},

@@ -26,7 +26,7 @@ struct args {
     int rank, steps, epochs, batch, warmup, patience, max_tokens, context, preview, limit, wanted, top_k;
     int prefill, decode, train, layers;
     double alpha, rate, decay, clip, temperature, top_p, min_p;
-    bool yes, force, dry_run, raw, skip_bad, resume, base, special, decode_ids, local_only, retrain;
+    bool yes, force, dry_run, raw, skip_bad, resume, base, special, decode_ids, local_only;
     bool no_teacher, with_records, refuse_long, man, all;
 
     const char **rest; /* what is not an option, in order */
