@@ -62,15 +62,15 @@ static plm_status take_messages(struct example *e, const plm_model *m, const plm
 {
     size_t n = 0;
     plm_status st = plm_chat_encode(m, from->messages, from->n_messages, NULL, NULL, 0, &n, err);
-    if (st == PLM_ELIMIT || (!st && n == 0)) {
-        st = take_room(e, n, err);
-        if (!st) {
-            st = plm_chat_encode(m, from->messages, from->n_messages, e->ids, e->learn, n, &n, err);
-            return st ? fail_in(err, st, e->name) : PLM_OK;
-        }
+    if (st) {
+        return fail_in(err, st, e->name);
+    }
+    st = take_room(e, n, err);
+    if (st) {
         return st;
     }
-    return fail_in(err, st, e->name);
+    st = plm_chat_encode(m, from->messages, from->n_messages, e->ids, e->learn, n, &n, err);
+    return st ? fail_in(err, st, e->name) : PLM_OK;
 }
 
 /* The longest stretch of ids that are neither targets nor control ids. */
@@ -138,8 +138,8 @@ static plm_status fit(struct example *e, const plm_model *m, int most, int head,
         return fail(err, PLM_ELIMIT, "%s: %d tokens, over the limit of %d", e->name, whole, most);
     }
     if (e->targets >= most) {
-        return fail(err, PLM_ELIMIT, "%s: its answer alone has %d tokens, and an answer of an example of at most %d "
-                    "is never cut", e->name, e->targets, most);
+        return fail(err, PLM_ELIMIT, "%s: its answer has %d tokens and is never cut, but at most %d with its prompt are "
+                    "allowed", e->name, e->targets, most);
     }
     if (!cut_to(e, m->vocab, most, head)) {
         return fail(err, PLM_ELIMIT, "%s: %d tokens, over the limit of %d, and too few of them are prompt that can "
