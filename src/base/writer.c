@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,16 +28,10 @@ struct writer {
 /* The file that path means: where it is a link, what it points to. */
 static char *real_target(const char *path)
 {
+    char real[PATH_MAX];
     struct stat info;
-    if (lstat(path, &info) == 0 && S_ISLNK(info.st_mode)) {
-        char *real = realpath(path, NULL);
-        if (real) {
-            char *copy = mem_dupz(real);
-            free(real);
-            return copy;
-        }
-    }
-    return mem_dupz(path);
+    bool link = lstat(path, &info) == 0 && S_ISLNK(info.st_mode);
+    return mem_dupz(link && realpath(path, real) ? real : path);
 }
 
 static size_t folder_length(const char *path)
