@@ -121,7 +121,7 @@ const struct command plm_commands[] = {
     {"tokenize", "", "text on stdin to token ids; --decode: the other way", NULL, "echo hello | plm tokenize --json",
      "special decode", cmd_tokenize},
     {"bench", "[-p N] [-n N] [--train N]", "prefill, decode and training speed, beside the machine's own ceilings", NULL,
-     "plm bench --json", "pp tg train", cmd_bench},
+     "plm bench --json", "pp tg train memory", cmd_bench},
     {"compare", "FILE.jsonl", "held-out rows under base, base + BM25 and adapters, as a table", NULL,
      "plm compare held-out.jsonl --user ada --adapter other.gguf", "kind max-length", cmd_compare},
     {"doctor", "", "what this machine can do, what is missing, and the line that installs it", NULL, "plm doctor", "",
