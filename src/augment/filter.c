@@ -1,0 +1,406 @@
+/* filter.c: the rules, in the order of docs/wire.md: each looks only at what the rules before it let through,
+ * in call order, so that the same candidates always get the same verdicts. A refused candidate is never
+ * repaired: relabelling or rewording drifts towards the teacher's own habits. */
+#include "augment/inside.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define NEAR_MAX 0.7         /* ROUGE-L with any other input */
+#define OWN_MAX 0.9          /* of a rewrite with its own source */
+#define Z_MAX 2.5
+
+enum { REAL_NLLS_MAX = 64, TOO_FEW_FOR_Z = 5 };
+
+static const char *const rule_names[PLM_RULES] = {"parse", "schema", "length", "exact", "near", "label",
+                                                  "placeholder", "device", "quota"};
+
+const char *plm_rule_name(int rule)
+{
+    return rule >= 0 && rule < PLM_RULES ? rule_names[rule] : NULL;
+}
+
+static void drop(struct candidate *c, int rule, const char *why)
+{
+    c->verdict = rule;
+    c->why = why;
+}
+
+static bool rewrites(const struct candidate *c)
+{
+    return c->wire.mode == PLM_MODE_REVERSE || c->wire.mode == PLM_MODE_REWRITE;
+}
+
+/* ---- rules about one candidate alone ---- */
+
+// Everything real that the candidate was made from.
+static plm_status allowed_texts(const struct filter *f, const struct candidate *c, struct bytes *out, plm_error *err)
+{
+    bytes_init(out, (size_t)WIRE_REQUEST_MAX);
+    if (c->parent) {
+        bytes_printf(out, "%s\n%s\n", c->parent->input, c->parent->output);
+    }
+    for (size_t i = 0; i < c->wire.n_shown && f->policy->unredacted; i++) {
+        const struct wire_record *r = &f->request->records[c->wire.shown[i] - 1];
+        bytes_printf(out, "%s\n%s\n", r->input, r->output);
+    }
+    return bytes_status(out, "the texts of a call", err);
+}
+
+// The raw text of the reply is judged, placeholders unrestored: only there is a secret out of nowhere visible.
+static plm_status rule_schema(const struct filter *f, struct candidate *c, const struct scripts *usual, bool lines,
+                              plm_error *err)
+{
+    struct bytes allowed;
+    plm_status st = allowed_texts(f, c, &allowed, err);
+    const char *why = st ? NULL : text_objection(c->wire.input, allowed.data, usual);
+    if (!st && !why && !rewrites(c)) {
+        why = text_objection(c->wire.output, allowed.data, usual);
+        why = !why && !lines && strchr(str_trim(str_of(c->output)).p, '\n') ? "an output of several lines" : why;
+    }
+    const char *instruction = f->request->instruction, *task = f->request->task;
+    if (!st && !why && ((strlen(instruction) > 20 && strcasestr(c->input, instruction)) ||
+                        (strlen(task) > 20 && strcasestr(c->input, task)))) {
+        why = "the prompt itself";
+    }
+    char *in = NULL, *out = NULL;
+    if (!st && !why) {
+        st = text_normalise(c->input, strlen(c->input), &in, err);
+        st = st ? st : text_normalise(c->output, strlen(c->output), &out, err);
+        why = !st && strcmp(in, out) == 0 ? "input and output are the same" : why;
+    }
+    if (!st && !why && rewrites(c) && !c->parent) {
+        why = "its record is gone";
+    }
+    if (!st && why) {
+        drop(c, PLM_RULE_SCHEMA, why);
+    }
+    mem_free(in);
+    mem_free(out);
+    bytes_free(&allowed);
+    return st;
+}
+
+static bool out_of_range(const char *text, const struct wire_range *r, double least)
+{
+    double n = (double)words_count(text, strlen(text));
+    return n < least || n < .5 * r->p5 || (r->p95 && n > 2.0 * r->p95);
+}
+
+static plm_status rules_alone(struct filter *f, plm_error *err)
+{
+    size_t n = f->reals->n;
+    const char **texts = mem_zero(n + 1, sizeof *texts);
+    if (!texts) {
+        return fail(err, PLM_ENOMEM, "No memory to filter candidates.");
+    }
+    struct scripts usual = {0};
+    bool lines = false;
+    for (size_t i = 0; i < n; i++) {
+        texts[i] = f->reals->r[i].output;
+        scripts_add(&usual, f->reals->r[i].input);
+        scripts_add(&usual, texts[i]);
+        lines = lines || strchr(str_trim(str_of(texts[i])).p, '\n') != NULL;
+    }
+    struct wire_range out = range_of(texts, n), in = f->request->input_words;
+    mem_free(texts);
+    for (size_t i = 0; i < f->n; i++) {
+        struct candidate *c = &f->c[i];
+        if (c->verdict != VERDICT_NONE) {
+            continue;
+        }
+        plm_status st = rule_schema(f, c, &usual, lines, err);
+        if (st) {
+            return st;
+        }
+        if (c->verdict != VERDICT_NONE) {
+            continue;
+        }
+        if (f->policy->kind->labels && label_index(f->policy->kind, c->output) < 0) {
+            drop(c, PLM_RULE_LABEL, "not one of the labels");
+        } else if (c->lost) {
+            drop(c, PLM_RULE_PLACEHOLDER, "a placeholder is unknown or lost");
+        } else if (out_of_range(c->input, &in, 3)) {
+            drop(c, PLM_RULE_LENGTH, "input too short or too long");
+        } else if (!rewrites(c) && !f->policy->kind->labels && out_of_range(c->output, &out, 1)) {
+            drop(c, PLM_RULE_LENGTH, "output too short or too long");
+        }
+    }
+    return PLM_OK;
+}
+
+/* ---- exact duplicates ---- */
+
+static uint64_t hash_of(const char *text)
+{
+    uint64_t h = 0xcbf29ce484222325u;
+    for (; *text; text++) {
+        h = (h ^ (unsigned char)*text) * 0x100000001b3u;
+    }
+    return h;
+}
+
+struct known {               /* hashes of normalised inputs of everything that is already there */
+    uint64_t *h;
+    size_t n;
+};
+
+static int by_hash(const void *a, const void *b)
+{
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+    return (x > y) - (x < y);
+}
+
+static plm_status known_open(struct known *k, const struct filter *f, plm_error *err)
+{
+    size_t n = f->reals->n + f->n_old;
+    k->n = 0;
+    k->h = mem_alloc(n + 1, sizeof *k->h);
+    if (!k->h) {
+        return fail(err, PLM_ENOMEM, "No memory to filter candidates.");
+    }
+    for (size_t i = 0; i < n; i++) {
+        const char *text = i < f->reals->n ? f->reals->r[i].input : f->old[i - f->reals->n];
+        char *plain = NULL;
+        plm_status st = text_normalise(text, strlen(text), &plain, err);
+        if (st) {
+            return st;
+        }
+        k->h[k->n++] = hash_of(plain);
+        mem_free(plain);
+    }
+    qsort(k->h, k->n, sizeof *k->h, by_hash);
+    return PLM_OK;
+}
+
+// One input with two outputs says that the teacher guessed: all of them go, and so do plain repetitions.
+static void drop_equal(struct filter *f, size_t i)
+{
+    bool conflict = false;
+    for (size_t j = i + 1; j < f->n; j++) {
+        struct candidate *b = &f->c[j];
+        if (b->verdict == VERDICT_NONE && strcmp(b->plain, f->c[i].plain) == 0) {
+            conflict = conflict || strcmp(b->output, f->c[i].output) != 0;
+            drop(b, PLM_RULE_EXACT, "the same input again");
+        }
+    }
+    if (conflict) {
+        drop(&f->c[i], PLM_RULE_EXACT, "the same input with another output");
+    }
+}
+
+static plm_status rule_exact(struct filter *f, plm_error *err)
+{
+    struct known known = {0};
+    plm_status st = known_open(&known, f, err);
+    for (size_t i = 0; i < f->n && !st; i++) {
+        struct candidate *c = &f->c[i];
+        if (c->verdict == VERDICT_NONE) {
+            st = text_normalise(c->input, strlen(c->input), &c->plain, err);
+        }
+    }
+    for (size_t i = 0; i < f->n && !st; i++) {
+        struct candidate *c = &f->c[i];
+        if (c->verdict != VERDICT_NONE) {
+            continue;
+        }
+        uint64_t h = hash_of(c->plain);
+        if (bsearch(&h, known.h, known.n, sizeof h, by_hash)) {
+            drop(c, PLM_RULE_EXACT, "the person's own or an earlier input");
+        } else {
+            drop_equal(f, i);
+        }
+    }
+    mem_free(known.h);
+    return st;
+}
+
+/* ---- near duplicates ---- */
+
+struct others {              /* what inputs are compared with, besides each other */
+    struct doc *real, *old;
+    size_t n_real, n_old;
+};
+
+static plm_status others_open(struct others *o, const struct filter *f, plm_error *err)
+{
+    o->real = mem_zero(f->reals->n + 1, sizeof *o->real);
+    o->old = mem_zero(f->n_old + 1, sizeof *o->old);
+    plm_status st = o->real && o->old ? PLM_OK : fail(err, PLM_ENOMEM, "No memory to filter candidates.");
+    for (; !st && o->n_real < f->reals->n; o->n_real += !st) {
+        st = doc_open(&o->real[o->n_real], f->reals->r[o->n_real].input, err);
+    }
+    for (; !st && o->n_old < f->n_old; o->n_old += !st) {
+        st = doc_open(&o->old[o->n_old], f->old[o->n_old], err);
+    }
+    return st;
+}
+
+static void others_close(struct others *o)
+{
+    for (size_t i = 0; i < o->n_real; i++) {
+        doc_close(&o->real[i]);
+    }
+    for (size_t i = 0; i < o->n_old; i++) {
+        doc_close(&o->old[i]);
+    }
+    mem_free(o->real);
+    mem_free(o->old);
+}
+
+static void nearest(struct candidate *c, const struct doc *d)
+{
+    double f = doc_likeness(&c->text, d, c->near > NEAR_MAX ? c->near : NEAR_MAX);
+    c->near = f > c->near ? f : c->near;
+}
+
+// A rewrite may be like its source, but no copy; a paraphrase of an output must say the same without repeating it.
+static plm_status rule_own_source(const struct filter *f, const struct others *o, struct candidate *c, plm_error *err)
+{
+    if (c->wire.mode == PLM_MODE_REWRITE) {
+        double own = doc_likeness(&c->text, &o->real[c->parent - f->reals->r], 0);
+        if (own > OWN_MAX) {
+            c->near = own;
+            drop(c, PLM_RULE_NEAR, "a copy of its source");
+        }
+        return PLM_OK;
+    }
+    struct doc out;
+    plm_status st = doc_open(&out, c->output, err);
+    if (!st) {
+        double same = rouge_n(&out.words, &c->text.words, 1).f;
+        if (same < .2 || same > .95) {
+            drop(c, PLM_RULE_NEAR, same < .2 ? "says something else than the output" : "a copy of the output");
+        }
+        doc_close(&out);
+    }
+    return st;
+}
+
+static plm_status rule_near(struct filter *f, plm_error *err)
+{
+    struct others o = {0};
+    plm_status st = others_open(&o, f, err);
+    for (size_t i = 0; i < f->n && !st; i++) {
+        struct candidate *c = &f->c[i];
+        if (c->verdict != VERDICT_NONE) {
+            continue;
+        }
+        st = doc_open(&c->text, c->input, err);
+        for (size_t j = 0; !st && !rewrites(c) && j < o.n_real; j++) {
+            nearest(c, &o.real[j]);
+        }
+        for (size_t j = 0; !st && j < o.n_old; j++) {
+            nearest(c, &o.old[j]);
+        }
+        for (size_t j = 0; !st && j < i; j++) {
+            if (f->c[j].verdict == VERDICT_NONE) {
+                nearest(c, &f->c[j].text);
+            }
+        }
+        if (c->near > NEAR_MAX) {
+            drop(c, PLM_RULE_NEAR, "too like another input");
+        } else if (!st && rewrites(c)) {
+            st = rule_own_source(f, &o, c, err);
+        }
+    }
+    others_close(&o);
+    return st;
+}
+
+/* ---- the device's own model ---- */
+
+static plm_status ask_nll(const struct filter *f, const char *input, const char *output, double *nll, plm_error *err)
+{
+    *nll = NAN;
+    return f->nll(f->ctx, input, output, nll) ? fail(err, PLM_ESTOPPED, "Stopped while candidates were measured.")
+                                              : PLM_OK;
+}
+
+// Mean and standard deviation over real items, evenly spread over time.
+static plm_status real_nlls(const struct filter *f, double *mean, double *sd, size_t *n, plm_error *err)
+{
+    double sum = 0, squares = 0;
+    size_t all = f->reals->n, max = all < REAL_NLLS_MAX ? all : REAL_NLLS_MAX;
+    *n = 0;
+    for (size_t i = 0; i < max; i++) {
+        const struct real *r = &f->reals->r[i * all / max];
+        double nll;
+        plm_status st = ask_nll(f, r->input, r->output, &nll, err);
+        if (st) {
+            return st;
+        }
+        if (isfinite(nll)) {
+            sum += nll;
+            squares += nll * nll;
+            ++*n;
+        }
+    }
+    *mean = *n ? sum / (double)*n : 0;
+    double var = *n > 1 ? (squares - sum * *mean) / (double)(*n - 1) : 0;
+    *sd = var > 1e-6 ? sqrt(var) : 1e-3;
+    return PLM_OK;
+}
+
+static int by_number(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+// With hardly any real items there is no scale: the highest tenth goes.
+static plm_status drop_tail(struct filter *f, plm_error *err)
+{
+    double *v = mem_alloc(f->n + 1, sizeof *v);
+    if (!v) {
+        return fail(err, PLM_ENOMEM, "No memory to filter candidates.");
+    }
+    size_t n = 0;
+    for (size_t i = 0; i < f->n; i++) {
+        if (f->c[i].verdict == VERDICT_NONE) {
+            v[n++] = f->c[i].nll;
+        }
+    }
+    qsort(v, n, sizeof *v, by_number);
+    size_t away = n / 10;
+    for (size_t i = f->n; i-- > 0 && away;) {
+        struct candidate *c = &f->c[i];
+        if (c->verdict == VERDICT_NONE && c->nll >= v[n - n / 10]) {
+            drop(c, PLM_RULE_DEVICE, "among the least likely tenth");
+            away--;
+        }
+    }
+    mem_free(v);
+    return PLM_OK;
+}
+
+static plm_status rule_device(struct filter *f, plm_error *err)
+{
+    double mean, sd;
+    size_t n;
+    plm_status st = real_nlls(f, &mean, &sd, &n, err);
+    for (size_t i = 0; i < f->n && !st; i++) {
+        struct candidate *c = &f->c[i];
+        if (c->verdict != VERDICT_NONE) {
+            continue;
+        }
+        st = ask_nll(f, c->input, c->output, &c->nll, err);
+        c->z = n >= TOO_FEW_FOR_Z ? (c->nll - mean) / sd : 0;
+        if (!st && !isfinite(c->nll)) {
+            c->nll = c->z = 0;
+            drop(c, PLM_RULE_DEVICE, "the device's model can't read it");
+        } else if (!st && c->z > Z_MAX) {
+            drop(c, PLM_RULE_DEVICE, "far less likely than the person's own");
+        }
+    }
+    return !st && n < TOO_FEW_FOR_Z ? drop_tail(f, err) : st;
+}
+
+plm_status filter_run(struct filter *f, plm_error *err)
+{
+    plm_status st = rules_alone(f, err);
+    st = st ? st : rule_exact(f, err);
+    st = st ? st : rule_near(f, err);
+    return st || !f->nll ? st : rule_device(f, err);
+}
