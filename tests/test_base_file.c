@@ -22,32 +22,28 @@
 static char dir[] = "/tmp/plm-file-XXXXXX";
 static char path_room[4][300];
 
-static const char *in_dir(const char *name)
-{
+static const char *in_dir(const char *name) {
     static int next;
     char *p = path_room[next++ & 3];
     snprintf(p, sizeof path_room[0], "%s/%s", dir, name);
     return p;
 }
 
-static void write_file(const char *path, const char *data, size_t len)
-{
+static void write_file(const char *path, const char *data, size_t len) {
     FILE *f = fopen(path, "wb");
     assert_non_null(f);
     assert_int_equal(fwrite(data, 1, len, f), len);
     fclose(f);
 }
 
-static void check_file(const char *path, const char *want)
-{
+static void check_file(const char *path, const char *want) {
     struct bytes b;
     assert_int_equal(file_read(path, 1 << 20, &b, NULL), PLM_OK);
     assert_string_equal(b.data, want);
     bytes_free(&b);
 }
 
-static size_t entries(const char *path)
-{
+static size_t entries(const char *path) {
     size_t n = 0;
     DIR *d = opendir(path);
     for (struct dirent *e; (e = readdir(d));)
@@ -56,22 +52,19 @@ static size_t entries(const char *path)
     return n;
 }
 
-static int set_up(void **state)
-{
+static int set_up(void **state) {
     (void)state;
     return mkdtemp(dir) == NULL;
 }
 
-static int tear_down(void **state)
-{
+static int tear_down(void **state) {
     (void)state;
     char command[300];
     snprintf(command, sizeof command, "rm -rf '%s'", dir);
     return system(command);
 }
 
-static void regular_files_are_mapped(void **state)
-{
+static void regular_files_are_mapped(void **state) {
     (void)state;
     struct map m;
     struct stat info;
@@ -86,8 +79,7 @@ static void regular_files_are_mapped(void **state)
     map_close(&m);
 }
 
-static void anything_else_is_not_mapped(void **state)
-{
+static void anything_else_is_not_mapped(void **state) {
     (void)state;
     struct map m;
     plm_error err;
@@ -107,8 +99,7 @@ static void anything_else_is_not_mapped(void **state)
     assert_null(m.data);
 }
 
-static void whole_files_are_read_up_to_a_limit(void **state)
-{
+static void whole_files_are_read_up_to_a_limit(void **state) {
     (void)state;
     struct bytes b;
     plm_error err;
@@ -125,8 +116,7 @@ static void whole_files_are_read_up_to_a_limit(void **state)
     assert_int_equal(file_read(in_dir("absent"), 100, &b, &err), PLM_ENOTFOUND);
 }
 
-static void replacement_is_private_and_leaves_nothing_beside(void **state)
-{
+static void replacement_is_private_and_leaves_nothing_beside(void **state) {
     (void)state;
     struct stat info;
     char sub[300];
@@ -148,8 +138,7 @@ static void replacement_is_private_and_leaves_nothing_beside(void **state)
     assert_int_equal(entries(sub), 2);
 }
 
-static void failed_replacement_keeps_the_old_file(void **state)
-{
+static void failed_replacement_keeps_the_old_file(void **state) {
     (void)state;
     plm_error err;
     struct rlimit old, small;
@@ -183,8 +172,7 @@ static void failed_replacement_keeps_the_old_file(void **state)
     assert_int_equal(entries(sub), 1);
 }
 
-static void what_is_no_file_is_not_replaced(void **state)
-{
+static void what_is_no_file_is_not_replaced(void **state) {
     (void)state;
     plm_error err;
     assert_int_equal(file_replace("/dev/full", "x", 1, &err), PLM_EINVAL);
@@ -192,8 +180,7 @@ static void what_is_no_file_is_not_replaced(void **state)
     assert_int_equal(file_replace(in_dir("no/such/place"), "x", 1, &err), PLM_ENOTFOUND);
 }
 
-static void closed_folder_is_a_sentence(void **state)
-{
+static void closed_folder_is_a_sentence(void **state) {
     (void)state;
     plm_error err;
     char sub[300], path[320];
@@ -208,8 +195,7 @@ static void closed_folder_is_a_sentence(void **state)
     assert_non_null(strstr(err.text, "Permission denied"));
 }
 
-static void writer_pads_and_knows_where_it_is(void **state)
-{
+static void writer_pads_and_knows_where_it_is(void **state) {
     (void)state;
     struct writer *w;
     const char *path = in_dir("padded");
@@ -238,8 +224,7 @@ static void writer_pads_and_knows_where_it_is(void **state)
     assert_true(file_exists(path));
 }
 
-static void folders_are_made_with_parents(void **state)
-{
+static void folders_are_made_with_parents(void **state) {
     (void)state;
     plm_error err;
     struct stat info;
@@ -259,8 +244,7 @@ struct want {
     size_t len;
 };
 
-static void check_lines(const char *path, size_t max, const struct want *want, size_t n)
-{
+static void check_lines(const char *path, size_t max, const struct want *want, size_t n) {
     struct lines *l;
     const char *line;
     size_t len, number;
@@ -284,20 +268,19 @@ static void check_lines(const char *path, size_t max, const struct want *want, s
     lines_close(l);
 }
 
-static void lines_come_without_their_ends(void **state)
-{
+static void lines_come_without_their_ends(void **state) {
     (void)state;
     const char *path = in_dir("lines");
     write_file(path, "a\r\n\nb\0c\n\r\nd\re\nlast", 18);
-    check_lines(path, 100, (struct want[]){{"a", 1}, {"", 0}, {"b\0c", 3}, {"", 0}, {"d\re", 3}, {"last", 4}}, 6);
+    check_lines(path, 100, (struct want[]){{"a", 1}, {"", 0}, {"b\0c", 3}, {"", 0}, {"d\re", 3}, {"last", 4}},
+                6);
     write_file(path, "", 0);
     check_lines(path, 100, NULL, 0);
     write_file(path, "\n", 1);
     check_lines(path, 100, (struct want[]){{"", 0}}, 1);
 }
 
-static void too_long_lines_are_skipped_and_reading_goes_on(void **state)
-{
+static void too_long_lines_are_skipped_and_reading_goes_on(void **state) {
     (void)state;
     const char *path = in_dir("long");
     write_file(path, "12345\n123456\n12345\r\n1234567890123\nend", 37);
@@ -308,8 +291,7 @@ static void too_long_lines_are_skipped_and_reading_goes_on(void **state)
     check_lines(path, 0, (struct want[]){{NULL, 0}}, 1);
 }
 
-static void huge_lines_stay_within_memory(void **state)
-{
+static void huge_lines_stay_within_memory(void **state) {
     (void)state;
     const char *path = in_dir("huge");
     FILE *f = fopen(path, "wb");
@@ -327,8 +309,7 @@ static void huge_lines_stay_within_memory(void **state)
     free(block);
 }
 
-static void *feed(void *arg)
-{
+static void *feed(void *arg) {
     int fd = open(arg, O_WRONLY);
     const char *pieces[] = {"on", "e\r", "\ntw", "o"};
     for (int i = 0; i < 4; i++) {
@@ -339,8 +320,7 @@ static void *feed(void *arg)
     return NULL;
 }
 
-static void lines_come_from_pipes_and_standard_input(void **state)
-{
+static void lines_come_from_pipes_and_standard_input(void **state) {
     (void)state;
     pthread_t t;
     const char *fifo = in_dir("feed");
@@ -360,8 +340,7 @@ static void lines_come_from_pipes_and_standard_input(void **state)
     close(keep);
 }
 
-static void folders_and_absent_files_have_no_lines(void **state)
-{
+static void folders_and_absent_files_have_no_lines(void **state) {
     (void)state;
     struct lines *l;
     plm_error err;
@@ -370,8 +349,7 @@ static void folders_and_absent_files_have_no_lines(void **state)
     assert_non_null(strstr(err.text, "Is a directory"));
 }
 
-static plm_status everything(const char *path)
-{
+static plm_status everything(const char *path) {
     struct bytes b;
     struct lines *l;
     const char *line;
@@ -389,8 +367,7 @@ static plm_status everything(const char *path)
     return st;
 }
 
-static void each_failed_allocation_is_a_clean_status(void **state)
-{
+static void each_failed_allocation_is_a_clean_status(void **state) {
     (void)state;
     char path[320];
     snprintf(path, sizeof path, "%s", in_dir("failing"));
@@ -408,8 +385,7 @@ static void each_failed_allocation_is_a_clean_status(void **state)
     check_file(path, "a\nb\n");
 }
 
-int main(void)
-{
+int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(regular_files_are_mapped),
         cmocka_unit_test(anything_else_is_not_mapped),

@@ -10,8 +10,7 @@
 #include "base/json.h"
 #include "base/mem.h"
 
-static plm_status parse(const char *text, size_t len, plm_error *err)
-{
+static plm_status parse(const char *text, size_t len, plm_error *err) {
     json_t *doc = NULL;
     plm_status st = json_parse(&doc, text, len, "notes.jsonl line 3", err);
     if (!st)
@@ -20,8 +19,7 @@ static plm_status parse(const char *text, size_t len, plm_error *err)
     return st;
 }
 
-static plm_status nest(size_t depth, plm_error *err)
-{
+static plm_status nest(size_t depth, plm_error *err) {
     char *text = malloc(2 * depth);
     memset(text, '[', depth);
     memset(text + depth, ']', depth);
@@ -30,8 +28,7 @@ static plm_status nest(size_t depth, plm_error *err)
     return st;
 }
 
-static void depth_64_is_read_and_65_refused(void **state)
-{
+static void depth_64_is_read_and_65_refused(void **state) {
     (void)state;
     plm_error err;
     assert_int_equal(nest(64, &err), PLM_OK);
@@ -39,8 +36,7 @@ static void depth_64_is_read_and_65_refused(void **state)
     assert_string_equal(err.text, "notes.jsonl line 3: JSON is nested deeper than 64 at line 1");
 }
 
-static void depth_100000_is_refused_at_once(void **state)
-{
+static void depth_100000_is_refused_at_once(void **state) {
     (void)state;
     plm_error err;
     double from = clock_now();
@@ -53,8 +49,7 @@ static void depth_100000_is_refused_at_once(void **state)
     assert_true(clock_now() - from < 0.5);
 }
 
-static void brackets_inside_strings_do_not_count(void **state)
-{
+static void brackets_inside_strings_do_not_count(void **state) {
     (void)state;
     char text[200] = "[\"\\\"";
     memset(text + 4, '[', 150);
@@ -62,20 +57,36 @@ static void brackets_inside_strings_do_not_count(void **state)
     assert_int_equal(parse(text, strlen(text), NULL), PLM_OK);
 }
 
-static void duplicate_keys_are_refused(void **state)
-{
+static void duplicate_keys_are_refused(void **state) {
     (void)state;
     plm_error err;
     assert_int_equal(parse("{\"a\":1,\"b\":2,\"\\u0061\":3}", 24, &err), PLM_EFORMAT);
     assert_non_null(strstr(err.text, "duplicate"));
 }
 
-static void broken_text_is_one_sentence_with_its_place(void **state)
-{
+static void broken_text_is_one_sentence_with_its_place(void **state) {
     (void)state;
-    static const char *const bad[] = {"", " ", "{", "{\"a\":1,}", "[1 2]", "nul", "{'a':1}", "[1]x", "\"a", "01", "-",
-                                      "[1e999]", "{\"a\":\"\\ud800\"}", "\"\\udc00x\"", "\"\xff\"", "\"\xed\xa0\x80\"",
-                                      "\"\n\"", "[123456789012345678901]", "\xef\xbb\xbf{}", "NaN", "{\"a\\u0000\":1}"};
+    static const char *const bad[] = {"",
+                                      " ",
+                                      "{",
+                                      "{\"a\":1,}",
+                                      "[1 2]",
+                                      "nul",
+                                      "{'a':1}",
+                                      "[1]x",
+                                      "\"a",
+                                      "01",
+                                      "-",
+                                      "[1e999]",
+                                      "{\"a\":\"\\ud800\"}",
+                                      "\"\\udc00x\"",
+                                      "\"\xff\"",
+                                      "\"\xed\xa0\x80\"",
+                                      "\"\n\"",
+                                      "[123456789012345678901]",
+                                      "\xef\xbb\xbf{}",
+                                      "NaN",
+                                      "{\"a\\u0000\":1}"};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         plm_error err;
         if (parse(bad[i], strlen(bad[i]), &err) != PLM_EFORMAT)
@@ -89,8 +100,7 @@ static void broken_text_is_one_sentence_with_its_place(void **state)
     assert_int_equal(parse("{\"a\":\0 1}", 9, &err), PLM_EFORMAT);
 }
 
-static void a_nul_in_text_is_no_plain_string(void **state)
-{
+static void a_nul_in_text_is_no_plain_string(void **state) {
     (void)state;
     json_t *doc;
     const char *text = "{\"a\":\"x\\u0000y\",\"b\":\"ok\",\"c\":1}";
@@ -103,8 +113,7 @@ static void a_nul_in_text_is_no_plain_string(void **state)
     json_decref(doc);
 }
 
-static void written_text_is_compact_with_sorted_keys(void **state)
-{
+static void written_text_is_compact_with_sorted_keys(void **state) {
     (void)state;
     json_t *doc;
     const char *text = " { \"b\" : [1, 2.5, null], \"a\" : \"\\u00e9\\n\" } ";
@@ -120,8 +129,7 @@ static void written_text_is_compact_with_sorted_keys(void **state)
     json_decref(doc);
 }
 
-int main(void)
-{
+int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(depth_64_is_read_and_65_refused),
         cmocka_unit_test(depth_100000_is_refused_at_once),

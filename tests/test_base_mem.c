@@ -17,8 +17,7 @@
 #include "base/hash.h"
 #include "base/mem.h"
 
-static void sizes_that_overflow_are_refused(void **state)
-{
+static void sizes_that_overflow_are_refused(void **state) {
     (void)state;
     size_t out;
     assert_null(mem_alloc(SIZE_MAX / 2, 3));
@@ -30,8 +29,7 @@ static void sizes_that_overflow_are_refused(void **state)
     assert_true(mul_size(3, 4, &out) && out == 12);
 }
 
-static void nothing_is_still_a_pointer(void **state)
-{
+static void nothing_is_still_a_pointer(void **state) {
     (void)state;
     void *p[] = {mem_alloc(0, 8), mem_zero(8, 0), mem_aligned(0, 0), mem_dup("", 0)};
     for (int i = 0; i < 4; i++) {
@@ -41,8 +39,7 @@ static void nothing_is_still_a_pointer(void **state)
     mem_free(NULL);
 }
 
-static void aligned_memory_is_aligned_and_zero(void **state)
-{
+static void aligned_memory_is_aligned_and_zero(void **state) {
     (void)state;
     for (size_t n = 1; n < 300; n += 37) {
         unsigned char *p = mem_aligned(n, 1);
@@ -54,8 +51,7 @@ static void aligned_memory_is_aligned_and_zero(void **state)
     }
 }
 
-static void the_chosen_allocation_fails(void **state)
-{
+static void the_chosen_allocation_fails(void **state) {
     (void)state;
     long before = mem_count();
     mem_fail_at(2, false);
@@ -74,8 +70,7 @@ static void the_chosen_allocation_fails(void **state)
     mem_free(g);
 }
 
-static void arena_gives_aligned_zeroed_room_until_it_is_full(void **state)
-{
+static void arena_gives_aligned_zeroed_room_until_it_is_full(void **state) {
     (void)state;
     struct arena a;
     assert_int_equal(arena_open(&a, 1024, NULL), PLM_OK);
@@ -98,8 +93,7 @@ static void arena_gives_aligned_zeroed_room_until_it_is_full(void **state)
     arena_close(&a);
 }
 
-static void memory_planned_but_not_taken_is_not_resident(void **state)
-{
+static void memory_planned_but_not_taken_is_not_resident(void **state) {
     (void)state;
     struct arena a;
     uint64_t before = process_anonymous();
@@ -113,8 +107,7 @@ static void memory_planned_but_not_taken_is_not_resident(void **state)
     arena_close(&a);
 }
 
-static void clocks_run_and_can_be_stopped(void **state)
-{
+static void clocks_run_and_can_be_stopped(void **state) {
     (void)state;
     char text[21];
     double from = clock_now();
@@ -135,8 +128,7 @@ static void clocks_run_and_can_be_stopped(void **state)
     assert_true(clock_now() >= from && clock_now() - from < 10);
 }
 
-static void process_memory_is_measured(void **state)
-{
+static void process_memory_is_measured(void **state) {
     (void)state;
     assert_true(process_rss() > 100000 && process_peak_rss() > 100000);
     uint64_t before = process_rss();
@@ -147,8 +139,7 @@ static void process_memory_is_measured(void **state)
     mem_free(p);
 }
 
-static void cores_are_those_of_the_affinity(void **state)
-{
+static void cores_are_those_of_the_affinity(void **state) {
     (void)state;
     cpu_set_t old, one;
     assert_int_equal(sched_getaffinity(0, sizeof old, &old), 0);
@@ -166,22 +157,21 @@ static void cores_are_those_of_the_affinity(void **state)
     assert_true(strlen(cpu_name()) > 0 && cpu_memory() > 1 << 20);
 }
 
-static void features_are_those_the_compiler_sees(void **state)
-{
+static void features_are_those_the_compiler_sees(void **state) {
     (void)state;
 #if defined(__x86_64__)
     unsigned f = cpu_features();
     assert_int_equal(!!(f & CPU_AVX2), __builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi2"));
     assert_int_equal(!!(f & CPU_FMA), !!__builtin_cpu_supports("fma"));
-    assert_int_equal(!!(f & CPU_AVX512), __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-                                             __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq"));
+    assert_int_equal(!!(f & CPU_AVX512),
+                     __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq"));
     assert_int_equal(!!(f & CPU_VNNI), !!__builtin_cpu_supports("avx512vnni"));
     assert_int_equal(!!(f & CPU_VBMI), !!__builtin_cpu_supports("avx512vbmi"));
 #endif
 }
 
-static void hashes_are_sha256(void **state)
-{
+static void hashes_are_sha256(void **state) {
     (void)state;
     char hex[65], path[] = "/tmp/plm-hash-XXXXXX";
     static const char abc[] = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
@@ -211,8 +201,7 @@ static void hashes_are_sha256(void **state)
     unlink(path);
 }
 
-int main(void)
-{
+int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(sizes_that_overflow_are_refused),
         cmocka_unit_test(nothing_is_still_a_pointer),

@@ -25,11 +25,11 @@ struct sums {
     int threads;
 };
 
-static void touch(void *ctx, size_t from, size_t to, int worker)
-{
+static void touch(void *ctx, size_t from, size_t to, int worker) {
     struct sums *s = ctx;
     /* Pieces are the same for every number of threads. */
-    if (from % s->grain || (to != from + s->grain && to != s->n) || to <= from || worker < 0 || worker >= s->threads)
+    if (from % s->grain || (to != from + s->grain && to != s->n) || to <= from || worker < 0 ||
+        worker >= s->threads)
         atomic_fetch_add(&s->bad, 1);
     for (size_t i = from; i < to; i++) {
         s->hits[i]++;
@@ -37,8 +37,7 @@ static void touch(void *ctx, size_t from, size_t to, int worker)
     }
 }
 
-static void run(struct pool *p, struct sums *s, size_t n, size_t grain)
-{
+static void run(struct pool *p, struct sums *s, size_t n, size_t grain) {
     memset(s, 0, sizeof *s);
     s->grain = grain ? grain : 1;
     s->n = n;
@@ -51,8 +50,7 @@ static void run(struct pool *p, struct sums *s, size_t n, size_t grain)
         assert_int_equal(s->hits[i], 0);
 }
 
-static void every_index_once_and_the_same_result_for_any_threads(void **state)
-{
+static void every_index_once_and_the_same_result_for_any_threads(void **state) {
     (void)state;
     static const size_t sizes[] = {0, 1, 2, 3, 16, 17, 1000, 5000}, grains[] = {0, 1, 3, 16, 999, 6000};
     static struct sums alone, s;
@@ -71,8 +69,7 @@ static void every_index_once_and_the_same_result_for_any_threads(void **state)
     }
 }
 
-static void many_small_loops_in_a_row(void **state)
-{
+static void many_small_loops_in_a_row(void **state) {
     (void)state;
     static struct sums s;
     for (size_t c = 1; c < 4; c++) {
@@ -100,24 +97,21 @@ struct caller {
     size_t total;
 };
 
-static void count(void *ctx, size_t from, size_t to, int worker)
-{
+static void count(void *ctx, size_t from, size_t to, int worker) {
     (void)worker;
     struct caller *c = ctx;
     for (size_t i = from; i < to; i++)
         __atomic_fetch_add(&c->total, 1, __ATOMIC_RELAXED);
 }
 
-static void *call_often(void *arg)
-{
+static void *call_often(void *arg) {
     struct caller *c = arg;
     for (int i = 0; i < 500; i++)
         pool_for(c->pool, 50, 7, count, c);
     return NULL;
 }
 
-static void several_callers_take_turns(void **state)
-{
+static void several_callers_take_turns(void **state) {
     (void)state;
     struct pool *p;
     struct caller c[4];
@@ -134,15 +128,14 @@ static void several_callers_take_turns(void **state)
     pool_close(p);
 }
 
-static double cpu_seconds(void)
-{
+static double cpu_seconds(void) {
     struct rusage r;
     getrusage(RUSAGE_SELF, &r);
-    return (double)(r.ru_utime.tv_sec + r.ru_stime.tv_sec) + 1e-6 * (double)(r.ru_utime.tv_usec + r.ru_stime.tv_usec);
+    return (double)(r.ru_utime.tv_sec + r.ru_stime.tv_sec) +
+           1e-6 * (double)(r.ru_utime.tv_usec + r.ru_stime.tv_usec);
 }
 
-static void idle_workers_sleep(void **state)
-{
+static void idle_workers_sleep(void **state) {
     (void)state;
     static struct sums s;
     struct pool *p;
@@ -155,16 +148,14 @@ static void idle_workers_sleep(void **state)
     pool_close(p);
 }
 
-static void nap(void *ctx, size_t from, size_t to, int worker)
-{
+static void nap(void *ctx, size_t from, size_t to, int worker) {
     (void)ctx;
     (void)to;
     (void)worker;
     usleep(from ? 60000 : 120000);
 }
 
-static void caller_sleeps_while_others_finish(void **state)
-{
+static void caller_sleeps_while_others_finish(void **state) {
     (void)state;
     struct pool *p;
     assert_int_equal(pool_open(&p, 2, NULL), PLM_OK);
@@ -175,8 +166,7 @@ static void caller_sleeps_while_others_finish(void **state)
     pool_close(p);
 }
 
-static void senseless_thread_counts_are_refused(void **state)
-{
+static void senseless_thread_counts_are_refused(void **state) {
     (void)state;
     struct pool *p;
     plm_error err;
@@ -189,8 +179,7 @@ static void senseless_thread_counts_are_refused(void **state)
     assert_int_equal(pool_threads(NULL), 1);
 }
 
-static void each_failed_allocation_is_a_clean_status(void **state)
-{
+static void each_failed_allocation_is_a_clean_status(void **state) {
     (void)state;
     for (long i = 1; i <= 2; i++) {
         struct pool *p;
@@ -201,8 +190,7 @@ static void each_failed_allocation_is_a_clean_status(void **state)
     }
 }
 
-int main(void)
-{
+int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_index_once_and_the_same_result_for_any_threads),
         cmocka_unit_test(many_small_loops_in_a_row),

@@ -15,8 +15,7 @@
 #include "base/status.h"
 #include "base/str.h"
 
-static void cut_gives_every_part(void **state)
-{
+static void cut_gives_every_part(void **state) {
     (void)state;
     struct str rest = STR("a,,b,"), part;
     const char *want[] = {"a", "", "b", ""};
@@ -27,8 +26,7 @@ static void cut_gives_every_part(void **state)
     assert_false(str_cut(&rest, ',', &part));
 }
 
-static void views_compare_and_trim(void **state)
-{
+static void views_compare_and_trim(void **state) {
     (void)state;
     assert_true(str_eq(str_of(NULL), ""));
     assert_true(str_starts(STR("abc"), "ab") && !str_starts(STR("a"), "ab"));
@@ -37,24 +35,34 @@ static void views_compare_and_trim(void **state)
     assert_true(str_eq(str_trim(STR("   ")), ""));
 }
 
-static void integers_are_the_whole_view_or_refused(void **state)
-{
+static void integers_are_the_whole_view_or_refused(void **state) {
     (void)state;
     int64_t i;
     uint64_t u;
     assert_true(parse_i64(STR("-9223372036854775808"), &i) && i == INT64_MIN);
     assert_true(parse_i64(STR("9223372036854775807"), &i) && i == INT64_MAX);
     assert_true(parse_u64(STR("18446744073709551615"), &u) && u == UINT64_MAX);
-    const char *bad[] = {"", "-", "+1", " 1", "1 ", "1x", "0x10", "1.0", "1e3", "--1", "9223372036854775808",
-                         "-9223372036854775809", "99999999999999999999", "\xd9\xa1"};
+    const char *bad[] = {"",
+                         "-",
+                         "+1",
+                         " 1",
+                         "1 ",
+                         "1x",
+                         "0x10",
+                         "1.0",
+                         "1e3",
+                         "--1",
+                         "9223372036854775808",
+                         "-9223372036854775809",
+                         "99999999999999999999",
+                         "\xd9\xa1"};
     for (size_t k = 0; k < sizeof bad / sizeof *bad; k++)
         assert_false(parse_i64(str_of(bad[k]), &i));
     assert_false(parse_u64(STR("18446744073709551616"), &u) || parse_u64(STR("-1"), &u));
     assert_false(parse_i64((struct str){"1\0", 2}, &i));
 }
 
-static void reals_are_finite_and_whole_in_any_locale(void **state)
-{
+static void reals_are_finite_and_whole_in_any_locale(void **state) {
     (void)state;
     double d;
     setlocale(LC_ALL, "de_DE.UTF-8"); /* where it is installed */
@@ -62,15 +70,14 @@ static void reals_are_finite_and_whole_in_any_locale(void **state)
     assert_true(parse_f64(STR(".5"), &d) && d == .5);
     assert_true(parse_f64(STR("5."), &d) && d == 5);
     assert_true(parse_f64(STR("1E5"), &d) && d == 1e5);
-    const char *bad[] = {"", ".", "-", "e5", "1e", "1e+", "inf", "nan", "0x1p3", "1e999", "-1e999", "1,5", " 1",
-                         "1 ", "1.2.3", "+1", "1f"};
+    const char *bad[] = {"",      ".",      "-",   "e5", "1e", "1e+",   "inf", "nan", "0x1p3",
+                         "1e999", "-1e999", "1,5", " 1", "1 ", "1.2.3", "+1",  "1f"};
     for (size_t k = 0; k < sizeof bad / sizeof *bad; k++)
         assert_false(parse_f64(str_of(bad[k]), &d));
     setlocale(LC_ALL, "C");
 }
 
-static void sizes_have_binary_units(void **state)
-{
+static void sizes_have_binary_units(void **state) {
     (void)state;
     uint64_t u;
     assert_true(parse_size(STR("300M"), &u) && u == 300u << 20);
@@ -83,8 +90,7 @@ static void sizes_have_binary_units(void **state)
     assert_false(parse_size((struct str){"1\0", 2}, &u));
 }
 
-static void utf8_round_trips_every_code_point(void **state)
-{
+static void utf8_round_trips_every_code_point(void **state) {
     (void)state;
     for (uint32_t c = 0; c < 0x110000; c++) {
         char text[4];
@@ -96,13 +102,28 @@ static void utf8_round_trips_every_code_point(void **state)
     }
 }
 
-static void bad_utf8_is_one_replaced_byte_at_a_time(void **state)
-{
+static void bad_utf8_is_one_replaced_byte_at_a_time(void **state) {
     (void)state;
-    static const char *const bad[] = {"\x80", "\xbf", "\xc0\x80", "\xc1\xbf", "\xe0\x80\x80", "\xe0\x9f\xbf",
-                                      "\xed\xa0\x80", "\xed\xbf\xbf", "\xf0\x80\x80\x80", "\xf4\x90\x80\x80",
-                                      "\xf5\x80\x80\x80", "\xff", "\xfe", "\xc3", "\xe2\x82", "\xf0\x9f\x98",
-                                      "\xc3(", "\xe2(\xa1", "\xe2\x82(", "\xf0(\x8c\xbc"};
+    static const char *const bad[] = {"\x80",
+                                      "\xbf",
+                                      "\xc0\x80",
+                                      "\xc1\xbf",
+                                      "\xe0\x80\x80",
+                                      "\xe0\x9f\xbf",
+                                      "\xed\xa0\x80",
+                                      "\xed\xbf\xbf",
+                                      "\xf0\x80\x80\x80",
+                                      "\xf4\x90\x80\x80",
+                                      "\xf5\x80\x80\x80",
+                                      "\xff",
+                                      "\xfe",
+                                      "\xc3",
+                                      "\xe2\x82",
+                                      "\xf0\x9f\x98",
+                                      "\xc3(",
+                                      "\xe2(\xa1",
+                                      "\xe2\x82(",
+                                      "\xf0(\x8c\xbc"};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         size_t len, at = 99;
         assert_int_equal(utf8_next(bad[i], strlen(bad[i]), &len), 0xfffd);
@@ -116,8 +137,7 @@ static void bad_utf8_is_one_replaced_byte_at_a_time(void **state)
     assert_true(utf8_valid("", 0, NULL) && utf8_valid("\0", 1, NULL));
 }
 
-static void whole_prefix_never_ends_inside_a_character(void **state)
-{
+static void whole_prefix_never_ends_inside_a_character(void **state) {
     (void)state;
     static const char text[] = "a\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80";
     static const size_t want[] = {0, 1, 1, 3, 3, 3, 6, 6, 6, 6, 10};
@@ -127,8 +147,7 @@ static void whole_prefix_never_ends_inside_a_character(void **state)
     assert_int_equal(utf8_whole("ab\xff", 3), 3);
 }
 
-static void buffer_stops_at_its_ceiling_and_says_so(void **state)
-{
+static void buffer_stops_at_its_ceiling_and_says_so(void **state) {
     (void)state;
     struct bytes b;
     plm_error err;
@@ -149,8 +168,7 @@ static void buffer_stops_at_its_ceiling_and_says_so(void **state)
     bytes_free(&b);
 }
 
-static void taken_text_is_the_callers_and_never_null(void **state)
-{
+static void taken_text_is_the_callers_and_never_null(void **state) {
     (void)state;
     struct bytes b;
     bytes_init(&b, 100);
@@ -164,8 +182,7 @@ static void taken_text_is_the_callers_and_never_null(void **state)
     mem_free(text);
 }
 
-static void buffer_remembers_a_failed_allocation(void **state)
-{
+static void buffer_remembers_a_failed_allocation(void **state) {
     (void)state;
     struct bytes b;
     bytes_init(&b, 1000);
@@ -179,29 +196,28 @@ static void buffer_remembers_a_failed_allocation(void **state)
     bytes_free(&b);
 }
 
-static void json_strings_are_quoted_and_always_utf8(void **state)
-{
+static void json_strings_are_quoted_and_always_utf8(void **state) {
     (void)state;
     struct bytes b;
     bytes_init(&b, 100);
     bytes_json(&b, "a\"\\\n\t\x01\0\x7f\xc3\xa9\xff\xed\xa0\x80", 14);
-    assert_string_equal(b.data, "\"a\\\"\\\\\\n\\t\\u0001\\u0000\x7f\xc3\xa9\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd"
-                                "\xef\xbf\xbd\"");
+    assert_string_equal(b.data,
+                        "\"a\\\"\\\\\\n\\t\\u0001\\u0000\x7f\xc3\xa9\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd"
+                        "\xef\xbf\xbd\"");
     bytes_free(&b);
 }
 
-static void error_sentence_is_one_printable_line(void **state)
-{
+static void error_sentence_is_one_printable_line(void **state) {
     (void)state;
     plm_error err;
     assert_int_equal(fail(&err, PLM_EFORMAT, "a\nb\x1b[31m\x7f\xc2\x9b\xff %s", "\xc3\xa9"), PLM_EFORMAT);
-    assert_string_equal(err.text, "a?b?[31m????" " \xc3\xa9");
+    assert_string_equal(err.text, "a?b?[31m????"
+                                  " \xc3\xa9");
     assert_int_equal(err.code, PLM_EFORMAT);
     assert_int_equal(fail(NULL, PLM_EIO, "x"), PLM_EIO);
 }
 
-static void long_sentence_is_cut_between_characters(void **state)
-{
+static void long_sentence_is_cut_between_characters(void **state) {
     (void)state;
     plm_error err;
     char text[800] = "x";
@@ -214,8 +230,7 @@ static void long_sentence_is_cut_between_characters(void **state)
     assert_int_equal(strlen(err.text), 498);
 }
 
-static void context_goes_before_the_sentence(void **state)
-{
+static void context_goes_before_the_sentence(void **state) {
     (void)state;
     plm_error err;
     fail(&err, PLM_ELIMIT, "too long");
@@ -226,8 +241,7 @@ static void context_goes_before_the_sentence(void **state)
     assert_string_equal(plm_status_name(PLM_EBUSY), "busy");
 }
 
-static void random_numbers_are_the_published_ones(void **state)
-{
+static void random_numbers_are_the_published_ones(void **state) {
     (void)state;
     /* From the authors' C code: the state {1, 2, 3, 4} gives these. */
     struct rng r = {{1, 2, 3, 4}};
@@ -236,8 +250,7 @@ static void random_numbers_are_the_published_ones(void **state)
         assert_true(rng_next(&r) == want[i]);
 }
 
-static void streams_repeat_and_differ(void **state)
-{
+static void streams_repeat_and_differ(void **state) {
     (void)state;
     struct rng a, b, c;
     rng_seed(&a, 7, 0);
@@ -252,8 +265,7 @@ static void streams_repeat_and_differ(void **state)
     assert_int_equal(equal, 0);
 }
 
-static void random_draws_have_their_moments(void **state)
-{
+static void random_draws_have_their_moments(void **state) {
     (void)state;
     struct rng r;
     double sum = 0, square = 0, unit = 0;
@@ -279,8 +291,7 @@ static void random_draws_have_their_moments(void **state)
     assert_int_equal(rng_below(&r, 1), 0);
 }
 
-int main(void)
-{
+int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(cut_gives_every_part),
         cmocka_unit_test(views_compare_and_trim),

@@ -1,4 +1,5 @@
-/* Words by their rules; ROUGE and BM25 against rouge-score and rank_bm25 (tests/data/README.md); TF-IDF by hand. */
+/* Words by their rules; ROUGE and BM25 against rouge-score and rank_bm25 (tests/data/README.md); TF-IDF by
+ * hand. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -14,16 +15,14 @@
 #include "base/mem.h"
 #include "base/text.h"
 
-static struct words split(const char *text, enum word_rule rule)
-{
+static struct words split(const char *text, enum word_rule rule) {
     struct words w;
     assert_int_equal(words_split(&w, text, strlen(text), rule, NULL), PLM_OK);
     return w;
 }
 
 /* The words joined with '|'. */
-static void check_words(const char *text, size_t len, enum word_rule rule, const char *want)
-{
+static void check_words(const char *text, size_t len, enum word_rule rule, const char *want) {
     struct words w;
     struct bytes b;
     bytes_init(&b, 1000);
@@ -37,8 +36,7 @@ static void check_words(const char *text, size_t len, enum word_rule rule, const
     words_free(&w);
 }
 
-static void unicode_words_are_runs_of_letters_and_digits_in_lower_case(void **state)
-{
+static void unicode_words_are_runs_of_letters_and_digits_in_lower_case(void **state) {
     (void)state;
     check_words("Naïve Café, 10.5% of ÉTÉ's", strlen("Naïve Café, 10.5% of ÉTÉ's"), WORDS_UNICODE,
                 "naïve|café|10|5|of|été|s");
@@ -49,38 +47,44 @@ static void unicode_words_are_runs_of_letters_and_digits_in_lower_case(void **st
     check_words("\xc8\xba", 2, WORDS_UNICODE, "\xe2\xb1\xa5"); /* grows by a byte in lower case */
 }
 
-static void each_cjk_character_is_a_word(void **state)
-{
+static void each_cjk_character_is_a_word(void **state) {
     (void)state;
-    check_words("你好 world3かナ한국", strlen("你好 world3かナ한국"), WORDS_UNICODE, "你|好|world3|か|ナ|한|국");
+    check_words("你好 world3かナ한국", strlen("你好 world3かナ한국"), WORDS_UNICODE,
+                "你|好|world3|か|ナ|한|국");
     assert_int_equal(words_count("你好,世界", strlen("你好,世界")), 4);
     assert_int_equal(words_count("𠀀𠀁", 8), 2);
     assert_int_equal(words_count("Привет мир", strlen("Привет мир")), 2);
 }
 
-static void bytes_that_are_not_utf8_separate_words(void **state)
-{
+static void bytes_that_are_not_utf8_separate_words(void **state) {
     (void)state;
-    check_words("ab\xff" "cd\xc3", 6, WORDS_UNICODE, "ab|cd");
+    check_words("ab\xff"
+                "cd\xc3",
+                6, WORDS_UNICODE, "ab|cd");
     check_words("ab\0cd", 5, WORDS_UNICODE, "ab|cd");
-    check_words("ab\xff" "cd", 5, WORDS_SPACE, "ab\xff" "cd");
+    check_words("ab\xff"
+                "cd",
+                5, WORDS_SPACE,
+                "ab\xff"
+                "cd");
 }
 
-static void rouge_words_are_ascii_after_lower_casing(void **state)
-{
+static void rouge_words_are_ascii_after_lower_casing(void **state) {
     (void)state;
-    check_words("Naïve CAFÉ-10 \xe2\x84\xaa", strlen("Naïve CAFÉ-10 \xe2\x84\xaa"), WORDS_ROUGE, "na|ve|caf|10|k");
+    check_words("Naïve CAFÉ-10 \xe2\x84\xaa", strlen("Naïve CAFÉ-10 \xe2\x84\xaa"), WORDS_ROUGE,
+                "na|ve|caf|10|k");
     check_words("\xc4\xb0stanbul", 9, WORDS_ROUGE, "i|stanbul"); /* Python's lower() adds a combining dot */
 }
 
-static void space_words_keep_case_and_marks(void **state)
-{
+static void space_words_keep_case_and_marks(void **state) {
     (void)state;
-    check_words(" A b,c\tD\xe3\x80\x80" "e\xc2\xa0" "f ", 16, WORDS_SPACE, "A|b,c|D|e|f");
+    check_words(" A b,c\tD\xe3\x80\x80"
+                "e\xc2\xa0"
+                "f ",
+                16, WORDS_SPACE, "A|b,c|D|e|f");
 }
 
-static void normalised_text_is_words_and_single_blanks(void **state)
-{
+static void normalised_text_is_words_and_single_blanks(void **state) {
     (void)state;
     char *a, *b;
     assert_int_equal(text_normalise("  Hello,\n\tWORLD!! ", 18, &a, NULL), PLM_OK);
@@ -91,8 +95,7 @@ static void normalised_text_is_words_and_single_blanks(void **state)
     mem_free(b);
 }
 
-static json_t *load(const char *name)
-{
+static json_t *load(const char *name) {
     char path[512];
     struct bytes b;
     json_t *doc = NULL;
@@ -104,8 +107,7 @@ static json_t *load(const char *name)
     return doc;
 }
 
-static void check_rouge(const json_t *row, const char *key, struct rouge got)
-{
+static void check_rouge(const json_t *row, const char *key, struct rouge got) {
     const json_t *want = json_object_get(row, key);
     if (!want)
         return;
@@ -118,11 +120,10 @@ static void check_rouge(const json_t *row, const char *key, struct rouge got)
     }
 }
 
-static size_t check_rouge_file(const char *name)
-{
+static size_t check_rouge_file(const char *name) {
     json_t *doc = load(name), *row;
     size_t i;
-    json_array_foreach (json_object_get(doc, "rouge"), i, row) {
+    json_array_foreach(json_object_get(doc, "rouge"), i, row) {
         const char *target = json_text(row, "target"), *prediction = json_text(row, "prediction");
         struct words t = split(target, WORDS_ROUGE), p = split(prediction, WORDS_ROUGE);
         struct words views[2] = {{t.w, t.n, NULL, NULL}, {p.w, p.n, NULL, NULL}};
@@ -141,15 +142,13 @@ static size_t check_rouge_file(const char *name)
     return i;
 }
 
-static void rouge_agrees_with_rouge_score(void **state)
-{
+static void rouge_agrees_with_rouge_score(void **state) {
     (void)state;
     assert_int_equal(check_rouge_file("text-metrics.json"), 16);
     assert_int_equal(check_rouge_file("text-metrics-more.json"), 34);
 }
 
-static void rouge_l_of_long_texts_crosses_blocks(void **state)
-{
+static void rouge_l_of_long_texts_crosses_blocks(void **state) {
     (void)state;
     /* 300 words against the same with every fifth one replaced: the LCS is the 240 that stayed. */
     struct bytes a, b;
@@ -167,8 +166,7 @@ static void rouge_l_of_long_texts_crosses_blocks(void **state)
     bytes_free(&b);
 }
 
-static size_t check_bm25_file(const char *name)
-{
+static size_t check_bm25_file(const char *name) {
     json_t *doc = load(name), *bm = json_object_get(doc, "bm25"), *row;
     json_t *corpus = json_object_get(bm, "corpus");
     size_t n = json_array_size(corpus), i, checked = 0;
@@ -181,11 +179,12 @@ static size_t check_bm25_file(const char *name)
     assert_int_equal(bm25_open(&b, docs, n, NULL), PLM_OK);
     for (i = 0; i < n; i++)
         words_free(&docs[i]); /* it keeps what it needs */
-    json_array_foreach (json_object_get(bm, "queries"), i, row) {
+    json_array_foreach(json_object_get(bm, "queries"), i, row) {
         struct words q = split(json_text(row, "q"), WORDS_SPACE);
         assert_int_equal(bm25_scores(b, &q, scores, NULL), PLM_OK);
         for (size_t d = 0; d < n; d++, checked++)
-            assert_true(fabs(scores[d] - json_number_value(json_array_get(json_object_get(row, "scores"), d))) < 1e-6);
+            assert_true(fabs(scores[d] -
+                             json_number_value(json_array_get(json_object_get(row, "scores"), d))) < 1e-6);
         words_free(&q);
     }
     bm25_close(b);
@@ -193,15 +192,13 @@ static size_t check_bm25_file(const char *name)
     return checked;
 }
 
-static void bm25_agrees_with_rank_bm25(void **state)
-{
+static void bm25_agrees_with_rank_bm25(void **state) {
     (void)state;
     assert_int_equal(check_bm25_file("text-metrics.json"), 32);
     assert_int_equal(check_bm25_file("text-metrics-more.json"), 48);
 }
 
-static void bm25_of_nothing_scores_nothing(void **state)
-{
+static void bm25_of_nothing_scores_nothing(void **state) {
     (void)state;
     struct words empty[2] = {split("", WORDS_SPACE), split("", WORDS_SPACE)}, q = split("a", WORDS_SPACE);
     struct bm25 *b;
@@ -219,11 +216,10 @@ static void bm25_of_nothing_scores_nothing(void **state)
     words_free(&q);
 }
 
-static void tfidf_cosine_is_the_formula(void **state)
-{
+static void tfidf_cosine_is_the_formula(void **state) {
     (void)state;
-    struct words d[4] = {split("a a b", WORDS_UNICODE), split("b c", WORDS_UNICODE), split("c d", WORDS_UNICODE),
-                         split("", WORDS_UNICODE)};
+    struct words d[4] = {split("a a b", WORDS_UNICODE), split("b c", WORDS_UNICODE),
+                         split("c d", WORDS_UNICODE), split("", WORDS_UNICODE)};
     struct tfidf *t;
     assert_int_equal(tfidf_open(&t, d, 4, NULL), PLM_OK);
     double one = log(5.0 / 2) + 1, two = log(5.0 / 3) + 1; /* df 1 and 2 of 4 */
@@ -243,8 +239,7 @@ static void tfidf_cosine_is_the_formula(void **state)
         words_free(&d[i]);
 }
 
-static void lsum_of_lines_too_long_is_refused(void **state)
-{
+static void lsum_of_lines_too_long_is_refused(void **state) {
     (void)state;
     plm_error err;
     struct rouge r;
@@ -257,8 +252,7 @@ static void lsum_of_lines_too_long_is_refused(void **state)
     bytes_free(&b);
 }
 
-static plm_status everything(void)
-{
+static plm_status everything(void) {
     struct words d[2] = {{0}, {0}};
     struct bm25 *b = NULL;
     struct tfidf *t = NULL;
@@ -286,8 +280,7 @@ static plm_status everything(void)
     return st;
 }
 
-static void each_failed_allocation_is_a_clean_status(void **state)
-{
+static void each_failed_allocation_is_a_clean_status(void **state) {
     (void)state;
     long before = mem_count();
     assert_int_equal(everything(), PLM_OK);
@@ -301,8 +294,7 @@ static void each_failed_allocation_is_a_clean_status(void **state)
     }
 }
 
-int main(void)
-{
+int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(unicode_words_are_runs_of_letters_and_digits_in_lower_case),
         cmocka_unit_test(each_cjk_character_is_a_word),

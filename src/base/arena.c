@@ -7,8 +7,7 @@
 
 #include "base/mem.h"
 
-plm_status arena_open(struct arena *a, size_t size, plm_error *err)
-{
+plm_status arena_open(struct arena *a, size_t size, plm_error *err) {
     size_t bytes;
     memset(a, 0, sizeof *a);
     if (!add_size(size, 63, &bytes) || !(a->block = mem_zero(bytes, 1)))
@@ -18,14 +17,12 @@ plm_status arena_open(struct arena *a, size_t size, plm_error *err)
     return PLM_OK;
 }
 
-void arena_close(struct arena *a)
-{
+void arena_close(struct arena *a) {
     mem_free(a->block);
     memset(a, 0, sizeof *a);
 }
 
-void *arena_take(struct arena *a, size_t n, size_t size)
-{
+void *arena_take(struct arena *a, size_t n, size_t size) {
     size_t bytes;
     if (!mul_size(n, size, &bytes) || !add_size(bytes, 63, &bytes))
         return NULL;

@@ -14,8 +14,14 @@ plm_status arena_open(struct arena *a, size_t size, plm_error *err);
 void arena_close(struct arena *a);
 /* NULL when it does not fit: a planning mistake, so callers assert. */
 void *arena_take(struct arena *a, size_t n, size_t size);
-static inline size_t arena_mark(const struct arena *a) { return a->used; }
-static inline void arena_reset(struct arena *a, size_t mark) { a->used = mark; }
+static inline size_t arena_mark(const struct arena *a) {
+    return a->used;
+}
+static inline void arena_reset(struct arena *a, size_t mark) {
+    a->used = mark;
+}
 /* What one arena_take of n * size uses: for planning. */
-static inline size_t arena_need(size_t n, size_t size) { return (n * size + 63) & ~(size_t)63; }
+static inline size_t arena_need(size_t n, size_t size) {
+    return (n * size + 63) & ~(size_t)63;
+}
 #endif

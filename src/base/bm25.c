@@ -1,4 +1,5 @@
-/* bm25.c: BM25Okapi with rank_bm25's defaults, including its floor for words in more than half the documents. */
+/* bm25.c: BM25Okapi with rank_bm25's defaults, including its floor for words in more than half the documents.
+ */
 #include "base/terms.h"
 
 #include <math.h>
@@ -14,8 +15,7 @@ struct bm25 {
     double *length; /* [docs] words, over the mean */
 };
 
-static void weigh(struct bm25 *b, const struct words *docs)
-{
+static void weigh(struct bm25 *b, const struct words *docs) {
     double n = (double)b->terms.docs, sum = 0, words = 0;
     for (size_t i = 0; i < b->terms.n; i++) {
         double df = b->terms.df[i];
@@ -33,13 +33,13 @@ static void weigh(struct bm25 *b, const struct words *docs)
         b->length[d] = words > 0 ? (double)docs[d].n * n / words : 0;
 }
 
-plm_status bm25_open(struct bm25 **out, const struct words *docs, size_t n, plm_error *err)
-{
+plm_status bm25_open(struct bm25 **out, const struct words *docs, size_t n, plm_error *err) {
     struct bm25 *b = mem_zero(1, sizeof *b);
     if (!b)
         return fail(err, PLM_ENOMEM, "out of memory for %zu documents", n);
     plm_status st = terms_open(&b->terms, docs, n, err);
-    if (!st && (!(b->idf = mem_alloc(b->terms.n, sizeof *b->idf)) || !(b->length = mem_alloc(n, sizeof *b->length))))
+    if (!st &&
+        (!(b->idf = mem_alloc(b->terms.n, sizeof *b->idf)) || !(b->length = mem_alloc(n, sizeof *b->length))))
         st = fail(err, PLM_ENOMEM, "out of memory for %zu documents", n);
     if (st) {
         bm25_close(b);
@@ -50,8 +50,7 @@ plm_status bm25_open(struct bm25 **out, const struct words *docs, size_t n, plm_
     return PLM_OK;
 }
 
-void bm25_close(struct bm25 *b)
-{
+void bm25_close(struct bm25 *b) {
     if (!b)
         return;
     terms_close(&b->terms);
@@ -60,8 +59,7 @@ void bm25_close(struct bm25 *b)
     mem_free(b);
 }
 
-plm_status bm25_scores(const struct bm25 *b, const struct words *query, double *scores, plm_error *err)
-{
+plm_status bm25_scores(const struct bm25 *b, const struct words *query, double *scores, plm_error *err) {
     (void)err; /* nothing can fail today */
     for (size_t d = 0; d < b->terms.docs; d++)
         scores[d] = 0;

@@ -1,4 +1,5 @@
-/* bytes.c: the growable buffer. Never grows past its ceiling; its first failure is kept until it is asked for. */
+/* bytes.c: the growable buffer. Never grows past its ceiling; its first failure is kept until it is asked
+ * for. */
 #include "base/bytes.h"
 
 #include <stdarg.h>
@@ -10,28 +11,24 @@
 
 static char nothing[1]; /* an empty buffer's text; never written */
 
-void bytes_init(struct bytes *b, size_t max)
-{
+void bytes_init(struct bytes *b, size_t max) {
     *b = (struct bytes){.data = nothing, .max = max};
 }
 
-void bytes_free(struct bytes *b)
-{
+void bytes_free(struct bytes *b) {
     if (b->cap)
         mem_free(b->data);
     bytes_init(b, b->max);
 }
 
-void bytes_clear(struct bytes *b)
-{
+void bytes_clear(struct bytes *b) {
     b->len = 0;
     if (b->cap)
         b->data[0] = 0;
 }
 
 /* Makes room for extra more bytes and the NUL. */
-static bool reserve(struct bytes *b, size_t extra)
-{
+static bool reserve(struct bytes *b, size_t extra) {
     if (b->st)
         return false;
     if (extra > b->max - b->len) {
@@ -56,8 +53,7 @@ static bool reserve(struct bytes *b, size_t extra)
     return true;
 }
 
-void bytes_put(struct bytes *b, const void *data, size_t len)
-{
+void bytes_put(struct bytes *b, const void *data, size_t len) {
     if (!reserve(b, len))
         return;
     if (len)
@@ -66,18 +62,15 @@ void bytes_put(struct bytes *b, const void *data, size_t len)
     b->data[b->len] = 0;
 }
 
-void bytes_puts(struct bytes *b, const char *text)
-{
+void bytes_puts(struct bytes *b, const char *text) {
     bytes_put(b, text, strlen(text));
 }
 
-void bytes_putc(struct bytes *b, char c)
-{
+void bytes_putc(struct bytes *b, char c) {
     bytes_put(b, &c, 1);
 }
 
-void bytes_printf(struct bytes *b, const char *fmt, ...)
-{
+void bytes_printf(struct bytes *b, const char *fmt, ...) {
     va_list args, again;
     va_start(args, fmt);
     va_copy(again, args);
@@ -93,22 +86,28 @@ void bytes_printf(struct bytes *b, const char *fmt, ...)
 }
 
 /* The short escape of c, or 0. */
-static char json_escape(uint32_t c)
-{
+static char json_escape(uint32_t c) {
     switch (c) {
-    case '"': return '"';
-    case '\\': return '\\';
-    case '\b': return 'b';
-    case '\f': return 'f';
-    case '\n': return 'n';
-    case '\r': return 'r';
-    case '\t': return 't';
-    default: return 0;
+    case '"':
+        return '"';
+    case '\\':
+        return '\\';
+    case '\b':
+        return 'b';
+    case '\f':
+        return 'f';
+    case '\n':
+        return 'n';
+    case '\r':
+        return 'r';
+    case '\t':
+        return 't';
+    default:
+        return 0;
     }
 }
 
-void bytes_json(struct bytes *b, const char *text, size_t len)
-{
+void bytes_json(struct bytes *b, const char *text, size_t len) {
     bytes_putc(b, '"');
     size_t from = 0; /* start of what needs no escape */
     for (size_t i = 0, n; i < len; i += n) {
@@ -130,18 +129,20 @@ void bytes_json(struct bytes *b, const char *text, size_t len)
     bytes_putc(b, '"');
 }
 
-plm_status bytes_status(const struct bytes *b, const char *what, plm_error *err)
-{
+plm_status bytes_status(const struct bytes *b, const char *what, plm_error *err) {
     switch (b->st) {
-    case PLM_OK: return PLM_OK;
-    case PLM_ELIMIT: return fail(err, PLM_ELIMIT, "%s is larger than its limit of %zu bytes", what, b->max);
-    case PLM_ENOMEM: return fail(err, PLM_ENOMEM, "out of memory for %s", what);
-    default: return fail(err, b->st, "%s could not be written as text", what);
+    case PLM_OK:
+        return PLM_OK;
+    case PLM_ELIMIT:
+        return fail(err, PLM_ELIMIT, "%s is larger than its limit of %zu bytes", what, b->max);
+    case PLM_ENOMEM:
+        return fail(err, PLM_ENOMEM, "out of memory for %s", what);
+    default:
+        return fail(err, b->st, "%s could not be written as text", what);
     }
 }
 
-char *bytes_take(struct bytes *b)
-{
+char *bytes_take(struct bytes *b) {
     bytes_put(b, "", 0); /* an empty one is still an allocated "" */
     char *data = b->st ? NULL : b->data;
     if (!data)

@@ -12,12 +12,13 @@ struct bytes {
 
 void bytes_init(struct bytes *b, size_t max);
 void bytes_free(struct bytes *b);
-void bytes_clear(struct bytes *b);                       /* len 0, memory kept, failure kept */
+void bytes_clear(struct bytes *b); /* len 0, memory kept, failure kept */
 void bytes_put(struct bytes *b, const void *data, size_t len);
 void bytes_puts(struct bytes *b, const char *text);
 void bytes_putc(struct bytes *b, char c);
 void bytes_printf(struct bytes *b, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-void bytes_json(struct bytes *b, const char *text, size_t len); /* a quoted JSON string; bad UTF-8 becomes U+FFFD */
+/* A quoted JSON string; bad UTF-8 becomes U+FFFD. */
+void bytes_json(struct bytes *b, const char *text, size_t len);
 plm_status bytes_status(const struct bytes *b, const char *what, plm_error *err); /* OK, ENOMEM or ELIMIT */
-char *bytes_take(struct bytes *b);                       /* the caller's; b is empty again. NULL on failure */
+char *bytes_take(struct bytes *b); /* the caller's; b is empty again. NULL on failure */
 #endif

@@ -11,40 +11,35 @@
 
 static _Atomic int64_t frozen;
 
-int64_t clock_wall(void)
-{
+int64_t clock_wall(void) {
     int64_t fixed = atomic_load(&frozen);
     return fixed ? fixed : (int64_t)time(NULL);
 }
 
-double clock_now(void)
-{
+double clock_now(void) {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-void clock_freeze(int64_t wall)
-{
+void clock_freeze(int64_t wall) {
     atomic_store(&frozen, wall);
 }
 
-void clock_iso(int64_t wall, char out[21])
-{
+void clock_iso(int64_t wall, char out[21]) {
     time_t t = (time_t)wall;
     struct tm tm;
     char text[96];
     if (wall < -62167219200 || wall > 253402300799 || !gmtime_r(&t, &tm)) /* years 0000 to 9999 have a form */
         tm = (struct tm){.tm_year = -1900, .tm_mon = -1};
-    snprintf(text, sizeof text, "%04d-%02d-%02dT%02d:%02d:%02dZ", tm.tm_year + 1900, tm.tm_mon + 1, tm.tm_mday,
-             tm.tm_hour, tm.tm_min, tm.tm_sec);
+    snprintf(text, sizeof text, "%04d-%02d-%02dT%02d:%02d:%02dZ", tm.tm_year + 1900, tm.tm_mon + 1,
+             tm.tm_mday, tm.tm_hour, tm.tm_min, tm.tm_sec);
     memcpy(out, text, 20);
     out[20] = 0;
 }
 
 /* The kB after key in a /proc file, as bytes; 0 if there is none. */
-static uint64_t proc_kb(const char *path, const char *key)
-{
+static uint64_t proc_kb(const char *path, const char *key) {
     char text[4096];
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
@@ -58,18 +53,15 @@ static uint64_t proc_kb(const char *path, const char *key)
     return at ? strtoull(at + strlen(key), NULL, 10) * 1024 : 0;
 }
 
-uint64_t process_rss(void)
-{
+uint64_t process_rss(void) {
     return proc_kb("/proc/self/status", "\nVmRSS:");
 }
 
-uint64_t process_peak_rss(void)
-{
+uint64_t process_peak_rss(void) {
     return proc_kb("/proc/self/status", "\nVmHWM:");
 }
 
-uint64_t process_anonymous(void)
-{
+uint64_t process_anonymous(void) {
     uint64_t exact = proc_kb("/proc/self/smaps_rollup", "\nAnonymous:");
     return exact ? exact : proc_kb("/proc/self/status", "\nRssAnon:");
 }

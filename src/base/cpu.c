@@ -17,15 +17,13 @@ static pthread_once_t once = PTHREAD_ONCE_INIT;
 
 #if defined(__x86_64__)
 /* Which register files the system saves: bit 2 ymm, bits 5-7 zmm. */
-static unsigned saved_registers(void)
-{
+static unsigned saved_registers(void) {
     unsigned low, high;
     __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
     return low;
 }
 
-static void detect_features(void)
-{
+static void detect_features(void) {
     unsigned a, b, c, d, c1;
     if (!__get_cpuid(1, &a, &b, &c1, &d) || !(c1 & bit_OSXSAVE))
         return;
@@ -45,8 +43,7 @@ static void detect_features(void)
         features |= a & 1u << 5 ? CPU_BF16 : 0;
 }
 
-static void detect_name(void)
-{
+static void detect_name(void) {
     unsigned r[12] = {0};
     for (unsigned i = 0; i < 3; i++) {
         if (!__get_cpuid(0x80000002u + i, &r[4 * i], &r[4 * i + 1], &r[4 * i + 2], &r[4 * i + 3]))
@@ -55,17 +52,12 @@ static void detect_name(void)
     memcpy(name, r, sizeof r);
 }
 #else
-static void detect_features(void)
-{
-}
+static void detect_features(void) {}
 
-static void detect_name(void)
-{
-}
+static void detect_name(void) {}
 #endif
 
-static void detect(void)
-{
+static void detect(void) {
     detect_features();
     detect_name();
     size_t from = strspn(name, " "), n = strlen(name + from);
@@ -76,21 +68,18 @@ static void detect(void)
         strcpy(name, "unknown processor");
 }
 
-unsigned cpu_features(void)
-{
+unsigned cpu_features(void) {
     pthread_once(&once, detect);
     return features;
 }
 
-const char *cpu_name(void)
-{
+const char *cpu_name(void) {
     pthread_once(&once, detect);
     return name;
 }
 
 /* Reads up to two numbers from a control file; how many there were ("max" is none). */
-static int read_limit(const char *path, unsigned long long *a, unsigned long long *b)
-{
+static int read_limit(const char *path, unsigned long long *a, unsigned long long *b) {
     FILE *f = fopen(path, "re");
     if (!f)
         return 0;
@@ -99,8 +88,7 @@ static int read_limit(const char *path, unsigned long long *a, unsigned long lon
     return n < 0 ? 0 : n;
 }
 
-int cpu_cores(void)
-{
+int cpu_cores(void) {
     cpu_set_t set;
     long n;
     if (sched_getaffinity(0, sizeof set, &set) == 0)
@@ -116,8 +104,7 @@ int cpu_cores(void)
     return n < 1 ? 1 : n > 1024 ? 1024 : (int)n;
 }
 
-uint64_t cpu_memory(void)
-{
+uint64_t cpu_memory(void) {
     long pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE);
     uint64_t bytes = pages > 0 && page > 0 ? (uint64_t)pages * (uint64_t)page : 0;
     static const char *const limits[] = {"/sys/fs/cgroup/memory.max",

@@ -1,5 +1,5 @@
-/* file.c: maps, whole files and folders. A map is of a regular file only: reading a device or a pipe by mistake
- * could block or never end. */
+/* file.c: maps, whole files and folders. A map is of a regular file only: reading a device or a pipe by
+ * mistake could block or never end. */
 #include "base/file.h"
 
 #include <errno.h>
@@ -11,14 +11,12 @@
 
 #include "base/mem.h"
 
-static plm_status not_regular(plm_error *err, const char *path, mode_t mode)
-{
+static plm_status not_regular(plm_error *err, const char *path, mode_t mode) {
     const char *kind = S_ISDIR(mode) ? "a folder" : S_ISFIFO(mode) ? "a pipe" : "a device";
     return fail(err, PLM_EINVAL, "%s: is %s, not a regular file", path, kind);
 }
 
-plm_status map_open(struct map *m, const char *path, plm_error *err)
-{
+plm_status map_open(struct map *m, const char *path, plm_error *err) {
     struct stat info;
     memset(m, 0, sizeof *m);
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY); /* NONBLOCK: a pipe must not hold us */
@@ -47,15 +45,13 @@ plm_status map_open(struct map *m, const char *path, plm_error *err)
     return st;
 }
 
-void map_close(struct map *m)
-{
+void map_close(struct map *m) {
     if (m->data)
         munmap((void *)(uintptr_t)m->data, m->size);
     memset(m, 0, sizeof *m);
 }
 
-plm_status file_read(const char *path, size_t max, struct bytes *out, plm_error *err)
-{
+plm_status file_read(const char *path, size_t max, struct bytes *out, plm_error *err) {
     enum { PIECE = 1 << 16 };
     bool standard = strcmp(path, "-") == 0;
     const char *what = standard ? "standard input" : path;
@@ -89,8 +85,7 @@ plm_status file_read(const char *path, size_t max, struct bytes *out, plm_error 
     return st;
 }
 
-plm_status dir_make(const char *path, plm_error *err)
-{
+plm_status dir_make(const char *path, plm_error *err) {
     size_t n = strlen(path);
     struct stat info;
     if (stat(path, &info) == 0 && S_ISDIR(info.st_mode))
@@ -113,14 +108,12 @@ plm_status dir_make(const char *path, plm_error *err)
     return st;
 }
 
-bool file_exists(const char *path)
-{
+bool file_exists(const char *path) {
     struct stat info;
     return stat(path, &info) == 0 && S_ISREG(info.st_mode);
 }
 
-bool dir_exists(const char *path)
-{
+bool dir_exists(const char *path) {
     struct stat info;
     return stat(path, &info) == 0 && S_ISDIR(info.st_mode);
 }

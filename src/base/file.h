@@ -29,7 +29,7 @@ size_t writer_at(const struct writer *w);
 plm_status writer_commit(struct writer *w, plm_error *err); /* frees w, either way */
 void writer_abort(struct writer *w);                        /* frees w; NULL is fine */
 
-plm_status dir_make(const char *path, plm_error *err);      /* with parents, 0700; existing is fine */
+plm_status dir_make(const char *path, plm_error *err); /* with parents, 0700; existing is fine */
 bool file_exists(const char *path);
 bool dir_exists(const char *path);
 /* Reads lines of a file, pipe or standard input one at a time, holding no more than one of them. */
@@ -37,6 +37,7 @@ struct lines;
 plm_status lines_open(struct lines **out, const char *path, size_t max, plm_error *err); /* "-": stdin */
 /* *more false at the end. line is without its newline and CR, NUL-terminated, borrowed until the next call;
  * a line over max is returned as line NULL with len 0 and skipped. */
-plm_status lines_next(struct lines *l, const char **line, size_t *len, size_t *number, bool *more, plm_error *err);
+plm_status lines_next(struct lines *l, const char **line, size_t *len, size_t *number, bool *more,
+                      plm_error *err);
 void lines_close(struct lines *l);
 #endif

@@ -9,40 +9,35 @@
 
 #include "base/mem.h"
 
-_Static_assert(sizeof(crypto_hash_sha256_state) <= sizeof(struct sha256), "sha256 has room for libsodium's state");
+_Static_assert(sizeof(crypto_hash_sha256_state) <= sizeof(struct sha256),
+               "sha256 has room for libsodium's state");
 
-static crypto_hash_sha256_state *state(struct sha256 *h)
-{
+static crypto_hash_sha256_state *state(struct sha256 *h) {
     return (crypto_hash_sha256_state *)(void *)h->state;
 }
 
-void sha256_start(struct sha256 *h)
-{
+void sha256_start(struct sha256 *h) {
     crypto_hash_sha256_init(state(h));
 }
 
-void sha256_add(struct sha256 *h, const void *data, size_t len)
-{
+void sha256_add(struct sha256 *h, const void *data, size_t len) {
     crypto_hash_sha256_update(state(h), data, len);
 }
 
-void sha256_hex(struct sha256 *h, char hex[65])
-{
+void sha256_hex(struct sha256 *h, char hex[65]) {
     unsigned char digest[crypto_hash_sha256_BYTES];
     crypto_hash_sha256_final(state(h), digest);
     sodium_bin2hex(hex, 65, digest, sizeof digest);
 }
 
-void sha256_of(const void *data, size_t len, char hex[65])
-{
+void sha256_of(const void *data, size_t len, char hex[65]) {
     struct sha256 h;
     sha256_start(&h);
     sha256_add(&h, data, len);
     sha256_hex(&h, hex);
 }
 
-plm_status sha256_file(const char *path, char hex[65], plm_error *err)
-{
+plm_status sha256_file(const char *path, char hex[65], plm_error *err) {
     enum { PIECE = 1 << 18 };
     struct sha256 h;
     struct stat info;

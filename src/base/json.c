@@ -1,5 +1,6 @@
-/* json.c: libjansson, kept away from what it should not see. The depth is counted before it parses, because it
- * recurses; duplicate keys are refused; its message is shortened so that no text of the document gets out. */
+/* json.c: libjansson, kept away from what it should not see. The depth is counted before it parses, because
+ * it recurses; duplicate keys are refused; its message is shortened so that no text of the document gets out.
+ */
 #include "base/json.h"
 
 #include <string.h>
@@ -9,8 +10,7 @@
 enum { MAX_DEPTH = 64 };
 
 /* Where nesting first passes the limit, or len. Only brackets outside strings count. */
-static size_t too_deep_at(const char *text, size_t len)
-{
+static size_t too_deep_at(const char *text, size_t len) {
     size_t depth = 0;
     bool quoted = false;
     for (size_t i = 0; i < len; i++) {
@@ -32,8 +32,7 @@ static size_t too_deep_at(const char *text, size_t len)
     return len;
 }
 
-plm_status json_parse(json_t **out, const char *text, size_t len, const char *what, plm_error *err)
-{
+plm_status json_parse(json_t **out, const char *text, size_t len, const char *what, plm_error *err) {
     size_t deep = too_deep_at(text, len);
     if (deep < len) {
         size_t line = 1;
@@ -56,23 +55,20 @@ plm_status json_parse(json_t **out, const char *text, size_t len, const char *wh
                 why.text);
 }
 
-const char *json_text(const json_t *object, const char *key)
-{
+const char *json_text(const json_t *object, const char *key) {
     const json_t *v = json_object_get(object, key);
     if (!json_is_string(v) || strlen(json_string_value(v)) != json_string_length(v))
         return NULL;
     return json_string_value(v);
 }
 
-static int put_piece(const char *piece, size_t len, void *ctx)
-{
+static int put_piece(const char *piece, size_t len, void *ctx) {
     struct bytes *b = ctx;
     bytes_put(b, piece, len);
     return b->st ? -1 : 0;
 }
 
-plm_status json_write(const json_t *doc, char **out, plm_error *err)
-{
+plm_status json_write(const json_t *doc, char **out, plm_error *err) {
     struct bytes b;
     bytes_init(&b, (size_t)1 << 31);
     int bad = json_dump_callback(doc, put_piece, &b, JSON_COMPACT | JSON_SORT_KEYS | JSON_ENCODE_ANY);

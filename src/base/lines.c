@@ -1,5 +1,5 @@
-/* lines.c: reads text line by line from a file, a pipe or standard input, whatever the size of the whole. Holds
- * one line at most; one that is too long is skipped and reported, and reading goes on behind it. */
+/* lines.c: reads text line by line from a file, a pipe or standard input, whatever the size of the whole.
+ * Holds one line at most; one that is too long is skipped and reported, and reading goes on behind it. */
 #include "base/file.h"
 
 #include <errno.h>
@@ -21,8 +21,7 @@ struct lines {
 
 enum { FIRST = 1 << 16 };
 
-plm_status lines_open(struct lines **out, const char *path, size_t max, plm_error *err)
-{
+plm_status lines_open(struct lines **out, const char *path, size_t max, plm_error *err) {
     struct stat info;
     bool standard = strcmp(path, "-") == 0;
     struct lines *l = mem_zero(1, sizeof *l);
@@ -37,7 +36,8 @@ plm_status lines_open(struct lines **out, const char *path, size_t max, plm_erro
         st = fail_errno(err, EISDIR, standard ? "standard input" : path);
     /* Two more than a line: its CR and its newline. */
     l->cap = l->max + 2 < FIRST ? l->max + 2 : FIRST;
-    if (!st && (!(l->name = mem_dupz(standard ? "standard input" : path)) || !(l->buf = mem_alloc(l->cap + 1, 1))))
+    if (!st &&
+        (!(l->name = mem_dupz(standard ? "standard input" : path)) || !(l->buf = mem_alloc(l->cap + 1, 1))))
         st = fail(err, PLM_ENOMEM, "out of memory to read %s", path);
     if (st)
         lines_close(l);
@@ -46,8 +46,7 @@ plm_status lines_open(struct lines **out, const char *path, size_t max, plm_erro
     return st;
 }
 
-void lines_close(struct lines *l)
-{
+void lines_close(struct lines *l) {
     if (!l)
         return;
     if (l->fd > STDERR_FILENO)
@@ -58,8 +57,7 @@ void lines_close(struct lines *l)
 }
 
 /* Reads more behind buf[to), which must have room. */
-static plm_status fill(struct lines *l, plm_error *err)
-{
+static plm_status fill(struct lines *l, plm_error *err) {
     ssize_t n;
     do
         n = read(l->fd, l->buf + l->to, l->cap - l->to);
@@ -71,9 +69,9 @@ static plm_status fill(struct lines *l, plm_error *err)
     return PLM_OK;
 }
 
-/* Room behind buf[to): moves the rest to the front, then grows up to one longest line. false in *fits: full. */
-static plm_status make_room(struct lines *l, bool *fits, plm_error *err)
-{
+/* Room behind buf[to): moves the rest to the front, then grows up to one longest line. false in *fits: full.
+ */
+static plm_status make_room(struct lines *l, bool *fits, plm_error *err) {
     if (l->from) {
         memmove(l->buf, l->buf + l->from, l->to - l->from);
         l->to -= l->from;
@@ -96,8 +94,7 @@ static plm_status make_room(struct lines *l, bool *fits, plm_error *err)
 }
 
 /* Drops everything up to and with the next newline. */
-static plm_status skip_line(struct lines *l, plm_error *err)
-{
+static plm_status skip_line(struct lines *l, plm_error *err) {
     for (;;) {
         char *end = l->to > l->from ? memchr(l->buf + l->from, '\n', l->to - l->from) : NULL;
         if (end) {
@@ -113,8 +110,8 @@ static plm_status skip_line(struct lines *l, plm_error *err)
     }
 }
 
-plm_status lines_next(struct lines *l, const char **line, size_t *len, size_t *number, bool *more, plm_error *err)
-{
+plm_status lines_next(struct lines *l, const char **line, size_t *len, size_t *number, bool *more,
+                      plm_error *err) {
     size_t seen = 0; /* bytes from from on that hold no newline */
     char *end = NULL;
     plm_status st;

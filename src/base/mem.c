@@ -10,19 +10,16 @@
 static atomic_long made;    /* allocations asked for so far */
 static atomic_long fail_on; /* > 0: this one fails; < 0: every one from -fail_on; 0: none */
 
-bool mul_size(size_t a, size_t b, size_t *out)
-{
+bool mul_size(size_t a, size_t b, size_t *out) {
     return !__builtin_mul_overflow(a, b, out);
 }
 
-bool add_size(size_t a, size_t b, size_t *out)
-{
+bool add_size(size_t a, size_t b, size_t *out) {
     return !__builtin_add_overflow(a, b, out);
 }
 
 /* The bytes of n * size, at least 1; false: overflow, or a test wants this allocation to fail. */
-static bool admit(size_t n, size_t size, size_t *bytes)
-{
+static bool admit(size_t n, size_t size, size_t *bytes) {
     long number = atomic_fetch_add_explicit(&made, 1, memory_order_relaxed) + 1;
     long on = atomic_load_explicit(&fail_on, memory_order_relaxed);
     if (on > 0 ? number == on : on < 0 && number >= -on)
@@ -34,26 +31,22 @@ static bool admit(size_t n, size_t size, size_t *bytes)
     return true;
 }
 
-void *mem_alloc(size_t n, size_t size)
-{
+void *mem_alloc(size_t n, size_t size) {
     size_t bytes;
     return admit(n, size, &bytes) ? malloc(bytes) : NULL;
 }
 
-void *mem_zero(size_t n, size_t size)
-{
+void *mem_zero(size_t n, size_t size) {
     size_t bytes;
     return admit(n, size, &bytes) ? calloc(1, bytes) : NULL;
 }
 
-void *mem_grow(void *old, size_t n, size_t size)
-{
+void *mem_grow(void *old, size_t n, size_t size) {
     size_t bytes;
     return admit(n, size, &bytes) ? realloc(old, bytes) : NULL;
 }
 
-void *mem_aligned(size_t n, size_t size)
-{
+void *mem_aligned(size_t n, size_t size) {
     size_t bytes;
     if (!admit(n, size, &bytes) || !add_size(bytes, 63, &bytes))
         return NULL;
@@ -64,8 +57,7 @@ void *mem_aligned(size_t n, size_t size)
     return p;
 }
 
-char *mem_dup(const char *text, size_t len)
-{
+char *mem_dup(const char *text, size_t len) {
     size_t bytes;
     char *p = add_size(len, 1, &bytes) ? mem_alloc(bytes, 1) : NULL;
     if (!p)
@@ -76,23 +68,19 @@ char *mem_dup(const char *text, size_t len)
     return p;
 }
 
-char *mem_dupz(const char *text)
-{
+char *mem_dupz(const char *text) {
     return mem_dup(text, strlen(text));
 }
 
-void mem_free(void *p)
-{
+void mem_free(void *p) {
     free(p);
 }
 
-void mem_fail_at(long n, bool forever)
-{
+void mem_fail_at(long n, bool forever) {
     long number = n > 0 ? atomic_load(&made) + n : 0;
     atomic_store(&fail_on, forever ? -number : number);
 }
 
-long mem_count(void)
-{
+long mem_count(void) {
     return atomic_load(&made);
 }

@@ -1,12 +1,12 @@
 /* pool.c: worker threads for one parallel loop at a time.
  *
- * The loop is a row of equal pieces. `ticket` holds the job's number and how many pieces are not yet taken; who
- * takes one off it by compare-and-swap owns that piece. A job ends when its last piece has been done, and only
- * then are its fields written for the next one: so a swap that succeeds proves that the fields read before it
- * were those of that job, and a worker that comes late or never comes is not waited for.
+ * The loop is a row of equal pieces. `ticket` holds the job's number and how many pieces are not yet taken;
+ * who takes one off it by compare-and-swap owns that piece. A job ends when its last piece has been done, and
+ * only then are its fields written for the next one: so a swap that succeeds proves that the fields read
+ * before it were those of that job, and a worker that comes late or never comes is not waited for.
  *
- * An idle worker spins for a little, gives its core away between looks, and then sleeps on a futex. Workers are
- * pinned only when there is one for every core; the caller's thread is never pinned, it is not ours. */
+ * An idle worker spins for a little, gives its core away between looks, and then sleeps on a futex. Workers
+ * are pinned only when there is one for every core; the caller's thread is never pinned, it is not ours. */
 #include "base/pool.h"
 
 #include <errno.h>
@@ -23,10 +23,11 @@
 #include "base/mem.h"
 
 enum {
-    LOOKS = 64,          /* at the ticket, between looks at the clock */
+    LOOKS = 64, /* at the ticket, between looks at the clock */
     MAX_THREADS = 1024,
 };
-static const double SPIN = 80e-6, WAIT_SPIN = 50e-6; /* seconds: worker for a job, caller for the last piece */
+/* Seconds that a worker spins for a job, and the caller for the last piece. */
+static const double SPIN = 80e-6, WAIT_SPIN = 50e-6;
 
 struct worker {
     struct pool *pool;
@@ -53,31 +54,26 @@ struct pool {
     _Atomic uint32_t caller_sleeps;
 };
 
-static inline void relax(void)
-{
+static inline void relax(void) {
 #if defined(__x86_64__)
     __builtin_ia32_pause();
 #endif
 }
 
-static void futex_wait(_Atomic uint32_t *word, uint32_t seen)
-{
+static void futex_wait(_Atomic uint32_t *word, uint32_t seen) {
     syscall(SYS_futex, (void *)word, FUTEX_WAIT_PRIVATE, seen, NULL, NULL, 0);
 }
 
-static void futex_wake(_Atomic uint32_t *word, int most)
-{
+static void futex_wake(_Atomic uint32_t *word, int most) {
     syscall(SYS_futex, (void *)word, FUTEX_WAKE_PRIVATE, most, NULL, NULL, 0);
 }
 
-static bool job_waits(struct pool *p)
-{
+static bool job_waits(struct pool *p) {
     return (uint32_t)atomic_load_explicit(&p->ticket, memory_order_acquire) != 0;
 }
 
 /* Takes and does pieces of the job on offer until none is left. */
-static void work(struct pool *p, int number)
-{
+static void work(struct pool *p, int number) {
     uint32_t finished = 0;
     uint64_t t = atomic_load_explicit(&p->ticket, memory_order_acquire);
     while ((uint32_t)t) {
@@ -105,8 +101,7 @@ static void work(struct pool *p, int number)
     }
 }
 
-static void *worker_main(void *arg)
-{
+static void *worker_main(void *arg) {
     struct worker *w = arg;
     struct pool *p = w->pool;
     while (!atomic_load(&p->closing)) {
@@ -133,8 +128,7 @@ static void *worker_main(void *arg)
 }
 
 /* Worker i to the i-th core that this process may use. Not being allowed to is no failure. */
-static void pin_workers(struct pool *p)
-{
+static void pin_workers(struct pool *p) {
     cpu_set_t allowed, one;
     if (sched_getaffinity(0, sizeof allowed, &allowed) || CPU_COUNT(&allowed) != p->threads)
         return;
@@ -151,8 +145,7 @@ static void pin_workers(struct pool *p)
     }
 }
 
-plm_status pool_open(struct pool **out, int threads, plm_error *err)
-{
+plm_status pool_open(struct pool **out, int threads, plm_error *err) {
     if (threads < 0 || threads > MAX_THREADS)
         return fail(err, PLM_EINVAL, "%d threads: give 1 to %d, or 0 for one a core", threads, MAX_THREADS);
     if (threads == 0)
@@ -173,7 +166,8 @@ plm_status pool_open(struct pool **out, int threads, plm_error *err)
         int why = pthread_create(&w->thread, NULL, worker_main, w);
         if (why) {
             pool_close(p);
-            return fail(err, PLM_ENOMEM, "thread %d of %d could not be started (error %d)", i + 1, threads, why);
+            return fail(err, PLM_ENOMEM, "thread %d of %d could not be started (error %d)", i + 1, threads,
+                        why);
         }
         p->started++;
     }
@@ -182,8 +176,7 @@ plm_status pool_open(struct pool **out, int threads, plm_error *err)
     return PLM_OK;
 }
 
-void pool_close(struct pool *p)
-{
+void pool_close(struct pool *p) {
     if (!p)
         return;
     atomic_store(&p->closing, true);
@@ -196,13 +189,11 @@ void pool_close(struct pool *p)
     mem_free(p);
 }
 
-int pool_threads(const struct pool *p)
-{
+int pool_threads(const struct pool *p) {
     return p ? p->threads : 1;
 }
 
-static void run_here(size_t n, size_t grain, pool_fn fn, void *ctx)
-{
+static void run_here(size_t n, size_t grain, pool_fn fn, void *ctx) {
     for (size_t from = 0; from < n; from += grain) {
         if (n - from <= grain) {
             fn(ctx, from, n, 0);
@@ -213,8 +204,7 @@ static void run_here(size_t n, size_t grain, pool_fn fn, void *ctx)
 }
 
 /* Until the pieces that others took are done: spins, then sleeps. */
-static void wait_done(struct pool *p, uint32_t pieces)
-{
+static void wait_done(struct pool *p, uint32_t pieces) {
     double until = 0;
     uint32_t d;
     for (int looks = 0; (d = atomic_load(&p->done)) != pieces; relax()) {
@@ -236,8 +226,7 @@ static void wait_done(struct pool *p, uint32_t pieces)
     }
 }
 
-void pool_for(struct pool *p, size_t n, size_t grain, pool_fn fn, void *ctx)
-{
+void pool_for(struct pool *p, size_t n, size_t grain, pool_fn fn, void *ctx) {
     if (n == 0)
         return;
     if (grain == 0)

@@ -1,5 +1,5 @@
-/* rouge.c: ROUGE-N, ROUGE-L and ROUGE-Lsum as rouge-score defines them (without stemming). The first two use no
- * memory but a bit a word on the stack, and so can't fail. */
+/* rouge.c: ROUGE-N, ROUGE-L and ROUGE-Lsum as rouge-score defines them (without stemming). The first two use
+ * no memory but a bit a word on the stack, and so can't fail. */
 #include "base/text.h"
 
 #include <string.h>
@@ -16,20 +16,17 @@ struct bits {
     uint64_t w[MAX_WORDS / 64];
 };
 
-static size_t seen_words(const struct words *w)
-{
+static size_t seen_words(const struct words *w) {
     return w->n < MAX_WORDS ? w->n : MAX_WORDS;
 }
 
-static bool same(const struct words *a, size_t i, const struct words *b, size_t j)
-{
+static bool same(const struct words *a, size_t i, const struct words *b, size_t j) {
     if (a->hash && b->hash && a->hash[i] != b->hash[j])
         return false;
     return a->w[i].n == b->w[j].n && (a->w[i].n == 0 || memcmp(a->w[i].p, b->w[j].p, a->w[i].n) == 0);
 }
 
-static bool same_gram(const struct words *a, size_t i, const struct words *b, size_t j, size_t n)
-{
+static bool same_gram(const struct words *a, size_t i, const struct words *b, size_t j, size_t n) {
     for (size_t k = 0; k < n; k++) {
         if (!same(a, i + k, b, j + k))
             return false;
@@ -37,8 +34,7 @@ static bool same_gram(const struct words *a, size_t i, const struct words *b, si
     return true;
 }
 
-static struct rouge score(size_t hits, size_t target, size_t prediction)
-{
+static struct rouge score(size_t hits, size_t target, size_t prediction) {
     struct rouge r = {0, 0, 0};
     if (!hits)
         return r;
@@ -48,8 +44,7 @@ static struct rouge score(size_t hits, size_t target, size_t prediction)
     return r;
 }
 
-struct rouge rouge_n(const struct words *target, const struct words *prediction, int n)
-{
+struct rouge rouge_n(const struct words *target, const struct words *prediction, int n) {
     struct bits used; /* n-grams of the prediction that already met one of the target */
     size_t size = n < 1 ? 1 : n > MAX_GRAM ? MAX_GRAM : (size_t)n;
     size_t a = seen_words(target), b = seen_words(prediction), hits = 0;
@@ -69,8 +64,7 @@ struct rouge rouge_n(const struct words *target, const struct words *prediction,
 }
 
 /* Which of the 64 words of b from j on equal word i of a. */
-static uint64_t matches(const struct words *a, size_t i, const struct words *b, size_t j, size_t b_n)
-{
+static uint64_t matches(const struct words *a, size_t i, const struct words *b, size_t j, size_t b_n) {
     size_t n = b_n - j < 64 ? b_n - j : 64;
     uint64_t m = 0;
     for (size_t k = 0; k < n; k++)
@@ -80,8 +74,7 @@ static uint64_t matches(const struct words *a, size_t i, const struct words *b, 
 
 /* Length of the longest common subsequence, 64 words at once: a zero bit in v marks where a row of the usual
  * table grows by one (Crochemore and others, 2001). */
-static size_t lcs_length(const struct words *a, size_t a_n, const struct words *b, size_t b_n)
-{
+static size_t lcs_length(const struct words *a, size_t a_n, const struct words *b, size_t b_n) {
     struct bits v;
     size_t blocks = (b_n + 63) / 64, length = 0;
     memset(v.w, 0xff, blocks * sizeof v.w[0]);
@@ -100,8 +93,7 @@ static size_t lcs_length(const struct words *a, size_t a_n, const struct words *
     return length;
 }
 
-struct rouge rouge_l(const struct words *target, const struct words *prediction)
-{
+struct rouge rouge_l(const struct words *target, const struct words *prediction) {
     size_t a = seen_words(target), b = seen_words(prediction);
     return score(lcs_length(target, a, prediction, b), a, b);
 }
@@ -112,15 +104,13 @@ struct sentences {
     size_t n, words;
 };
 
-static void sentences_free(struct sentences *all)
-{
+static void sentences_free(struct sentences *all) {
     for (size_t i = 0; i < all->n; i++)
         words_free(&all->s[i]);
     mem_free(all->s);
 }
 
-static plm_status sentences_split(struct sentences *out, const char *text, plm_error *err)
-{
+static plm_status sentences_split(struct sentences *out, const char *text, plm_error *err) {
     struct str rest = str_of(text), line;
     size_t most = 1;
     for (const char *p = text; *p; p++)
@@ -142,8 +132,7 @@ static plm_status sentences_split(struct sentences *out, const char *text, plm_e
 
 /* Marks in hit the words of a that are in one longest common subsequence with b: of several the one that
  * rouge-score's walk back through the table finds. */
-static plm_status mark_lcs(const struct words *a, const struct words *b, bool *hit, plm_error *err)
-{
+static plm_status mark_lcs(const struct words *a, const struct words *b, bool *hit, plm_error *err) {
     size_t wide = b->n + 1, cells;
     if (!a->n || !b->n)
         return PLM_OK;
@@ -155,7 +144,9 @@ static plm_status mark_lcs(const struct words *a, const struct words *b, bool *h
     for (size_t i = 1; i <= a->n; i++) {
         for (size_t j = 1; j <= b->n; j++) {
             uint32_t up = t[(i - 1) * wide + j], left = t[i * wide + j - 1];
-            t[i * wide + j] = same(a, i - 1, b, j - 1) ? t[(i - 1) * wide + j - 1] + 1 : up > left ? up : left;
+            t[i * wide + j] = same(a, i - 1, b, j - 1) ? t[(i - 1) * wide + j - 1] + 1
+                              : up > left              ? up
+                                                       : left;
         }
     }
     for (size_t i = a->n, j = b->n; i && j;) {
@@ -173,8 +164,7 @@ static plm_status mark_lcs(const struct words *a, const struct words *b, bool *h
 }
 
 /* Takes one word like w of line out of the prediction's stock; false when all of them are spent. */
-static bool spend(const struct words *line, size_t w, const struct sentences *all, bool *spent)
-{
+static bool spend(const struct words *line, size_t w, const struct sentences *all, bool *spent) {
     size_t at = 0;
     for (size_t s = 0; s < all->n; s++) {
         for (size_t j = 0; j < all->s[s].n; j++, at++) {
@@ -187,8 +177,7 @@ static bool spend(const struct words *line, size_t w, const struct sentences *al
 }
 
 static plm_status union_hits(const struct sentences *target, const struct sentences *prediction, size_t *hits,
-                             plm_error *err)
-{
+                             plm_error *err) {
     plm_status st = PLM_OK;
     size_t longest = 0;
     for (size_t i = 0; i < target->n; i++)
@@ -209,8 +198,7 @@ static plm_status union_hits(const struct sentences *target, const struct senten
     return st;
 }
 
-plm_status rouge_lsum(const char *target, const char *prediction, struct rouge *out, plm_error *err)
-{
+plm_status rouge_lsum(const char *target, const char *prediction, struct rouge *out, plm_error *err) {
     struct sentences a = {0}, b = {0};
     size_t hits = 0;
     plm_status st = sentences_split(&a, target, err);

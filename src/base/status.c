@@ -10,37 +10,44 @@
 #include "base/mem.h"
 #include "base/str.h"
 
-const char *plm_version(void)
-{
+const char *plm_version(void) {
     return PLM_VERSION;
 }
 
-const char *plm_status_name(plm_status code)
-{
+const char *plm_status_name(plm_status code) {
     switch (code) {
-    case PLM_OK: return "ok";
-    case PLM_EINVAL: return "invalid";
-    case PLM_ENOMEM: return "out of memory";
-    case PLM_EIO: return "input/output";
-    case PLM_EFORMAT: return "format";
-    case PLM_ENOTSUP: return "not supported";
-    case PLM_ENOTFOUND: return "not found";
-    case PLM_ELIMIT: return "limit";
-    case PLM_EBUSY: return "busy";
-    case PLM_EREMOTE: return "remote";
-    case PLM_ESTOPPED: return "stopped";
+    case PLM_OK:
+        return "ok";
+    case PLM_EINVAL:
+        return "invalid";
+    case PLM_ENOMEM:
+        return "out of memory";
+    case PLM_EIO:
+        return "input/output";
+    case PLM_EFORMAT:
+        return "format";
+    case PLM_ENOTSUP:
+        return "not supported";
+    case PLM_ENOTFOUND:
+        return "not found";
+    case PLM_ELIMIT:
+        return "limit";
+    case PLM_EBUSY:
+        return "busy";
+    case PLM_EREMOTE:
+        return "remote";
+    case PLM_ESTOPPED:
+        return "stopped";
     }
     return "unknown";
 }
 
-void plm_free(void *owned)
-{
+void plm_free(void *owned) {
     mem_free(owned);
 }
 
 /* What a terminal could take for a command becomes '?': C0, DEL, C1, and bytes that are not UTF-8. */
-static void make_printable(char *text, size_t len)
-{
+static void make_printable(char *text, size_t len) {
     for (size_t i = 0, n; i < len; i += n) {
         uint32_t c = utf8_next(text + i, len - i, &n);
         bool bad = n == 1 && (unsigned char)text[i] >= 0x80;
@@ -49,8 +56,7 @@ static void make_printable(char *text, size_t len)
     }
 }
 
-plm_status fail(plm_error *err, plm_status code, const char *fmt, ...)
-{
+plm_status fail(plm_error *err, plm_status code, const char *fmt, ...) {
     if (!err)
         return code;
     char line[sizeof err->text]; /* the arguments may point into err */
@@ -68,16 +74,14 @@ plm_status fail(plm_error *err, plm_status code, const char *fmt, ...)
     return code;
 }
 
-plm_status fail_errno(plm_error *err, int number, const char *path)
-{
+plm_status fail_errno(plm_error *err, int number, const char *path) {
     char room[128];
     const char *why = strerror_r(number, room, sizeof room);
     plm_status code = number == ENOENT ? PLM_ENOTFOUND : number == ENOMEM ? PLM_ENOMEM : PLM_EIO;
     return fail(err, code, "%s: %s", path, why);
 }
 
-plm_status fail_in(plm_error *err, plm_status st, const char *what)
-{
+plm_status fail_in(plm_error *err, plm_status st, const char *what) {
     if (!err)
         return st;
     return fail(err, err->code, "%s: %s", what, err->text);

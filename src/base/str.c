@@ -8,41 +8,34 @@
 #include <stdlib.h>
 #include <string.h>
 
-struct str str_of(const char *z)
-{
+struct str str_of(const char *z) {
     return (struct str){z, z ? strlen(z) : 0};
 }
 
-bool str_eq(struct str a, const char *z)
-{
+bool str_eq(struct str a, const char *z) {
     size_t n = strlen(z);
     return a.n == n && (n == 0 || memcmp(a.p, z, n) == 0);
 }
 
-bool str_starts(struct str s, const char *z)
-{
+bool str_starts(struct str s, const char *z) {
     size_t n = strlen(z);
     return n <= s.n && (n == 0 || memcmp(s.p, z, n) == 0);
 }
 
-bool str_ends(struct str s, const char *z)
-{
+bool str_ends(struct str s, const char *z) {
     size_t n = strlen(z);
     return n <= s.n && (n == 0 || memcmp(s.p + s.n - n, z, n) == 0);
 }
 
-static bool is_space(char c)
-{
+static bool is_space(char c) {
     return c == ' ' || (c >= '\t' && c <= '\r');
 }
 
-static bool is_digit(char c)
-{
+static bool is_digit(char c) {
     return c >= '0' && c <= '9';
 }
 
-struct str str_trim(struct str s)
-{
+struct str str_trim(struct str s) {
     while (s.n && is_space(s.p[0])) {
         s.p++;
         s.n--;
@@ -52,8 +45,7 @@ struct str str_trim(struct str s)
     return s;
 }
 
-bool str_cut(struct str *rest, char sep, struct str *head)
-{
+bool str_cut(struct str *rest, char sep, struct str *head) {
     if (!rest->p)
         return false;
     const char *at = rest->n ? memchr(rest->p, sep, rest->n) : NULL;
@@ -68,8 +60,7 @@ bool str_cut(struct str *rest, char sep, struct str *head)
     return true;
 }
 
-bool parse_u64(struct str s, uint64_t *out)
-{
+bool parse_u64(struct str s, uint64_t *out) {
     uint64_t v = 0;
     if (!s.n)
         return false;
@@ -82,8 +73,7 @@ bool parse_u64(struct str s, uint64_t *out)
     return true;
 }
 
-bool parse_i64(struct str s, int64_t *out)
-{
+bool parse_i64(struct str s, int64_t *out) {
     bool negative = s.n && s.p[0] == '-';
     uint64_t v;
     if (negative)
@@ -94,8 +84,7 @@ bool parse_i64(struct str s, int64_t *out)
     return true;
 }
 
-static size_t digits(struct str s, size_t i)
-{
+static size_t digits(struct str s, size_t i) {
     size_t from = i;
     while (i < s.n && is_digit(s.p[i]))
         i++;
@@ -103,8 +92,7 @@ static size_t digits(struct str s, size_t i)
 }
 
 /* -?digits[.digits][e[+-]digits], with digits on at least one side of the point. */
-static bool is_decimal(struct str s)
-{
+static bool is_decimal(struct str s) {
     size_t i = s.n && s.p[0] == '-', whole = digits(s, i), part = 0;
     i += whole;
     if (i < s.n && s.p[i] == '.') {
@@ -128,13 +116,11 @@ static bool is_decimal(struct str s)
 static locale_t c_locale;
 static pthread_once_t c_locale_once = PTHREAD_ONCE_INIT;
 
-static void make_c_locale(void)
-{
+static void make_c_locale(void) {
     c_locale = newlocale(LC_ALL_MASK, "C", (locale_t)0);
 }
 
-bool parse_f64(struct str s, double *out)
-{
+bool parse_f64(struct str s, double *out) {
     char text[400];
     if (s.n >= sizeof text || !is_decimal(s))
         return false;
@@ -150,8 +136,7 @@ bool parse_f64(struct str s, double *out)
     return true;
 }
 
-bool parse_size(struct str s, uint64_t *out)
-{
+bool parse_size(struct str s, uint64_t *out) {
     static const char units[] = "KMGT";
     unsigned shift = 0;
     if (s.n > 1) {
@@ -166,8 +151,7 @@ bool parse_size(struct str s, uint64_t *out)
     return parse_u64(s, &v) && !__builtin_mul_overflow(v, (uint64_t)1 << shift, out);
 }
 
-uint32_t utf8_next(const char *p, size_t n, size_t *len)
-{
+uint32_t utf8_next(const char *p, size_t n, size_t *len) {
     const unsigned char *u = (const unsigned char *)p;
     uint32_t c = u[0];
     *len = 1;
@@ -189,8 +173,7 @@ uint32_t utf8_next(const char *p, size_t n, size_t *len)
     return c;
 }
 
-bool utf8_valid(const char *p, size_t n, size_t *bad_at)
-{
+bool utf8_valid(const char *p, size_t n, size_t *bad_at) {
     for (size_t i = 0, len; i < n; i += len) {
         utf8_next(p + i, n - i, &len);
         if (len == 1 && (unsigned char)p[i] >= 0x80) {
@@ -202,8 +185,7 @@ bool utf8_valid(const char *p, size_t n, size_t *bad_at)
     return true;
 }
 
-size_t utf8_put(uint32_t c, char out[4])
-{
+size_t utf8_put(uint32_t c, char out[4]) {
     if (c > 0x10ffff || (c >= 0xd800 && c < 0xe000))
         c = 0xfffd;
     if (c < 0x80) {
@@ -218,8 +200,7 @@ size_t utf8_put(uint32_t c, char out[4])
     return n;
 }
 
-size_t utf8_whole(const char *p, size_t n)
-{
+size_t utf8_whole(const char *p, size_t n) {
     /* Only an unfinished character at the very end is cut off; what is plainly invalid stays. */
     for (size_t back = 1; back <= 3 && back <= n; back++) {
         unsigned char c = (unsigned char)p[n - back];

@@ -6,8 +6,7 @@
 
 #include "base/mem.h"
 
-static size_t slot_of(const struct terms *t, struct str w)
-{
+static size_t slot_of(const struct terms *t, struct str w) {
     uint64_t h = 0xcbf29ce484222325u; /* FNV-1a */
     for (size_t i = 0; i < w.n; i++)
         h = (h ^ (unsigned char)w.p[i]) * 0x100000001b3u;
@@ -21,20 +20,17 @@ static size_t slot_of(const struct terms *t, struct str w)
     }
 }
 
-size_t terms_find(const struct terms *t, struct str word)
-{
+size_t terms_find(const struct terms *t, struct str word) {
     uint32_t found = t->n ? t->slot[slot_of(t, word)] : 0;
     return found ? found - 1 : SIZE_MAX;
 }
 
-static int by_term(const void *a, const void *b)
-{
+static int by_term(const void *a, const void *b) {
     uint32_t x = ((const struct term_count *)a)->term, y = ((const struct term_count *)b)->term;
     return x < y ? -1 : x > y;
 }
 
-uint32_t terms_in(const struct terms *t, size_t doc, size_t term)
-{
+uint32_t terms_in(const struct terms *t, size_t doc, size_t term) {
     size_t n = t->start[doc + 1] - t->start[doc];
     struct term_count key = {(uint32_t)term, 0};
     const struct term_count *at = n ? bsearch(&key, t->counts + t->start[doc], n, sizeof key, by_term) : NULL;
@@ -42,8 +38,7 @@ uint32_t terms_in(const struct terms *t, size_t doc, size_t term)
 }
 
 /* Numbers each word of a document, sorts the numbers and merges equal ones into counts. */
-static void count_document(struct terms *t, size_t doc, const struct words *w, size_t *own_used)
-{
+static void count_document(struct terms *t, size_t doc, const struct words *w, size_t *own_used) {
     struct term_count *c = t->counts + t->start[doc];
     for (size_t i = 0; i < w->n; i++) {
         size_t at = slot_of(t, w->w[i]);
@@ -71,8 +66,7 @@ static void count_document(struct terms *t, size_t doc, const struct words *w, s
     t->start[doc + 1] = t->start[doc] + n;
 }
 
-plm_status terms_open(struct terms *t, const struct words *docs, size_t n, plm_error *err)
-{
+plm_status terms_open(struct terms *t, const struct words *docs, size_t n, plm_error *err) {
     size_t words = 0, bytes = 0, used = 0;
     memset(t, 0, sizeof *t);
     for (size_t d = 0; d < n; d++) {
@@ -100,8 +94,7 @@ plm_status terms_open(struct terms *t, const struct words *docs, size_t n, plm_e
     return PLM_OK;
 }
 
-void terms_close(struct terms *t)
-{
+void terms_close(struct terms *t) {
     mem_free(t->word);
     mem_free(t->df);
     mem_free(t->start);

@@ -1,5 +1,5 @@
-/* terms.h: a fixed set of documents as counted terms, what BM25 and TF-IDF are computed from. Terms are numbered
- * in the order of their first occurrence, so nothing depends on a hash. */
+/* terms.h: a fixed set of documents as counted terms, what BM25 and TF-IDF are computed from. Terms are
+ * numbered in the order of their first occurrence, so nothing depends on a hash. */
 #ifndef BASE_TERMS_H
 #define BASE_TERMS_H
 #include "base/text.h"
@@ -9,13 +9,13 @@ struct term_count {
 };
 
 struct terms {
-    size_t docs, n;            /* documents; distinct terms */
-    struct str *word;          /* [n] */
-    uint32_t *df;              /* [n] documents that hold it */
-    size_t *start;             /* [docs + 1] a document's counts are counts[start[d], start[d + 1]), terms ascending */
+    size_t docs, n;   /* documents; distinct terms */
+    struct str *word; /* [n] */
+    uint32_t *df;     /* [n] documents that hold it */
+    size_t *start;    /* [docs + 1] a document's counts are counts[start[d], start[d + 1]), terms ascending */
     struct term_count *counts;
     char *own;
-    uint32_t *slot;            /* [slots] term + 1; 0: free */
+    uint32_t *slot; /* [slots] term + 1; 0: free */
     size_t slots;
 };
 

@@ -8,15 +8,15 @@
 
 enum word_rule { WORDS_UNICODE, WORDS_ROUGE, WORDS_SPACE /* white space, case kept: rank_bm25's usual */ };
 
-struct words {            /* views into text of its own */
+struct words { /* views into text of its own */
     struct str *w;
     size_t n;
     char *own;
-    uint32_t *hash;       /* of each word; NULL in a view that a caller made: only slower */
+    uint32_t *hash; /* of each word; NULL in a view that a caller made: only slower */
 };
 plm_status words_split(struct words *out, const char *text, size_t len, enum word_rule rule, plm_error *err);
 void words_free(struct words *w);
-size_t words_count(const char *text, size_t len);   /* Unicode words */
+size_t words_count(const char *text, size_t len); /* Unicode words */
 /* Lower case, everything but letters and digits to single blanks: for exact-duplicate tests. */
 plm_status text_normalise(const char *text, size_t len, char **out, plm_error *err);
 
@@ -29,11 +29,12 @@ struct rouge rouge_l(const struct words *target, const struct words *prediction)
 /* rouge-score's rougeLsum: union LCS over lines. */
 plm_status rouge_lsum(const char *target, const char *prediction, struct rouge *out, plm_error *err);
 
-/* BM25Okapi as rank_bm25 computes it (k1 1.5, b .75, epsilon .25). */
+/* BM25Okapi as rank_bm25 computes it (k1 1.5, b .75, epsilon .25). Open copies what it needs; a score for
+ * each document. */
 struct bm25;
-plm_status bm25_open(struct bm25 **out, const struct words *docs, size_t n, plm_error *err); /* copies what it needs */
+plm_status bm25_open(struct bm25 **out, const struct words *docs, size_t n, plm_error *err);
 void bm25_close(struct bm25 *b);
-plm_status bm25_scores(const struct bm25 *b, const struct words *query, double *scores, plm_error *err); /* [n] */
+plm_status bm25_scores(const struct bm25 *b, const struct words *query, double *scores, plm_error *err);
 
 /* TF-IDF cosine over a fixed set of documents: tf * (ln((1 + N) / (1 + df)) + 1), vectors of length 1. */
 struct tfidf;

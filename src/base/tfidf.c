@@ -12,8 +12,7 @@ struct tfidf {
     double *sum;    /* [terms.n] over all documents */
 };
 
-static void weigh(struct tfidf *t)
-{
+static void weigh(struct tfidf *t) {
     const struct terms *x = &t->terms;
     for (size_t d = 0; d < x->docs; d++) {
         double square = 0;
@@ -30,8 +29,7 @@ static void weigh(struct tfidf *t)
     }
 }
 
-plm_status tfidf_open(struct tfidf **out, const struct words *docs, size_t n, plm_error *err)
-{
+plm_status tfidf_open(struct tfidf **out, const struct words *docs, size_t n, plm_error *err) {
     struct tfidf *t = mem_zero(1, sizeof *t);
     if (!t)
         return fail(err, PLM_ENOMEM, "out of memory for %zu documents", n);
@@ -48,8 +46,7 @@ plm_status tfidf_open(struct tfidf **out, const struct words *docs, size_t n, pl
     return PLM_OK;
 }
 
-void tfidf_close(struct tfidf *t)
-{
+void tfidf_close(struct tfidf *t) {
     if (!t)
         return;
     terms_close(&t->terms);
@@ -58,8 +55,7 @@ void tfidf_close(struct tfidf *t)
     mem_free(t);
 }
 
-double tfidf_cosine(const struct tfidf *t, size_t a, size_t b)
-{
+double tfidf_cosine(const struct tfidf *t, size_t a, size_t b) {
     const struct terms *x = &t->terms;
     size_t i = x->start[a], j = x->start[b];
     double dot = 0;
@@ -73,8 +69,7 @@ double tfidf_cosine(const struct tfidf *t, size_t a, size_t b)
     return dot;
 }
 
-size_t tfidf_top(const struct tfidf *t, struct str *terms, size_t k)
-{
+size_t tfidf_top(const struct tfidf *t, struct str *terms, size_t k) {
     size_t n = 0, last = 0;
     for (; n < k; n++) { /* k is small; of equal weights the earlier term comes first */
         size_t best = SIZE_MAX;
@@ -91,8 +86,7 @@ size_t tfidf_top(const struct tfidf *t, struct str *terms, size_t k)
     return n;
 }
 
-size_t tfidf_documents(const struct tfidf *t, struct str word)
-{
+size_t tfidf_documents(const struct tfidf *t, struct str word) {
     size_t term = terms_find(&t->terms, word);
     return term == SIZE_MAX ? 0 : t->terms.df[term];
 }

@@ -10,15 +10,13 @@
 enum letter { SEPARATOR, LETTER, MARK /* only goes on */, ALONE /* a word of its own */ };
 
 /* Han, kana and Hangul syllables, which are written without blanks or count alike. */
-static bool is_cjk(uint32_t c)
-{
+static bool is_cjk(uint32_t c) {
     return (c >= 0x3005 && c <= 0x3007) || (c >= 0x3040 && c <= 0x30ff) || (c >= 0x31f0 && c <= 0x31ff) ||
            (c >= 0x3400 && c <= 0x4dbf) || (c >= 0x4e00 && c <= 0x9fff) || (c >= 0xac00 && c <= 0xd7a3) ||
            (c >= 0xf900 && c <= 0xfaff) || (c >= 0xff66 && c <= 0xff9f) || (c >= 0x20000 && c <= 0x3ffff);
 }
 
-static enum letter kind_of(uint32_t c)
-{
+static enum letter kind_of(uint32_t c) {
     if (c < 0x80)
         return (c >= '0' && c <= '9') || ((c | 32) >= 'a' && (c | 32) <= 'z') ? LETTER : SEPARATOR;
     switch (utf8proc_category((utf8proc_int32_t)c)) {
@@ -29,22 +27,24 @@ static enum letter kind_of(uint32_t c)
     case UTF8PROC_CATEGORY_LO:
     case UTF8PROC_CATEGORY_ND:
     case UTF8PROC_CATEGORY_NL:
-    case UTF8PROC_CATEGORY_NO: return is_cjk(c) ? ALONE : LETTER;
+    case UTF8PROC_CATEGORY_NO:
+        return is_cjk(c) ? ALONE : LETTER;
     case UTF8PROC_CATEGORY_MN:
     case UTF8PROC_CATEGORY_MC:
-    case UTF8PROC_CATEGORY_ME: return MARK;
-    default: return SEPARATOR;
+    case UTF8PROC_CATEGORY_ME:
+        return MARK;
+    default:
+        return SEPARATOR;
     }
 }
 
-static bool is_blank(uint32_t c)
-{
-    return c == ' ' || (c >= 9 && c <= 13) || (c >= 0x1c && c <= 0x1f) || c == 0x85 || c == 0xa0 || c == 0x1680 ||
-           (c >= 0x2000 && c <= 0x200a) || c == 0x2028 || c == 0x2029 || c == 0x202f || c == 0x205f || c == 0x3000;
+static bool is_blank(uint32_t c) {
+    return c == ' ' || (c >= 9 && c <= 13) || (c >= 0x1c && c <= 0x1f) || c == 0x85 || c == 0xa0 ||
+           c == 0x1680 || (c >= 0x2000 && c <= 0x200a) || c == 0x2028 || c == 0x2029 || c == 0x202f ||
+           c == 0x205f || c == 0x3000;
 }
 
-static uint32_t lower(uint32_t c)
-{
+static uint32_t lower(uint32_t c) {
     if (c < 0x80)
         return c >= 'A' && c <= 'Z' ? c + 32 : c;
     return (uint32_t)utf8proc_tolower((utf8proc_int32_t)c);
@@ -57,8 +57,7 @@ struct scan {
 };
 
 /* What c means under the rule; *as is the character that goes into the word. */
-static enum letter classify(const struct scan *s, uint32_t c, bool bad, uint32_t *as)
-{
+static enum letter classify(const struct scan *s, uint32_t c, bool bad, uint32_t *as) {
     *as = s->rule == WORDS_SPACE ? c : lower(c);
     if (s->rule == WORDS_SPACE)
         return !bad && is_blank(c) ? SEPARATOR : LETTER;
@@ -71,8 +70,7 @@ static enum letter classify(const struct scan *s, uint32_t c, bool bad, uint32_t
 }
 
 /* The next word, written to out (NULL: only measured). False at the end. */
-static bool next_word(struct scan *s, char *out, size_t *len)
-{
+static bool next_word(struct scan *s, char *out, size_t *len) {
     size_t size = 0, step;
     while (s->at < s->n) {
         const char *p = s->p + s->at;
@@ -97,16 +95,14 @@ static bool next_word(struct scan *s, char *out, size_t *len)
     return size > 0;
 }
 
-static uint32_t hash_of(struct str w)
-{
+static uint32_t hash_of(struct str w) {
     uint32_t h = 2166136261u; /* FNV-1a */
     for (size_t i = 0; i < w.n; i++)
         h = (h ^ (unsigned char)w.p[i]) * 16777619u;
     return h;
 }
 
-plm_status words_split(struct words *out, const char *text, size_t len, enum word_rule rule, plm_error *err)
-{
+plm_status words_split(struct words *out, const char *text, size_t len, enum word_rule rule, plm_error *err) {
     struct scan s = {text, len, 0, rule};
     size_t n = 0, bytes = 0, size;
     while (next_word(&s, NULL, &size)) {
@@ -130,16 +126,14 @@ plm_status words_split(struct words *out, const char *text, size_t len, enum wor
     return PLM_OK;
 }
 
-void words_free(struct words *w)
-{
+void words_free(struct words *w) {
     mem_free(w->w);
     mem_free(w->own);
     mem_free(w->hash);
     memset(w, 0, sizeof *w);
 }
 
-size_t words_count(const char *text, size_t len)
-{
+size_t words_count(const char *text, size_t len) {
     struct scan s = {text, len, 0, WORDS_UNICODE};
     size_t n = 0, size;
     while (next_word(&s, NULL, &size))
@@ -147,8 +141,7 @@ size_t words_count(const char *text, size_t len)
     return n;
 }
 
-plm_status text_normalise(const char *text, size_t len, char **out, plm_error *err)
-{
+plm_status text_normalise(const char *text, size_t len, char **out, plm_error *err) {
     struct scan s = {text, len, 0, WORDS_UNICODE};
     size_t bytes = 1, at = 0, size;
     while (next_word(&s, NULL, &size))

@@ -1,6 +1,6 @@
-/* writer.c: replaces a file all at once: a temporary file in the same folder, fsync, rename, fsync of the folder.
- * Whatever fails on the way, the old file stays and the temporary one is removed. Refuses to put a file in the
- * place of a folder, pipe or device. */
+/* writer.c: replaces a file all at once: a temporary file in the same folder, fsync, rename, fsync of the
+ * folder. Whatever fails on the way, the old file stays and the temporary one is removed. Refuses to put a
+ * file in the place of a folder, pipe or device. */
 #include "base/file.h"
 
 #include <errno.h>
@@ -26,22 +26,19 @@ struct writer {
 };
 
 /* The file that path means: where it is a link, what it points to. */
-static char *real_target(const char *path)
-{
+static char *real_target(const char *path) {
     char real[PATH_MAX];
     struct stat info;
     bool link = lstat(path, &info) == 0 && S_ISLNK(info.st_mode);
     return mem_dupz(link && realpath(path, real) ? real : path);
 }
 
-static size_t folder_length(const char *path)
-{
+static size_t folder_length(const char *path) {
     const char *slash = strrchr(path, '/');
     return slash ? (size_t)(slash - path) + 1 : 0;
 }
 
-plm_status writer_open(struct writer **out, const char *path, plm_error *err)
-{
+plm_status writer_open(struct writer **out, const char *path, plm_error *err) {
     static const char pattern[] = ".plm-XXXXXX";
     struct stat info;
     if (stat(path, &info) == 0 && !S_ISREG(info.st_mode))
@@ -78,8 +75,7 @@ failed:
     return st;
 }
 
-static plm_status put_all(struct writer *w, const unsigned char *p, size_t len, plm_error *err)
-{
+static plm_status put_all(struct writer *w, const unsigned char *p, size_t len, plm_error *err) {
     while (len) {
         ssize_t n = write(w->fd, p, len);
         if (n < 0 && errno == EINTR)
@@ -92,15 +88,13 @@ static plm_status put_all(struct writer *w, const unsigned char *p, size_t len, 
     return PLM_OK;
 }
 
-static plm_status flush(struct writer *w, plm_error *err)
-{
+static plm_status flush(struct writer *w, plm_error *err) {
     size_t held = w->held;
     w->held = 0;
     return put_all(w, w->buffer, held, err);
 }
 
-plm_status writer_put(struct writer *w, const void *data, size_t len, plm_error *err)
-{
+plm_status writer_put(struct writer *w, const void *data, size_t len, plm_error *err) {
     if (w->failed)
         return fail(err, w->failed, "%s: an earlier write failed", w->path);
     w->at += len;
@@ -117,8 +111,7 @@ plm_status writer_put(struct writer *w, const void *data, size_t len, plm_error 
     return PLM_OK;
 }
 
-plm_status writer_pad(struct writer *w, size_t align, plm_error *err)
-{
+plm_status writer_pad(struct writer *w, size_t align, plm_error *err) {
     static const unsigned char zeros[64];
     size_t left = align ? (align - w->at % align) % align : 0;
     plm_status st = PLM_OK;
@@ -130,14 +123,12 @@ plm_status writer_pad(struct writer *w, size_t align, plm_error *err)
     return st;
 }
 
-size_t writer_at(const struct writer *w)
-{
+size_t writer_at(const struct writer *w) {
     return w->at;
 }
 
 /* The rename is durable only once the folder is. Some file systems can't sync one: nothing to be done. */
-static plm_status sync_folder(struct writer *w, plm_error *err)
-{
+static plm_status sync_folder(struct writer *w, plm_error *err) {
     size_t n = folder_length(w->path);
     memcpy(w->temp, n ? w->path : ".", n ? n : 1);
     w->temp[n ? n : 1] = 0;
@@ -151,15 +142,13 @@ static plm_status sync_folder(struct writer *w, plm_error *err)
     return st;
 }
 
-static void release(struct writer *w)
-{
+static void release(struct writer *w) {
     mem_free(w->temp);
     mem_free(w->path);
     mem_free(w);
 }
 
-plm_status writer_commit(struct writer *w, plm_error *err)
-{
+plm_status writer_commit(struct writer *w, plm_error *err) {
     plm_status st = w->failed ? fail(err, w->failed, "%s: an earlier write failed", w->path) : flush(w, err);
     if (!st && fsync(w->fd))
         st = fail_errno(err, errno, w->path);
@@ -175,8 +164,7 @@ plm_status writer_commit(struct writer *w, plm_error *err)
     return st;
 }
 
-void writer_abort(struct writer *w)
-{
+void writer_abort(struct writer *w) {
     if (!w)
         return;
     close(w->fd);
@@ -184,8 +172,7 @@ void writer_abort(struct writer *w)
     release(w);
 }
 
-plm_status file_replace(const char *path, const void *data, size_t len, plm_error *err)
-{
+plm_status file_replace(const char *path, const void *data, size_t len, plm_error *err) {
     struct writer *w;
     plm_status st = writer_open(&w, path, err);
     if (st)
