@@ -4,14 +4,14 @@
 static plm_trainer *new_trainer(struct toy *y, plm_train_options opt)
 {
     plm_trainer *t = NULL;
-    assert_ok(plm_trainer_new(&t, &y->m, &y->a, &opt, &err));
+    assert_ok(plm_trainer_new(&t, &y->m, &y->a, &opt, &why));
     return t;
 }
 
 static void run_all(plm_trainer *t, plm_train_report *last)
 {
     do {
-        assert_ok(plm_trainer_step(t, last, &err));
+        assert_ok(plm_trainer_step(t, last, &why));
     } while (!last->done);
 }
 
@@ -23,7 +23,6 @@ static void options_that_make_no_sense_are_refused(void **state)
     struct toy y;
     toy_open(&y);
     plm_trainer *t = NULL;
-    plm_error err;
     const struct { plm_train_options o; const char *part; } bad[] = {
         {{.batch = -1}, "batch"}, {{.steps = -1}, "steps"}, {{.epochs = -2}, "epochs"}, {{.warmup = -2}, "warm-up"},
         {{.max_tokens = 5000}, "between 0 and 4096"}, {{.max_tokens = 1}, "at least 2"}, {{.patience = -1}, "patience"},
@@ -32,12 +31,12 @@ static void options_that_make_no_sense_are_refused(void **state)
         {{.real_last = 1.5f}, "synthetic"}, {{.real_last = NAN}, "synthetic"},
     };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
-        assert_refused(plm_trainer_new(&t, &y.m, &y.a, &bad[i].o, &err), PLM_EINVAL, bad[i].part);
+        assert_refused(plm_trainer_new(&t, &y.m, &y.a, &bad[i].o, &why), PLM_EINVAL, bad[i].part);
         assert_null(t);
     }
     struct toy other;
     toy_open(&other);
-    assert_refused(plm_trainer_new(&t, &other.m, &y.a, NULL, &err), PLM_EINVAL, "another model");
+    assert_refused(plm_trainer_new(&t, &other.m, &y.a, NULL, &why), PLM_EINVAL, "another model");
 }
 
 static void examples_that_teach_nothing_are_refused(void **state)
@@ -64,15 +63,14 @@ static void examples_that_teach_nothing_are_refused(void **state)
         {{.ids = answer, .n_ids = 64, .n_prompt = 2}, "answer has 62 tokens", PLM_ELIMIT},
         {{.ids = answer, .n_ids = 33, .n_prompt = 2}, "too few of them are prompt", PLM_ELIMIT},
     };
-    plm_error err;
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
-        assert_refused(plm_trainer_add(t, &bad[i].e, &err), bad[i].st, bad[i].part);
+        assert_refused(plm_trainer_add(t, &bad[i].e, &why), bad[i].st, bad[i].part);
     }
-    assert_refused(plm_trainer_plan(t, NULL, &err), PLM_EINVAL, "no example to learn from");
-    assert_refused(plm_trainer_step(t, NULL, &err), PLM_EINVAL, "no example to learn from");
+    assert_refused(plm_trainer_plan(t, NULL, &why), PLM_EINVAL, "no example to learn from");
+    assert_refused(plm_trainer_step(t, NULL, &why), PLM_EINVAL, "no example to learn from");
     toy_add_ids(t, 1, 8, 4, 0, false);
-    assert_ok(plm_trainer_plan(t, NULL, &err));
-    assert_refused(plm_trainer_add(t, &(plm_example){.ids = ids, .n_ids = 4, .n_prompt = 2}, &err), PLM_EINVAL,
+    assert_ok(plm_trainer_plan(t, NULL, &why));
+    assert_refused(plm_trainer_add(t, &(plm_example){.ids = ids, .n_ids = 4, .n_prompt = 2}, &why), PLM_EINVAL,
                    "before the plan");
     plm_trainer_free(t);
 }
@@ -90,10 +88,10 @@ static void long_ids_lose_the_front_of_their_prompt(void **state)
         ids[i] = 40 + i;
     }
     ids[0] = TOY_BEGIN;
-    assert_ok(plm_trainer_add(t, &(plm_example){.ids = ids, .n_ids = 50, .n_prompt = 40}, &err));
-    assert_ok(plm_trainer_add(t, &(plm_example){.ids = ids, .n_ids = 32, .n_prompt = 30}, &err));
+    assert_ok(plm_trainer_add(t, &(plm_example){.ids = ids, .n_ids = 50, .n_prompt = 40}, &why));
+    assert_ok(plm_trainer_add(t, &(plm_example){.ids = ids, .n_ids = 32, .n_prompt = 30}, &why));
     plm_train_facts facts;
-    assert_ok(plm_trainer_plan(t, &facts, &err));
+    assert_ok(plm_trainer_plan(t, &facts, &why));
     assert_int_equal(facts.cut, 1);
     const struct example *e = &t->ex[0];
     assert_int_equal(e->n, 32);
@@ -118,7 +116,7 @@ static void long_messages_keep_turns_answer_and_both_ends_of_the_text(void **sta
     memcpy(text, "Title:", 6);
     memcpy(text + sizeof text - 7, "itsend", 6);
     const plm_message m[] = {{"system", "Be brief."}, {"user", text}, {"assistant", "An answer"}};
-    assert_ok(plm_trainer_add(t, &(plm_example){.messages = m, .n_messages = 3}, &err));
+    assert_ok(plm_trainer_add(t, &(plm_example){.messages = m, .n_messages = 3}, &why));
     const struct example *e = &t->ex[0];
     assert_int_equal(e->n, 150);
     assert_int_equal(e->targets, 10);
@@ -136,8 +134,7 @@ static void long_messages_keep_turns_answer_and_both_ends_of_the_text(void **sta
     plm_trainer_free(t);
 
     t = new_trainer(&y, (plm_train_options){.max_tokens = 150, .refuse_long = true});
-    plm_error err;
-    assert_refused(plm_trainer_add(t, &(plm_example){.messages = m, .n_messages = 3, .name = "line 9"}, &err),
+    assert_refused(plm_trainer_add(t, &(plm_example){.messages = m, .n_messages = 3, .name = "line 9"}, &why),
                    PLM_ELIMIT, "line 9: ");
     plm_trainer_free(t);
 }
@@ -149,7 +146,7 @@ static void what_follows_the_last_target_is_left_out(void **state)
     toy_open(&y);
     plm_trainer *t = new_trainer(&y, (plm_train_options){0});
     const plm_message m[] = {{"user", "Hello"}, {"assistant", "Hi"}, {"user", "And then?"}};
-    assert_ok(plm_trainer_add(t, &(plm_example){.messages = m, .n_messages = 3}, &err));
+    assert_ok(plm_trainer_add(t, &(plm_example){.messages = m, .n_messages = 3}, &why));
     assert_int_equal(t->ex[0].n, 2 + 5 + 2 + 2 + 2 + 1);
     assert_int_equal(t->ex[0].targets, 3);
     plm_trainer_free(t);
@@ -182,12 +179,11 @@ static void step_loss_is_the_weighted_mean_of_example_means(void **state)
     toy_add_ids(t, 3, 5, 4, 2, false);
     double want = (toy_loss(&y, &t->ex[0]) + 0.25 * toy_loss(&y, &t->ex[1]) + 2 * toy_loss(&y, &t->ex[2])) / 3.25;
     plm_train_report r;
-    assert_ok(plm_trainer_step(t, &r, &err));
+    assert_ok(plm_trainer_step(t, &r, &why));
     assert_float_equal(r.loss, want, 1e-6);
     assert_int_equal(r.tokens, 44);
     assert_true(r.done);
-    plm_error err;
-    assert_refused(plm_trainer_step(t, &r, &err), PLM_EINVAL, "no step is left");
+    assert_refused(plm_trainer_step(t, &r, &why), PLM_EINVAL, "no step is left");
     plm_trainer_free(t);
 }
 
@@ -200,7 +196,7 @@ static void packed_and_single_passes_give_the_same_gradient(void **state)
     for (uint64_t i = 0; i < 12; i++) {
         toy_add_ids(t, i, 5 + i * 7 % 31, 4, (float)(1 + i % 3), false);
     }
-    assert_ok(plm_trainer_plan(t, NULL, &err));
+    assert_ok(plm_trainer_plan(t, NULL, &why));
     int n = order_step(&t->order, 0, t->step_ex);
     assert_int_equal(n, 12);
     float share[12], packed[TOY_PARAMETERS] = {0}, single[TOY_PARAMETERS] = {0};
@@ -208,12 +204,12 @@ static void packed_and_single_passes_give_the_same_gradient(void **state)
         share[i] = t->step_ex[i]->weight / 24;
     }
     toy_passes = 0;
-    assert_ok(trainer_pass(t, t->step_ex, n, t->pass_tokens, share, packed, &err));
+    assert_ok(trainer_pass(t, t->step_ex, n, t->pass_tokens, share, packed, &why));
     assert_int_equal(toy_passes, 1);
     double loss[12];
     memcpy(loss, t->loss, sizeof loss);
     for (int i = 0; i < n; i++) {
-        assert_ok(trainer_pass(t, &t->step_ex[i], 1, t->pass_tokens, &share[i], single, &err));
+        assert_ok(trainer_pass(t, &t->step_ex[i], 1, t->pass_tokens, &share[i], single, &why));
         assert_float_equal(t->loss[0], loss[i], 0);
     }
     for (int i = 0; i < TOY_PARAMETERS; i++) {
@@ -237,7 +233,7 @@ static void epochs_give_the_steps_and_steps_repeat_the_data(void **state)
             toy_add_ids(t, (uint64_t)i, 10, 6, 0, false);
         }
         plm_train_facts facts;
-        assert_ok(plm_trainer_plan(t, &facts, &err));
+        assert_ok(plm_trainer_plan(t, &facts, &why));
         assert_int_equal(facts.steps, cases[c].want);
         assert_int_equal(facts.examples, cases[c].n);
         assert_int_equal(facts.tokens, cases[c].n * 10);
@@ -246,7 +242,7 @@ static void epochs_give_the_steps_and_steps_repeat_the_data(void **state)
         int steps = 0;
         size_t tokens = 0;
         do {
-            assert_ok(plm_trainer_step(t, &r, &err));
+            assert_ok(plm_trainer_step(t, &r, &why));
             assert_int_equal(r.step, steps++);
             tokens += r.tokens;
         } while (!r.done);
@@ -265,12 +261,11 @@ static void real_last_needs_an_example_that_is_real(void **state)
     toy_open(&y);
     plm_trainer *t = new_trainer(&y, (plm_train_options){.real_last = 0.5f, .steps = 10});
     toy_add_ids(t, 3, 10, 5, 0, false);
-    plm_error err;
-    assert_refused(plm_trainer_plan(t, NULL, &err), PLM_EINVAL, "last 5 steps");
+    assert_refused(plm_trainer_plan(t, NULL, &why), PLM_EINVAL, "last 5 steps");
     toy_add_ids(t, 4, 10, 5, 0, false);
     plm_train_report r;
     for (int i = 0; i < 10; i++) {
-        assert_ok(plm_trainer_step(t, &r, &err));
+        assert_ok(plm_trainer_step(t, &r, &why));
         assert_int_equal(r.tokens, i < 5 ? 20 : 10);
     }
     plm_trainer_free(t);
@@ -283,8 +278,7 @@ static void a_warmup_that_leaves_no_step_is_refused(void **state)
     toy_open(&y);
     plm_trainer *t = new_trainer(&y, (plm_train_options){.warmup = 5, .steps = 5});
     toy_add_ids(t, 1, 10, 5, 0, false);
-    plm_error err;
-    assert_refused(plm_trainer_step(t, NULL, &err), PLM_EINVAL, "warm-up of 5");
+    assert_refused(plm_trainer_step(t, NULL, &why), PLM_EINVAL, "warm-up of 5");
     plm_trainer_free(t);
 }
 
@@ -298,7 +292,7 @@ static void four_examples_are_learned_by_heart(void **state)
         toy_add_ids(t, i, 12, 6, 0, false);
     }
     plm_train_report first, r;
-    assert_ok(plm_trainer_step(t, &first, &err));
+    assert_ok(plm_trainer_step(t, &first, &why));
     run_all(t, &r);
     assert_true(first.loss > 0.12);
     assert_float_equal(r.loss, 0.1, 1e-4);
@@ -323,7 +317,7 @@ static void the_best_validated_adapter_is_kept(void **state)
     char best_sum[65] = "";
     plm_train_report r;
     do {
-        assert_ok(plm_trainer_step(t, &r, &err));
+        assert_ok(plm_trainer_step(t, &r, &why));
         assert_int_equal(r.validated, r.step % 5 == 4);
         if (r.validated) {
             count++;
@@ -344,15 +338,14 @@ static void the_best_validated_adapter_is_kept(void **state)
     assert_true(best_step < 59);
     double got;
     int got_step;
-    assert_ok(plm_trainer_finish(t, &got_step, &got, &err));
+    assert_ok(plm_trainer_finish(t, &got_step, &got, &why));
     assert_int_equal(got_step, best_step);
     assert_float_equal(got, best, 0);
     char sum[65];
     toy_sum(&y, sum);
     assert_string_equal(sum, best_sum);
-    plm_error err;
-    assert_refused(plm_trainer_step(t, &r, &err), PLM_EINVAL, "finished");
-    assert_refused(plm_trainer_save(t, "x.ckpt", &err), PLM_EINVAL, "finished");
+    assert_refused(plm_trainer_step(t, &r, &why), PLM_EINVAL, "finished");
+    assert_refused(plm_trainer_save(t, "x.ckpt", &why), PLM_EINVAL, "finished");
     plm_trainer_free(t);
 }
 
@@ -371,7 +364,7 @@ static void patience_ends_the_run(void **state)
     int stale = 0;
     double best = INFINITY;
     do {
-        assert_ok(plm_trainer_step(t, &r, &err));
+        assert_ok(plm_trainer_step(t, &r, &why));
         if (r.validated) {
             stale = r.validation < best ? 0 : stale + 1;
             best = fmin(best, r.validation);
@@ -379,8 +372,7 @@ static void patience_ends_the_run(void **state)
         assert_int_equal(r.done, stale == 4);
     } while (!r.done);
     assert_true(r.step < 4000);
-    plm_error err;
-    assert_refused(plm_trainer_step(t, &r, &err), PLM_EINVAL, "no step is left");
+    assert_refused(plm_trainer_step(t, &r, &why), PLM_EINVAL, "no step is left");
     plm_trainer_free(t);
 }
 
@@ -397,7 +389,7 @@ static void without_validation_the_last_adapter_stays(void **state)
     toy_sum(&y, before);
     int step;
     double best;
-    assert_ok(plm_trainer_finish(t, &step, &best, &err));
+    assert_ok(plm_trainer_finish(t, &step, &best, &why));
     toy_sum(&y, after);
     assert_string_equal(before, after);
     assert_int_equal(step, 6);
@@ -423,15 +415,15 @@ static void losses_of_foreign_examples_change_nothing(void **state)
         }
         ex[i] = (plm_example){.ids = ids[i], .n_ids = n, .n_prompt = 4};
     }
-    assert_ok(plm_trainer_loss(t, ex, 40, loss, &err));
+    assert_ok(plm_trainer_loss(t, ex, 40, loss, &why));
     for (uint64_t i = 0; i < 7; i++) {
         toy_add_ids(t, i, 10 + i, 4, 0, false);
         toy_add_ids(q, i, 10 + i, 4, 0, false);
     }
     for (int s = 0; s < 9; s++) {
-        assert_ok(plm_trainer_step(t, NULL, &err));
-        assert_ok(plm_trainer_step(q, NULL, &err));
-        assert_ok(plm_trainer_loss(t, ex, 40, loss, &err));
+        assert_ok(plm_trainer_step(t, NULL, &why));
+        assert_ok(plm_trainer_step(q, NULL, &why));
+        assert_ok(plm_trainer_loss(t, ex, 40, loss, &why));
         for (int i = 0; i < 40; i++) {
             uint8_t learn[300];
             for (size_t k = 0; k < ex[i].n_ids; k++) {
@@ -461,13 +453,12 @@ static void a_poisoned_example_is_named_and_the_weights_stay(void **state)
         toy_add_ids(t, 1, 12, 6, 0, false);
         toy_add_ids(t, 2, 12, 6, 0, false);
         int32_t ids[] = {40, 41, poison, 43, 44, 45};
-        assert_ok(plm_trainer_add(t, &(plm_example){.ids = ids, .n_ids = 6, .n_prompt = 3, .name = "line 77"}, &err));
+        assert_ok(plm_trainer_add(t, &(plm_example){.ids = ids, .n_ids = 6, .n_prompt = 3, .name = "line 77"}, &why));
         toy_add_ids(t, 4, 12, 6, 0, false);
         char before[65], after[65];
         toy_sum(&y, before);
-        plm_error err;
-        assert_refused(plm_trainer_step(t, NULL, &err), PLM_EINVAL, "line 77");
-        assert_non_null(strstr(err.text, poison == TOY_NAN ? "the loss of" : "the gradient of"));
+        assert_refused(plm_trainer_step(t, NULL, &why), PLM_EINVAL, "line 77");
+        assert_non_null(strstr(why.text, poison == TOY_NAN ? "the loss of" : "the gradient of"));
         toy_sum(&y, after);
         assert_string_equal(before, after);
         plm_trainer_free(t);
@@ -483,14 +474,13 @@ static void a_poisoned_validation_is_named_and_never_saved(void **state)
     toy_add_ids(t, 1, 12, 6, 0, false);
     int32_t ids[] = {40, 41, TOY_NAN, 43, 44, 45};
     assert_ok(plm_trainer_add(t, &(plm_example){.ids = ids, .n_ids = 6, .n_prompt = 3, .validation = true,
-                                                .name = "line 5"}, &err));
-    assert_ok(plm_trainer_step(t, NULL, &err));
-    plm_error err;
-    assert_refused(plm_trainer_step(t, NULL, &err), PLM_EINVAL, "line 5");
-    assert_refused(plm_trainer_step(t, NULL, &err), PLM_EINVAL, "line 5");
-    assert_refused(plm_trainer_save(t, "never.ckpt", &err), PLM_EINVAL, "not saved");
+                                                .name = "line 5"}, &why));
+    assert_ok(plm_trainer_step(t, NULL, &why));
+    assert_refused(plm_trainer_step(t, NULL, &why), PLM_EINVAL, "line 5");
+    assert_refused(plm_trainer_step(t, NULL, &why), PLM_EINVAL, "line 5");
+    assert_refused(plm_trainer_save(t, "never.ckpt", &why), PLM_EINVAL, "not saved");
     assert_false(file_exists("never.ckpt"));
-    assert_refused(plm_trainer_finish(t, NULL, NULL, &err), PLM_EINVAL, "line 5");
+    assert_refused(plm_trainer_finish(t, NULL, NULL, &why), PLM_EINVAL, "line 5");
     plm_trainer_free(t);
 }
 
@@ -501,13 +491,12 @@ static void a_rate_that_breaks_the_weights_is_never_saved(void **state)
     toy_open(&y);
     plm_trainer *t = new_trainer(&y, (plm_train_options){.steps = 9, .rate = 3e38f, .warmup = -1});
     toy_add_ids(t, 1, 12, 6, 0, false);
-    plm_error err;
     plm_status st = PLM_OK;
     for (int i = 0; i < 9 && !st; i++) {
-        st = plm_trainer_step(t, NULL, &err);
+        st = plm_trainer_step(t, NULL, &why);
     }
     assert_int_equal(st, PLM_EINVAL);
-    assert_non_null(strstr(err.text, "learning rate may be too high"));
+    assert_non_null(strstr(why.text, "learning rate may be too high"));
     plm_trainer_free(t);
 }
 
@@ -521,8 +510,7 @@ static void a_ceiling_too_low_says_what_is_needed(void **state)
     toy_bytes_a_token = 1000000;
     plm_trainer *t = new_trainer(&y, (plm_train_options){.memory = 100 << 20, .batch = 4});
     toy_add_ids(t, 1, 202, 6, 0, false);
-    plm_error err;
-    assert_refused(plm_trainer_plan(t, NULL, &err), PLM_ELIMIT, "at least");
+    assert_refused(plm_trainer_plan(t, NULL, &why), PLM_ELIMIT, "at least");
     plm_trainer_free(t);
 
     /* one example fits, four at once do not: passes are made shorter */
@@ -531,10 +519,10 @@ static void a_ceiling_too_low_says_what_is_needed(void **state)
         toy_add_ids(t, i, 71, 6, 0, false);
     }
     plm_train_facts facts;
-    assert_ok(plm_trainer_plan(t, &facts, &err));
+    assert_ok(plm_trainer_plan(t, &facts, &why));
     assert_in_range(facts.planned_bytes, 70000000, 100 << 20);
     toy_longest = 0;
-    assert_ok(plm_trainer_step(t, NULL, &err));
+    assert_ok(plm_trainer_step(t, NULL, &why));
     assert_int_equal(toy_longest, 70);
     plm_trainer_free(t);
     toy_bytes_a_token = 1000;
@@ -597,12 +585,12 @@ static void every_failed_allocation_is_a_clean_status(void **state)
     long n = 0;
     while (st) {
         toy_open(&y);
-        plm_error err = {0};
         mem_fail_at(++n, false);
-        st = whole_run(&y, path, &err);
+        memset(&why, 0, sizeof why);
+        st = whole_run(&y, path, &why);
         mem_fail_at(0, false);
         assert_true(st == PLM_OK || st == PLM_ENOMEM);
-        assert_true(!st || err.text[0]);
+        assert_true(!st || why.text[0]);
         assert_in_range(n, 1, 1000);
         unlink(path);
         unlink(prev);

@@ -147,6 +147,8 @@ static inline void toy_sum(const struct toy *y, char hex[65])
     sha256_of(y->values, sizeof y->values, hex);
 }
 
+static plm_error why; /* of the last call that failed */
+
 static void toy_add_ids(plm_trainer *t, uint64_t seed, size_t n, size_t n_prompt, float weight, bool validation)
 {
     int32_t ids[512];
@@ -155,32 +157,31 @@ static void toy_add_ids(plm_trainer *t, uint64_t seed, size_t n, size_t n_prompt
     for (size_t i = 0; i < n; i++) {
         ids[i] = TOY_TEXT + (int32_t)rng_below(&r, TOY_VOCAB - TOY_TEXT);
     }
-    plm_error err = {0};
     plm_status st = plm_trainer_add(t, &(plm_example){.ids = ids, .n_ids = n, .n_prompt = n_prompt, .weight = weight,
-                                                      .validation = validation, .synthetic = seed % 3 == 0}, &err);
+                                                      .validation = validation, .synthetic = seed % 3 == 0}, &why);
     if (st) {
-        print_error("%s\n", err.text);
+        print_error("%s\n", why.text);
     }
     assert_int_equal(st, PLM_OK);
 }
 
+/* The call writes to &why. */
 #define assert_ok(call)                                          \
     do {                                                         \
-        plm_error err = {0};                                     \
         plm_status ok_st = (call);                               \
         if (ok_st) {                                             \
-            print_error("%s: %s\n", #call, err.text);         \
+            print_error("%s: %s\n", #call, why.text);            \
         }                                                        \
         assert_int_equal(ok_st, PLM_OK);                         \
     } while (0)
-/* call uses &err; the sentence must hold part. */
+/* The call writes to &why, and its sentence must hold part. */
 #define assert_refused(call, status, part)                       \
     do {                                                         \
-        memset(&err, 0, sizeof err);                             \
+        memset(&why, 0, sizeof why);                             \
         assert_int_equal((call), (status));                      \
-        if (!strstr(err.text, (part))) {                         \
-            print_error("%s\n", err.text);                       \
+        if (!strstr(why.text, (part))) {                         \
+            print_error("%s\n", why.text);                       \
         }                                                        \
-        assert_non_null(strstr(err.text, (part)));               \
+        assert_non_null(strstr(why.text, (part)));               \
     } while (0)
 #endif
