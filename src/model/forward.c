@@ -68,8 +68,11 @@ void layer_forward(const struct pass *p, int l, float *x_out, const float *x_in,
     // x_out = x_mid + Wdown (silu(Wgate n) * Wup n), n = norm(x_mid)
     op_rmsnorm(o, a->norm, a->ffn_inv_rms, a->x_mid, w->ffn_norm, T, C, c->norm_eps);
     linears(p, l, LORA_GATE, 2, (float *const[]){a->gate, a->up}, a->norm, a);
-    if (!x_out) return;
     op_swiglu(o, a->act, a->gate, a->up, T, c->ffn);
+    if (!x_out) {
+        adapt(p, l, LORA_DOWN, a->out, a->act, a); // for its u; the sum goes nowhere
+        return;
+    }
     linears(p, l, LORA_DOWN, 1, &a->out, a->act, a);
     residual(o, x_out, a->x_mid, a->out, (size_t)T * (size_t)C);
 }

@@ -53,7 +53,7 @@ struct pass {
     struct kv_cache *kv;   /* NULL: the pass attends to its own keys and values */
 };
 
-/* x_out = layer l of x_in; x_out NULL: stops before the down projection, when only acts is wanted again. */
+/* x_out = layer l of x_in; x_out NULL: only acts is wanted again, so the down projection is left out. */
 void layer_forward(const struct pass *p, int l, float *x_out, const float *x_in, struct acts *a);
 /* dx: gradient of the layer's output becomes that of its input. grad accumulates. lowest: nothing below
  * wants a gradient, so dx is left as it is. */
