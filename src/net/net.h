@@ -7,7 +7,8 @@ struct http_options {
     const char *bearer;      /* Authorization: Bearer; NULL: none. Never logged, never sent to another host */
     double connect_s, first_byte_s, total_s; /* 0: 5, 60, 120 */
     size_t max_reply;        /* 0: 1 MiB */
-    int attempts;            /* 0: 4 */
+    int attempts;            /* 0: 4; a 429 that says when to come back is not one */
+    double retry_s;          /* first wait between attempts, doubled each time up to 30; 0: 1 */
     uint64_t seed;           /* of the retry jitter */
     /* each attempt's story on one line, and how long it will wait; may be NULL; nonzero stops */
     int (*waiting)(void *ctx, const char *why, double seconds);
@@ -26,5 +27,7 @@ struct http_reply {
  * PLM_EREMOTE names the host and what it said; the reply is freed with http_reply_free either way. */
 plm_status http_post_json(const char *url, const char *body, size_t len, const struct http_options *opt,
                           struct http_reply *out, plm_error *err);
+/* https, or http to this machine; no user name in it. loopback (may be NULL): is it this machine? */
+plm_status http_check_url(const char *url, bool *loopback, plm_error *err);
 void http_reply_free(struct http_reply *r);
 #endif
