@@ -13,6 +13,8 @@ struct raw {
 
 static inline void raw_put(struct raw *r, const void *data, size_t n)
 {
+    if (n > (1 << 30) || r->n > (1 << 30))
+        abort();
     if (r->n + n > r->cap) {
         r->cap = (r->n + n) * 2;
         r->p = realloc(r->p, r->cap);
