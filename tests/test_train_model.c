@@ -1,0 +1,460 @@
+/* The trainer over tiny random models, from messages to the adapter's file. */
+#include "tiny_model.h"
+#include "train/trainer.h"
+#include "base/hash.h"
+#include <fcntl.h>
+#include <math.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include <cmocka.h>
+#undef fail
+
+static char folder[] = "train-model-XXXXXX";
+static char model_path[64], adapter_path[64], checkpoint[64];
+static plm_error why;
+
+#define assert_ok(call)                                          \
+    do {                                                         \
+        plm_status ok_st = (call);                               \
+        if (ok_st) {                                             \
+            print_error("%s: %s\n", #call, why.text);            \
+        }                                                        \
+        assert_int_equal(ok_st, PLM_OK);                         \
+    } while (0)
+
+static int set_up(void **state)
+{
+    (void)state;
+    if (!mkdtemp(folder)) {
+        return -1;
+    }
+    snprintf(model_path, sizeof model_path, "%s/tiny.gguf", folder);
+    snprintf(adapter_path, sizeof adapter_path, "%s/adapter.gguf", folder);
+    snprintf(checkpoint, sizeof checkpoint, "%s/run.ckpt", folder);
+    return tiny_model_write(model_path, &(struct tiny_model){.type = DT_Q8_0, .seed = 5}, NULL) ? -1 : 0;
+}
+
+static int tear_down(void **state)
+{
+    (void)state;
+    char command[100];
+    snprintf(command, sizeof command, "rm -rf %s", folder);
+    return system(command);
+}
+
+/* A model, a fresh adapter and a trainer with ten short conversations, two of them for validation. */
+struct run {
+    plm_model *m;
+    plm_adapter *a;
+    plm_trainer *t;
+};
+
+static const plm_train_options usual = {.steps = 12, .batch = 4, .eval_every = 3, .rate = 5e-3f, .seed = 3};
+
+static void add_conversations(plm_trainer *t, int n, int valid)
+{
+    static const char *const things[] = {"the sea", "a river in winter", "12 stones", "an old house and the garden of it"};
+    for (int i = 0; i < n; i++) {
+        char question[200], answer[100], name[20];
+        snprintf(question, sizeof question, "What is %d times %s, and what was it in the winter?", i, things[i % 4]);
+        snprintf(answer, sizeof answer, "It is %s, %d of them.", things[(i * 7) % 4], i * 3);
+        snprintf(name, sizeof name, "line %d", i + 1);
+        const plm_message m[] = {{"user", question}, {"assistant", answer}};
+        assert_ok(plm_trainer_add(t, &(plm_example){.messages = m, .n_messages = 2, .weight = (float)(1 + i % 2),
+                                                    .validation = i >= n - valid, .name = name}, &why));
+    }
+}
+
+static void run_open(struct run *r, const char *cpu, int threads, const plm_train_options *o)
+{
+    *r = (struct run){0};
+    assert_ok(plm_model_open(&r->m, model_path, &(plm_model_options){.cpu = cpu, .threads = threads}, &why));
+    assert_ok(plm_adapter_new(&r->a, r->m, &(plm_adapter_options){.rank = 4, .seed = 1}, &why));
+    assert_ok(plm_trainer_new(&r->t, r->m, r->a, o, &why));
+    add_conversations(r->t, 10, 2);
+}
+
+static void run_close(struct run *r)
+{
+    plm_trainer_free(r->t);
+    plm_adapter_free(r->a);
+    plm_model_close(r->m);
+}
+
+static void steps(plm_trainer *t, int n)
+{
+    for (int i = 0; i < n; i++) {
+        assert_ok(plm_trainer_step(t, NULL, &why));
+    }
+}
+
+static void finish(struct run *r, char hex[65])
+{
+    plm_train_report report = {.done = r->t->at.step >= r->t->opt.steps && r->t->planned};
+    while (!report.done) {
+        assert_ok(plm_trainer_step(r->t, &report, &why));
+    }
+    assert_ok(plm_trainer_finish(r->t, NULL, NULL, &why));
+    assert_ok(plm_adapter_save(r->a, adapter_path, &why));
+    assert_ok(sha256_file(adapter_path, hex, &why));
+}
+
+static const char *const kernels[] = {"ref", NULL};
+
+/* ---- gradients ---- */
+
+static void packed_and_single_passes_agree(void **state)
+{
+    (void)state;
+    for (int k = 0; k < 2; k++) {
+        struct run r;
+        run_open(&r, kernels[k], 2, &usual);
+        steps(r.t, 2); /* so that B is no longer zero */
+        size_t n = r.a->lora->parameters;
+        float *packed = calloc(n, sizeof *packed), *single = calloc(n, sizeof *single), share[8];
+        int count = order_step(&r.t->order, 2, r.t->step_ex);
+        assert_int_equal(count, 4);
+        for (int i = 0; i < count; i++) {
+            share[i] = r.t->step_ex[i]->weight / 6;
+        }
+        double loss[8];
+        assert_ok(trainer_pass(r.t, r.t->step_ex, count, r.t->pass_tokens, share, packed, &why));
+        assert_int_equal(r.t->packer.passes, 1);
+        memcpy(loss, r.t->loss, sizeof loss);
+        for (int i = 0; i < count; i++) {
+            assert_ok(trainer_pass(r.t, &r.t->step_ex[i], 1, r.t->pass_tokens, &share[i], single, &why));
+            assert_float_equal(r.t->loss[0], loss[i], k ? 2e-3 : 1e-5);
+        }
+        double dot = 0, norm = grad_norm(single, n), other = grad_norm(packed, n);
+        for (size_t i = 0; i < n; i++) {
+            dot += (double)packed[i] * (double)single[i];
+        }
+        assert_true(norm > 0);
+        assert_float_equal(other / norm, 1, k ? 1e-2 : 1e-5);
+        assert_float_equal(dot / norm / other, 1, k ? 1e-3 : 1e-6);
+        free(packed);
+        free(single);
+        run_close(&r);
+    }
+}
+
+static void a_step_goes_down_the_slope_that_its_loss_has(void **state)
+{
+    (void)state;
+    struct run r;
+    run_open(&r, "ref", 2, &usual);
+    steps(r.t, 2);
+    size_t n = r.a->lora->parameters;
+    float *grad = calloc(n, sizeof *grad), *start = calloc(n, sizeof *start), *w = r.a->lora->values, share[8];
+    int count = order_step(&r.t->order, 2, r.t->step_ex);
+    double weights = 0, slope = 0, loss[2] = {0};
+    for (int i = 0; i < count; i++) {
+        weights += (double)r.t->step_ex[i]->weight;
+    }
+    for (int i = 0; i < count; i++) {
+        share[i] = (float)(r.t->step_ex[i]->weight / weights);
+    }
+    assert_ok(trainer_pass(r.t, r.t->step_ex, count, r.t->pass_tokens, share, grad, &why));
+    memcpy(start, w, n * sizeof *w);
+    double norm = grad_norm(grad, n), h = 1e-3;
+    for (int side = 0; side < 2; side++) {
+        for (size_t i = 0; i < n; i++) {
+            w[i] = start[i] + (float)((side ? h : -h) * (double)grad[i] / norm);
+        }
+        assert_ok(trainer_pass(r.t, r.t->step_ex, count, r.t->pass_tokens, NULL, NULL, &why));
+        for (int i = 0; i < count; i++) {
+            loss[side] += (double)share[i] * r.t->loss[i];
+        }
+    }
+    slope = (loss[1] - loss[0]) / (2 * h);
+    assert_float_equal(slope / norm, 1, 1e-2);
+    free(grad);
+    free(start);
+    run_close(&r);
+}
+
+/* ---- runs ---- */
+
+static void conversations_are_learned_by_heart(void **state)
+{
+    (void)state;
+    for (int k = 0; k < 2; k++) {
+        plm_train_options o = {.steps = 150, .batch = 4, .rate = 2e-2f};
+        struct run r = {0};
+        assert_ok(plm_model_open(&r.m, model_path, &(plm_model_options){.cpu = kernels[k]}, &why));
+        assert_ok(plm_adapter_new(&r.a, r.m, &(plm_adapter_options){.rank = 8, .seed = 1}, &why));
+        assert_ok(plm_trainer_new(&r.t, r.m, r.a, &o, &why));
+        add_conversations(r.t, 4, 0);
+        plm_train_report first, last;
+        assert_ok(plm_trainer_step(r.t, &first, &why));
+        do {
+            assert_ok(plm_trainer_step(r.t, &last, &why));
+        } while (!last.done);
+        print_message("loss %.3f to %.3f in %d steps\n", first.loss, last.loss, last.step + 1);
+        assert_true(first.loss > 4);
+        assert_true(last.loss < 0.2);
+        run_close(&r);
+    }
+}
+
+static void every_number_of_threads_gives_the_same_file(void **state)
+{
+    (void)state;
+    for (int k = 0; k < 2; k++) {
+        char one[65], other[65];
+        const int threads[] = {1, 2, 3, 7};
+        for (int i = 0; i < 4; i++) {
+            struct run r;
+            run_open(&r, kernels[k], threads[i], &usual);
+            finish(&r, i ? other : one);
+            run_close(&r);
+            if (i) {
+                assert_string_equal(one, other);
+            }
+        }
+    }
+}
+
+static void less_memory_recomputes_and_gives_the_same_file(void **state)
+{
+    (void)state;
+    char plenty[65], tight[65];
+    struct run r;
+    run_open(&r, NULL, 2, &usual);
+    plm_train_facts facts;
+    assert_ok(plm_trainer_plan(r.t, &facts, &why));
+    assert_int_equal(facts.recomputed_layers, 0);
+    uint64_t all = facts.planned_bytes;
+    finish(&r, plenty);
+    run_close(&r);
+    plm_train_options o = usual;
+    o.memory = all - 1;
+    run_open(&r, NULL, 2, &o);
+    assert_ok(plm_trainer_plan(r.t, &facts, &why));
+    assert_int_equal(facts.recomputed_layers, 1);
+    assert_true(facts.planned_bytes < all);
+    finish(&r, tight);
+    run_close(&r);
+    assert_string_equal(plenty, tight);
+    o.memory = 100000;
+    run_open(&r, NULL, 2, &o);
+    assert_int_equal(plm_trainer_plan(r.t, &facts, &why), PLM_ELIMIT);
+    assert_non_null(strstr(why.text, "at least"));
+    run_close(&r);
+}
+
+static void a_run_stays_within_its_plan(void **state)
+{
+    (void)state;
+    plm_train_options o = usual;
+    o.max_tokens = 200;
+    struct run r;
+    run_open(&r, NULL, 2, &o);
+    plm_train_facts facts;
+    uint64_t before = process_anonymous(), most = 0;
+    assert_ok(plm_trainer_plan(r.t, &facts, &why));
+    for (int i = 0; i < 12; i++) {
+        steps(r.t, 1);
+        uint64_t now = process_anonymous();
+        most = now > most ? now : most;
+    }
+    uint64_t used = most > before ? most - before : 0;
+    print_message("planned %.2f MiB, used %.2f MiB\n", (double)facts.planned_bytes / 1048576, (double)used / 1048576);
+    assert_true(used <= facts.planned_bytes + (1 << 20));
+    run_close(&r);
+}
+
+/* ---- stopping ---- */
+
+static void a_resumed_run_gives_the_same_file(void **state)
+{
+    (void)state;
+    for (int k = 0; k < 2; k++) {
+        char whole[65], got[65];
+        struct run r;
+        run_open(&r, kernels[k], 2, &usual);
+        finish(&r, whole);
+        run_close(&r);
+        for (int stop = 1; stop <= 12; stop += 3) {
+            unlink(checkpoint);
+            run_open(&r, kernels[k], 2, &usual);
+            steps(r.t, stop);
+            assert_ok(plm_trainer_save(r.t, checkpoint, &why));
+            run_close(&r);
+            run_open(&r, kernels[k], 1 + stop % 3, &usual);
+            assert_ok(plm_trainer_resume(r.t, checkpoint, &why));
+            finish(&r, got);
+            assert_string_equal(got, whole);
+            run_close(&r);
+        }
+    }
+}
+
+static void a_killed_run_gives_the_same_file(void **state)
+{
+    (void)state;
+    char whole[65], got[65];
+    struct run r;
+    run_open(&r, NULL, 2, &usual);
+    finish(&r, whole);
+    run_close(&r);
+    unlink(checkpoint);
+    unlink(adapter_path);
+    struct rng rng;
+    rng_seed(&rng, 8, 0);
+    int kills = 0, status = -1;
+    do {
+        pid_t child = fork();
+        if (child == 0) {
+            run_open(&r, NULL, 2, &usual);
+            if (file_exists(checkpoint)) {
+                assert_ok(plm_trainer_resume(r.t, checkpoint, &why));
+            }
+            while (r.t->at.step < 12) {
+                assert_ok(plm_trainer_step(r.t, NULL, &why));
+                assert_ok(plm_trainer_save(r.t, checkpoint, &why));
+            }
+            finish(&r, got);
+            _exit(0);
+        }
+        usleep((useconds_t)rng_below(&rng, 40000));
+        if (kills < 12) {
+            kill(child, SIGKILL);
+        }
+        assert_int_equal(waitpid(child, &status, 0), child);
+        kills += WIFSIGNALED(status);
+    } while (!WIFEXITED(status));
+    assert_int_equal(WEXITSTATUS(status), 0);
+    assert_ok(sha256_file(adapter_path, got, &why));
+    assert_string_equal(got, whole);
+    print_message("%d kills\n", kills);
+}
+
+/* ---- what goes wrong ---- */
+
+static void a_damaged_embedding_is_blamed_on_the_example_that_has_it(void **state)
+{
+    (void)state;
+    char path[64];
+    snprintf(path, sizeof path, "%s/nan.gguf", folder);
+    assert_ok(tiny_model_write(path, &(struct tiny_model){.arch = "qwen2", .seed = 5}, &why));
+    struct gguf *g;
+    assert_ok(gguf_open(&g, path, &why));
+    const struct tensor *e = gguf_tensor(g, "token_embd.weight");
+    int32_t poisoned = 90;
+    off_t at = (off_t)(gguf_data_at(g) + e->offset + (uint64_t)poisoned * e->ne[0] * sizeof(float));
+    gguf_close(g);
+    int fd = open(path, O_WRONLY);
+    const float nan = NAN;
+    assert_int_equal(pwrite(fd, &nan, sizeof nan, at), sizeof nan);
+    close(fd);
+
+    struct run r = {0};
+    assert_ok(plm_model_open(&r.m, path, NULL, &why));
+    assert_ok(plm_adapter_new(&r.a, r.m, NULL, &why));
+    assert_ok(plm_trainer_new(&r.t, r.m, r.a, NULL, &why));
+    for (int i = 0; i < 6; i++) {
+        char name[20];
+        snprintf(name, sizeof name, "line %d", i + 1);
+        int32_t ids[] = {40, 41, i == 3 ? poisoned : 42, 43 + i, 44, 45};
+        assert_ok(plm_trainer_add(r.t, &(plm_example){.ids = ids, .n_ids = 6, .n_prompt = 4, .name = name}, &why));
+    }
+    assert_int_equal(plm_trainer_step(r.t, NULL, &why), PLM_EINVAL);
+    assert_non_null(strstr(why.text, "line 4"));
+    run_close(&r);
+}
+
+static void long_conversations_are_cut_inside_their_longest_text(void **state)
+{
+    (void)state;
+    plm_train_options o = {.max_tokens = 100, .steps = 1};
+    struct run r;
+    run_open(&r, NULL, 1, &o);
+    char text[2000] = "Give a title:";
+    while (strlen(text) < 1900) {
+        strcat(text, " and the winter");
+    }
+    const plm_message m[] = {{"user", text}, {"assistant", "It was the sea"}};
+    assert_ok(plm_trainer_add(r.t, &(plm_example){.messages = m, .n_messages = 2}, &why));
+    plm_train_facts facts;
+    assert_ok(plm_trainer_plan(r.t, &facts, &why));
+    assert_int_equal(facts.cut, 1);
+    const struct example *e = &r.t->ex[r.t->n_ex - 1];
+    assert_int_equal(e->n, 100);
+    char shown[2000];
+    size_t len;
+    assert_ok(plm_decode(r.m, e->ids, (size_t)e->n, true, shown, sizeof shown - 1, &len, &why));
+    shown[len] = 0;
+    assert_non_null(strstr(shown, "<|im_start|>user\nGive a title: and"));
+    assert_non_null(strstr(shown, "winter<|im_end|>\n<|im_start|>assistant\nIt was the sea<|im_end|>"));
+    assert_true(plm_is_end(r.m, e->ids[99]));
+    run_close(&r);
+}
+
+static plm_status short_run(const plm_model *m, plm_error *err)
+{
+    plm_adapter *a = NULL;
+    plm_trainer *t = NULL;
+    const plm_message words[] = {{"user", "Hello"}, {"assistant", "Hi there"}};
+    double loss;
+    plm_example ex = {.messages = words, .n_messages = 2};
+    plm_status st = plm_adapter_new(&a, m, NULL, err);
+    if (!st) {
+        st = plm_trainer_new(&t, m, a, &(plm_train_options){.steps = 2}, err);
+    }
+    for (int i = 0; i < 2 && !st; i++) {
+        ex.validation = i;
+        st = plm_trainer_add(t, &ex, err);
+    }
+    for (int i = 0; i < 2 && !st; i++) {
+        st = plm_trainer_step(t, NULL, err);
+    }
+    if (!st) {
+        st = plm_trainer_loss(t, &ex, 1, &loss, err);
+    }
+    plm_trainer_free(t);
+    plm_adapter_free(a);
+    return st;
+}
+
+static void every_failed_allocation_is_a_clean_status(void **state)
+{
+    (void)state;
+    plm_model *m = NULL;
+    assert_ok(plm_model_open(&m, model_path, &(plm_model_options){.threads = 1}, &why));
+    plm_status st = PLM_ENOMEM;
+    long n = 0;
+    while (st) {
+        mem_fail_at(++n, false);
+        st = short_run(m, &why);
+        mem_fail_at(0, false);
+        assert_true(st == PLM_OK || st == PLM_ENOMEM);
+        assert_in_range(n, 1, 2000);
+    }
+    assert_true(n > 30);
+    plm_model_close(m);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(packed_and_single_passes_agree),
+        cmocka_unit_test(a_step_goes_down_the_slope_that_its_loss_has),
+        cmocka_unit_test(conversations_are_learned_by_heart),
+        cmocka_unit_test(every_number_of_threads_gives_the_same_file),
+        cmocka_unit_test(less_memory_recomputes_and_gives_the_same_file),
+        cmocka_unit_test(a_run_stays_within_its_plan),
+        cmocka_unit_test(a_resumed_run_gives_the_same_file),
+        cmocka_unit_test(a_killed_run_gives_the_same_file),
+        cmocka_unit_test(a_damaged_embedding_is_blamed_on_the_example_that_has_it),
+        cmocka_unit_test(long_conversations_are_cut_inside_their_longest_text),
+        cmocka_unit_test(every_failed_allocation_is_a_clean_status),
+    };
+    return cmocka_run_group_tests(tests, set_up, tear_down);
+}
