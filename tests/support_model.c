@@ -77,11 +77,17 @@ void copy_changed(const char *to, const char *from, const struct change *c) {
         if (c->drop && str_eq(t->name, c->drop)) continue;
         snprintf(name, sizeof name, "%.*s", (int)t->name.n, t->name.p);
         if (c->swap_dims && !strcmp(name, c->swap_dims)) ne[0] = t->ne[1], ne[1] = t->ne[0];
-        gguf_put_tensor(w, c->rename && !strcmp(name, c->rename) ? c->to : name, t->type, t->n_dims, ne);
+        int type = c->retype && !strcmp(name, c->retype) ? 26 : t->type;
+        gguf_put_tensor(w, c->rename && !strcmp(name, c->rename) ? c->to : name, type, t->n_dims, ne);
     }
     for (size_t i = 0; i < gguf_n_tensors(g); i++) {
         const struct tensor *t = gguf_tensor_at(g, i);
-        if (!c->drop || !str_eq(t->name, c->drop)) assert_ok(gguf_put_data(w, t->data, (size_t)t->bytes, &err), &err);
+        if (c->drop && str_eq(t->name, c->drop)) continue;
+        void *data = malloc(t->bytes);
+        memcpy(data, t->data, t->bytes);
+        if (c->poison && str_eq(t->name, c->poison)) ((float *)data)[1] = NAN;
+        assert_ok(gguf_put_data(w, data, (size_t)t->bytes, &err), &err);
+        free(data);
     }
     assert_ok(gguf_writer_commit(w, &err), &err);
     gguf_close(g);

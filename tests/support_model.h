@@ -20,6 +20,8 @@ struct change {
     const char *drop;              /* tensor to leave out */
     const char *rename, *to;       /* tensor that gets another name */
     const char *swap_dims;         /* matrix whose shape is written the other way round */
+    const char *retype;            /* F32 tensor that is said to be I32 */
+    const char *poison;            /* F32 tensor whose second value becomes NaN */
     const char *key;               /* key that is set */
     enum { CHANGE_NONE, CHANGE_U32, CHANGE_F32, CHANGE_STRING, CHANGE_DROP } kind;
     uint32_t u32;
