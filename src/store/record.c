@@ -29,44 +29,51 @@ static plm_status find_equal(plm_store *st, const char *digest, int64_t *id, plm
     return fault;
 }
 
+static plm_status insert_record(plm_store *st, const plm_record *r, const char *digest, int64_t *id, plm_error *err) {
+    struct query q;
+    bool row;
+    plm_status fault =
+        query_open(&q, st,
+                   "INSERT INTO records (user, kind, input, output, source, time, local_only, digest, added)"
+                   " VALUES (:user, :kind, :input, :output, :source, :time, :local_only, :digest, :added)",
+                   err);
+    if (!fault) {
+        query_text(&q, ":user", r->user);
+        query_text(&q, ":kind", r->kind);
+        query_text(&q, ":input", r->input ? r->input : "");
+        query_text(&q, ":output", r->output);
+        query_text(&q, ":source", r->source);
+        query_int(&q, ":time", r->when);
+        query_int(&q, ":local_only", r->local_only);
+        query_text(&q, ":digest", digest);
+        query_int(&q, ":added", clock_wall());
+        fault = query_next(&q, &row, err);
+    }
+    query_close(&q);
+    *id = sqlite3_last_insert_rowid(st->db);
+    return fault ? fault
+                 : db_run_id(st,
+                             "INSERT INTO records_words (rowid, input, output)"
+                             " SELECT id, input, output FROM records WHERE id = :id",
+                             *id, NULL, err);
+}
+
 plm_status plm_store_add(plm_store *st, const plm_record *r, int64_t *id, bool *added, plm_error *err) {
-    plm_status fault = writable(st, err);
-    if (fault || (fault = record_check(r, err))) {
+    plm_status fault = record_check(r, err);
+    if (fault || (fault = plm_store_begin(st, err))) {
         return fault;
     }
-    const char *input = r->input ? r->input : "";
     char digest[65];
-    row_digest(r->user, r->kind, input, r->output, digest);
-    int64_t known;
-    if ((fault = find_equal(st, digest, &known, err))) {
-        return fault;
+    int64_t known = 0, row = 0;
+    row_digest(r->user, r->kind, r->input ? r->input : "", r->output, digest);
+    if (!(fault = find_equal(st, digest, &known, err)) && !known) {
+        fault = insert_record(st, r, digest, &row, err);
     }
-    if (!known) {
-        struct query q;
-        bool row;
-        fault = query_open(&q, st,
-                           "INSERT INTO records (user, kind, input, output, source, time, local_only, digest, added)"
-                           " VALUES (:user, :kind, :input, :output, :source, :time, :local_only, :digest, :added)",
-                           err);
-        if (!fault) {
-            query_text(&q, ":user", r->user);
-            query_text(&q, ":kind", r->kind);
-            query_text(&q, ":input", input);
-            query_text(&q, ":output", r->output);
-            query_text(&q, ":source", r->source);
-            query_int(&q, ":time", r->when);
-            query_int(&q, ":local_only", r->local_only);
-            query_text(&q, ":digest", digest);
-            query_int(&q, ":added", clock_wall());
-            fault = query_next(&q, &row, err);
-        }
-        query_close(&q);
-        if (fault) {
-            return fault;
-        }
+    if ((fault = db_end(st, fault, err))) {
+        return fault;
     }
     if (id) {
-        *id = known ? known : sqlite3_last_insert_rowid(st->db);
+        *id = known ? known : row;
     }
     if (added) {
         *added = !known;
