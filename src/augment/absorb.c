@@ -65,6 +65,10 @@ static plm_status read_line(struct absorbing *a, struct str line, plm_error *err
     }
     if (c->wire.source) {
         c->parent = reals_find(&a->reals, a->map.records[c->wire.source - 1]);
+        c->gone = !c->parent;
+    }
+    for (size_t i = 0; i < c->wire.n_shown; i++) {
+        c->gone = c->gone || !reals_find(&a->reals, a->map.records[c->wire.shown[i] - 1]);
     }
     return candidate_restore(c, &a->q, &a->map, &a->reals, a->p->unredacted, err);
 }
@@ -261,8 +265,9 @@ static plm_status keep_all(const struct absorbing *a, const char *name, const pl
         return st;
     }
     for (size_t i = 0; i < a->f.n && !st; i++) {
-        // A line that could not be read has no text to keep; the report and the audit count it.
-        st = a->f.c[i].input && a->f.c[i].output ? store_one(a, &a->f.c[i], err) : PLM_OK;
+        // A line that could not be read has no text to keep, and what came of a forgotten record is not kept.
+        const struct candidate *c = &a->f.c[i];
+        st = c->input && c->output && !c->gone ? store_one(a, c, err) : PLM_OK;
     }
     st = st ? st : plm_store_set(a->store, name, text, err);
     plm_status end = plm_store_end(a->store, st == PLM_OK, st ? NULL : err);

@@ -70,9 +70,7 @@ static plm_status rule_schema(const struct filter *f, struct candidate *c, const
         st = st ? st : text_normalise(c->output, strlen(c->output), &out, err);
         why = !st && strcmp(in, out) == 0 ? "input and output are the same" : why;
     }
-    if (!st && !why && rewrites(c) && !c->parent) {
-        why = "its record is gone";
-    }
+    why = !st && !why && c->gone ? "a record it was made from is gone" : why;
     if (!st && why) {
         drop(c, PLM_RULE_SCHEMA, why);
     }

@@ -139,6 +139,7 @@ struct candidate {
     int verdict;             /* a PLM_RULE_..., or VERDICT_NONE: nothing against it */
     const char *why;         /* static, for the audit */
     bool lost;               /* a placeholder is unknown or lost */
+    bool gone;               /* a record it was made from was forgotten meanwhile */
     char *plain;             /* normalised input */
     struct doc text;         /* of the input */
     double near;             /* ROUGE-L F with the nearest text compared with */

@@ -13,7 +13,8 @@ struct call {               /* one chat completion */
 };
 struct answer {
     char *text;             /* the caller's, plm_free */
-    const char *finish;     /* "stop" or "length", static */
+    const char *finish;     /* "stop", "length", or "none": no text that could be used; static */
+    const char *why;        /* with "none": the reason, static */
     int64_t tokens_in, tokens_out;
     double seconds;
 };

@@ -1,0 +1,144 @@
+/* teacher.c: one door for both kinds of teacher: a GGUF model in this process, or a service behind HTTP. A teacher
+ * has a name that says exactly which it is; the body of a call depends on that name and the call alone, so
+ * that kept replies can be found again without the teacher. */
+#include <stdio.h>
+#include <string.h>
+
+#include "net/net.h"
+#include "synth/inside.h"
+
+struct teacher {
+    struct local *local;     /* one of the two */
+    struct remote *remote;
+    char *name, *endpoint;
+    bool on_device;
+};
+
+// What the service calls the model: the end of "URL MODEL", or the whole "gguf:HASH".
+static const char *model_of(const char *name)
+{
+    const char *blank = strchr(name, ' ');
+    return blank ? blank + 1 : name;
+}
+
+plm_status body_write(const char *teacher, const struct call *c, char **body, plm_error *err)
+{
+    const char *model = model_of(teacher);
+    struct bytes b;
+    bytes_init(&b, (size_t)WIRE_REQUEST_MAX);
+    bytes_puts(&b, "{\"model\":");
+    bytes_json(&b, model, strlen(model));
+    bytes_puts(&b, ",\"messages\":[");
+    if (c->system) {
+        bytes_puts(&b, "{\"role\":\"system\",\"content\":");
+        bytes_json(&b, c->system, strlen(c->system));
+        bytes_puts(&b, "},");
+    }
+    bytes_puts(&b, "{\"role\":\"user\",\"content\":");
+    bytes_json(&b, c->user, strlen(c->user));
+    bytes_printf(&b, "}],\"temperature\":%.3g,\"top_p\":%.3g,\"max_tokens\":%d,\"seed\":%llu,\"stream\":false}",
+                 (double)c->temperature, (double)c->top_p, c->max_tokens, (unsigned long long)c->seed);
+    plm_status st = bytes_status(&b, "a call", err);
+    if (!st && !(*body = bytes_take(&b))) {
+        st = fail(err, PLM_ENOMEM, "no memory for a call");
+    }
+    bytes_free(&b);
+    return st;
+}
+
+static plm_status open_remote(struct teacher *t, const struct teacher_options *opt, plm_error *err)
+{
+    plm_status st = http_check_url(opt->spec, &t->on_device, err);
+    if (st) {
+        return st;
+    }
+    const char *model = opt->model_name ? opt->model_name : "default";
+    size_t n = strlen(opt->spec) + strlen(model) + 2;
+    t->name = mem_alloc(n, 1);
+    t->endpoint = mem_dupz(opt->spec);
+    if (!t->name || !t->endpoint) {
+        return fail(err, PLM_ENOMEM, "no memory for a teacher");
+    }
+    snprintf(t->name, n, "%s %s", opt->spec, model);
+    return remote_open(&t->remote, opt, err);
+}
+
+static plm_status open_local(struct teacher *t, const struct teacher_options *opt, plm_error *err)
+{
+    char name[80];
+    plm_status st = local_open(&t->local, opt, name, err);
+    if (st) {
+        return st;
+    }
+    t->on_device = true;
+    t->name = mem_dupz(name);
+    t->endpoint = mem_dupz("this device");
+    return t->name && t->endpoint ? PLM_OK : fail(err, PLM_ENOMEM, "no memory for a teacher");
+}
+
+plm_status teacher_open(struct teacher **out, const struct teacher_options *opt, plm_error *err)
+{
+    if (!opt || !opt->spec || !*opt->spec) {
+        return fail(err, PLM_EINVAL, "a teacher is a GGUF file or an https address");
+    }
+    struct teacher *t = mem_zero(1, sizeof *t);
+    if (!t) {
+        return fail(err, PLM_ENOMEM, "no memory for a teacher");
+    }
+    struct str spec = str_of(opt->spec);
+    bool remote = str_starts(spec, "https://") || str_starts(spec, "http://");
+    plm_status st = remote ? open_remote(t, opt, err)
+                    : strstr(opt->spec, "://")
+                        ? fail(err, PLM_ENOTSUP, "%s: a teacher is a GGUF file or an https address", opt->spec)
+                        : open_local(t, opt, err);
+    if (st) {
+        teacher_close(t);
+        return st;
+    }
+    *out = t;
+    return PLM_OK;
+}
+
+void teacher_close(struct teacher *t)
+{
+    if (t) {
+        local_close(t->local);
+        remote_close(t->remote);
+        mem_free(t->name);
+        mem_free(t->endpoint);
+        mem_free(t);
+    }
+}
+
+const char *teacher_name(const struct teacher *t)
+{
+    return t->name;
+}
+
+bool teacher_is_local(const struct teacher *t)
+{
+    return t->on_device;
+}
+
+const char *teacher_endpoint(const struct teacher *t)
+{
+    return t->endpoint;
+}
+
+plm_status teacher_body(const struct teacher *t, const struct call *c, char **body, plm_error *err)
+{
+    return body_write(t->name, c, body, err);
+}
+
+plm_status teacher_ask(struct teacher *t, const struct call *c, struct answer *out, plm_error *err)
+{
+    *out = (struct answer){0};
+    if (t->local) {
+        return local_ask(t->local, c, out, err);
+    }
+    char *body = NULL;
+    plm_status st = teacher_body(t, c, &body, err);
+    st = st ? st : remote_ask(t->remote, body, c, out, err);
+    plm_free(body);
+    return st;
+}
