@@ -57,6 +57,24 @@ static void brackets_inside_strings_do_not_count(void **state) {
     assert_int_equal(parse(text, strlen(text), NULL), PLM_OK);
 }
 
+static void too_many_objects_are_refused_before_they_take_memory(void **state) {
+    (void)state;
+    plm_error err;
+    size_t n = 350000, len = 3 * n + 3;
+    char *text = malloc(len + 1);
+    text[0] = '[';
+    for (size_t i = 0; i < n; i++)
+        memcpy(text + 1 + 3 * i, "{},", 3);
+    memcpy(text + 1 + 3 * n, "1]", 2);
+    uint64_t before = process_rss();
+    assert_int_equal(parse(text, len, &err), PLM_ELIMIT);
+    assert_string_equal(err.text, "notes.jsonl line 3: JSON holds more than 131072 objects and lists");
+    assert_true(process_rss() < before + (8 << 20));
+    memcpy(text + 1 + 3 * 131000, "1]", 3);
+    assert_int_equal(parse(text, 3 + 3 * 131000, &err), PLM_OK);
+    free(text);
+}
+
 static void duplicate_keys_are_refused(void **state) {
     (void)state;
     plm_error err;
@@ -134,6 +152,7 @@ int main(void) {
         cmocka_unit_test(depth_64_is_read_and_65_refused),
         cmocka_unit_test(depth_100000_is_refused_at_once),
         cmocka_unit_test(brackets_inside_strings_do_not_count),
+        cmocka_unit_test(too_many_objects_are_refused_before_they_take_memory),
         cmocka_unit_test(duplicate_keys_are_refused),
         cmocka_unit_test(broken_text_is_one_sentence_with_its_place),
         cmocka_unit_test(a_nul_in_text_is_no_plain_string),

@@ -1,18 +1,20 @@
-/* json.c: libjansson, kept away from what it should not see. The depth is counted before it parses, because
- * it recurses; duplicate keys are refused; its message is shortened so that no text of the document gets out.
- */
+/* json.c: libjansson, kept away from what it should not see. Depth is counted before it parses, because it
+ * recurses, and so are objects and lists, because an empty one takes a hundred times its two bytes. Duplicate
+ * keys are refused. Its message is shortened so that no text of the document gets out. */
 #include "base/json.h"
 
 #include <string.h>
 
 #include "base/bytes.h"
 
-enum { MAX_DEPTH = 64 };
+enum { MAX_DEPTH = 64, MAX_CONTAINERS = 1 << 17 };
 
-/* Where nesting first passes the limit, or len. Only brackets outside strings count. */
-static size_t too_deep_at(const char *text, size_t len) {
+/* Where nesting first passes the limit, or len; *containers are the brackets opened up to there. Only those
+ * outside strings count. */
+static size_t too_deep_at(const char *text, size_t len, size_t *containers) {
     size_t depth = 0;
     bool quoted = false;
+    *containers = 0;
     for (size_t i = 0; i < len; i++) {
         char c = text[i];
         if (quoted) {
@@ -23,6 +25,7 @@ static size_t too_deep_at(const char *text, size_t len) {
         } else if (c == '"') {
             quoted = true;
         } else if (c == '{' || c == '[') {
+            ++*containers;
             if (++depth > MAX_DEPTH)
                 return i;
         } else if ((c == '}' || c == ']') && depth) {
@@ -33,13 +36,15 @@ static size_t too_deep_at(const char *text, size_t len) {
 }
 
 plm_status json_parse(json_t **out, const char *text, size_t len, const char *what, plm_error *err) {
-    size_t deep = too_deep_at(text, len);
+    size_t containers, deep = too_deep_at(text, len, &containers);
     if (deep < len) {
         size_t line = 1;
         for (size_t i = 0; i < deep; i++)
             line += text[i] == '\n';
         return fail(err, PLM_EFORMAT, "%s: JSON is nested deeper than %d at line %zu", what, MAX_DEPTH, line);
     }
+    if (containers > MAX_CONTAINERS)
+        return fail(err, PLM_ELIMIT, "%s: JSON holds more than %d objects and lists", what, MAX_CONTAINERS);
     json_error_t why;
     json_t *doc = json_loadb(text, len, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY | JSON_ALLOW_NUL, &why);
     if (doc) {

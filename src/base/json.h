@@ -1,4 +1,5 @@
-/* json.h: libjansson behind plm's limits: depth 64, duplicate keys refused, one sentence on error. */
+/* json.h: libjansson behind plm's limits: depth 64, 131072 objects and lists a document, duplicate keys
+ * refused, one sentence on error. */
 #ifndef BASE_JSON_H
 #define BASE_JSON_H
 #include <jansson.h>
