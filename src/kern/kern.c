@@ -7,6 +7,10 @@
 const struct kern *kern_at(int i)
 {
     const struct kern *const tables[] = {
+#if defined(__x86_64__)
+        kern_avx512(),
+        kern_avx2(),
+#endif
         kern_ref(),
     };
     for (size_t t = 0; t < sizeof tables / sizeof *tables; t++)

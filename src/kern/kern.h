@@ -43,6 +43,7 @@ struct kern {
     unsigned needs;   /* CPU_ bits */
     int lanes;        /* numbers in a vector */
     int width;        /* numbers in a full panel's step; narrower panels have a whole number of lanes */
+    int width_q8;     /* the same of an int8 panel, always full */
 
     /* ---- rows of floats ---- */
     void (*add)(float *y, const float *x, size_t n);                    /* y += x */
@@ -88,6 +89,7 @@ struct kern {
     /* As pack_f32, from rows of u [rows, ldu]; scales and offsets [rows, ldg] go along. */
     void (*pack_q8)(const struct q8_weights *panel, int width, const struct q8_weights *rows_of, size_t ldu,
                     size_t ldg, int rows, int k);
+    /* y [m, n] for activation rows from `row` */
     void (*mul_q8)(float *y, size_t ldy, const struct q8_rows *x, int row, const struct q8_weights *panel, int width,
                    int m, int n);
 };

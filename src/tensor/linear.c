@@ -1,7 +1,11 @@
 /* linear.c: layers of frozen quantised weights, and the low-rank pairs trained beside them; each backward beside
  * its forward. Few rows go through dot products, many through panels (product.h), int8 through linear_q8.c. */
+#include <assert.h>
+
+#include "tensor/linear_q8.h"
 #include "tensor/product.h"
 
+enum { MOST = 4 }; /* matrices over the same input */
 enum { FEW = 8 }; /* rows below this are not worth a panel */
 
 static void put_bias(float *y, size_t ldy, const float *bias, int out, int T)
@@ -10,18 +14,51 @@ static void put_bias(float *y, size_t ldy, const float *bias, int out, int T)
         memcpy(y + t * ldy, bias, (size_t)out * sizeof *y);
 }
 
-void op_linear(struct ops *o, float *y, int ldy, const float *x, const struct matrix *w, const float *bias, int T)
+static void linear_float(struct ops *o, float *y, int ldy, const float *x, const struct matrix *w, const float *bias,
+                         int T)
 {
     if (bias)
         put_bias(y, (size_t)ldy, bias, w->out, T);
     product_nt(o, y, (size_t)ldy, x, (size_t)w->in, w, T, product_half(o), bias != NULL);
 }
 
+void op_linear(struct ops *o, float *y, int ldy, const float *x, const struct matrix *w, const float *bias, int T)
+{
+    if (!q8_takes(o, w)) {
+        linear_float(o, y, ldy, x, w, bias, T);
+        return;
+    }
+    size_t mark = arena_mark(o->scratch);
+    struct q8_rows q = q8_prepare(o, x, T, w->in);
+    q8_linear(o, &y, &ldy, &q, &w, &bias, 1, T);
+    arena_reset(o->scratch, mark);
+}
+
 void op_linear_n(struct ops *o, float *const *y, const float *x, const struct matrix *const *w,
                  const float *const *bias, int n, int T)
 {
-    for (int i = 0; i < n; i++)
-        op_linear(o, y[i], w[i]->out, x, w[i], bias ? bias[i] : NULL, T);
+    const struct matrix *ints[MOST];
+    float *to[MOST];
+    const float *add[MOST];
+    int ld[MOST], taken = 0;
+    assert(n <= MOST);
+    for (int i = 0; i < n; i++) {
+        const float *b = bias ? bias[i] : NULL;
+        if (!q8_takes(o, w[i])) {
+            linear_float(o, y[i], w[i]->out, x, w[i], b, T);
+            continue;
+        }
+        ints[taken] = w[i];
+        to[taken] = y[i];
+        add[taken] = b;
+        ld[taken++] = w[i]->out;
+    }
+    if (taken == 0)
+        return;
+    size_t mark = arena_mark(o->scratch);
+    struct q8_rows q = q8_prepare(o, x, T, ints[0]->in);
+    q8_linear(o, to, ld, &q, ints, add, taken, T);
+    arena_reset(o->scratch, mark);
 }
 
 void op_linear_back(struct ops *o, float *dx, const float *dy, const struct matrix *w, int T)

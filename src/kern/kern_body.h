@@ -1,0 +1,589 @@
+/* kern_body.h: the fast kernels, written once over a vector header (LANES numbers) and compiled for each instruction
+ * set by the file that includes it. Accumulators of a tile are arrays that must end up in registers: every loop over
+ * them is unrolled by order. */
+#include <math.h>
+
+#include "kern/isa.h"
+#include "kern/unpack.h"
+
+#if defined(__clang__)
+#define UNROLL _Pragma("unroll")
+#else
+#define UNROLL _Pragma("GCC unroll 16")
+#endif
+
+enum { BLOCK_SUM = 64 * LANES }; /* numbers that are summed in f32 before they go on in f64 */
+
+/* ---- rows of floats ---- */
+
+static void add(float *y, const float *x, size_t n)
+{
+    for (; n >= LANES; n -= LANES, y += LANES, x += LANES)
+        vf_store(y, vf_load(y) + vf_load(x));
+    if (n)
+        vf_store_n(y, vf_load_n(y, (int)n) + vf_load_n(x, (int)n), (int)n);
+}
+
+static void scale(float *x, float by, size_t n)
+{
+    for (; n >= LANES; n -= LANES, x += LANES)
+        vf_store(x, vf_load(x) * vf_set(by));
+    if (n)
+        vf_store_n(x, vf_load_n(x, (int)n) * vf_set(by), (int)n);
+}
+
+static double dot(const float *a, const float *b, size_t n)
+{
+    double total = 0;
+    while (n) {
+        size_t part = n < BLOCK_SUM ? n : BLOCK_SUM, i = 0;
+        vf sum = vf_set(0);
+        for (; i + LANES <= part; i += LANES)
+            sum = vf_fma(vf_load(a + i), vf_load(b + i), sum);
+        if (i < part)
+            sum = vf_fma(vf_load_n(a + i, (int)(part - i)), vf_load_n(b + i, (int)(part - i)), sum);
+        total += (double)vf_sum(sum);
+        a += part;
+        b += part;
+        n -= part;
+    }
+    return total;
+}
+
+static float rmsnorm(float *y, const float *x, const float *gain, int n, float eps)
+{
+    float inv_rms = (float)(1 / sqrt(dot(x, x, (size_t)n) / n + (double)eps));
+    vf inv = vf_set(inv_rms);
+    int i = 0;
+    for (; i + LANES <= n; i += LANES)
+        vf_store(y + i, vf_load(x + i) * inv * vf_load(gain + i));
+    if (i < n)
+        vf_store_n(y + i, vf_load_n(x + i, n - i) * inv * vf_load_n(gain + i, n - i), n - i);
+    return inv_rms;
+}
+
+static void rmsnorm_back(float *dx, const float *dy, const float *x, const float *gain, float inv_rms, int n)
+{
+    vf sum = vf_set(0), inv = vf_set(inv_rms);
+    for (int i = 0; i < n; i += LANES) {
+        int m = n - i < LANES ? n - i : LANES;
+        sum = vf_fma(vf_load_n(dy + i, m) * vf_load_n(gain + i, m), vf_load_n(x + i, m), sum);
+    }
+    vf mean = vf_set((float)((double)vf_sum(sum) * (double)inv_rms * (double)inv_rms / n));
+    for (int i = 0; i < n; i += LANES) {
+        int m = n - i < LANES ? n - i : LANES;
+        vf d = vf_load_n(dy + i, m) * vf_load_n(gain + i, m) - vf_load_n(x + i, m) * mean;
+        vf_store_n(dx + i, vf_load_n(dx + i, m) + inv * d, m);
+    }
+}
+
+static void rope_pairs(float *x, const float *cosine, const float *sine, int half)
+{
+    int i = 0;
+    for (; i + LANES <= half; i += LANES) {
+        vf c = vf_load(cosine + i), s = vf_load(sine + i), a, b, lo, hi;
+        vf_split(vf_load(x + 2 * i), vf_load(x + 2 * i + LANES), &a, &b);
+        vf_join(a * c - b * s, a * s + b * c, &lo, &hi);
+        vf_store(x + 2 * i, lo);
+        vf_store(x + 2 * i + LANES, hi);
+    }
+    for (; i < half; i++) {
+        float a = x[2 * i], b = x[2 * i + 1];
+        x[2 * i] = a * cosine[i] - b * sine[i];
+        x[2 * i + 1] = a * sine[i] + b * cosine[i];
+    }
+}
+
+static void rope_halves(float *x, const float *cosine, const float *sine, int half)
+{
+    for (int i = 0; i < half; i += LANES) {
+        int m = half - i < LANES ? half - i : LANES;
+        vf c = vf_load_n(cosine + i, m), s = vf_load_n(sine + i, m);
+        vf a = vf_load_n(x + i, m), b = vf_load_n(x + half + i, m);
+        vf_store_n(x + i, a * c - b * s, m);
+        vf_store_n(x + half + i, a * s + b * c, m);
+    }
+}
+
+static void rope(float *x, const float *cosine, const float *sine, int H, int D, int rotary, bool neox)
+{
+    for (int h = 0; h < H; h++, x += D) {
+        if (neox)
+            rope_halves(x, cosine, sine, rotary / 2);
+        else
+            rope_pairs(x, cosine, sine, rotary / 2);
+    }
+}
+
+/* Angles below about 1e5: the nearest multiple of pi/2 goes off in two parts, series give the rest. */
+static void cos_sin(float *cosine, float *sine, const float *freq, float pos, int n)
+{
+    for (int i = 0; i < n; i += LANES) {
+        int m = n - i < LANES ? n - i : LANES;
+        vf angle = vf_load_n(freq + i, m) * vf_set(pos), turns = vf_round(angle * vf_set(0.636619772f));
+        vf r = vf_fma(turns, vf_set(-1.57079637f), angle);
+        r = vf_fma(turns, vf_set(4.37113883e-8f), r);
+        vf r2 = r * r;
+        vf s = vf_fma(r2, vf_set(1.0f / 362880), vf_set(-1.0f / 5040));
+        s = vf_fma(r2, s, vf_set(1.0f / 120));
+        s = vf_fma(r2, s, vf_set(-1.0f / 6));
+        s = vf_fma(r2 * r, s, r);
+        vf c = vf_fma(r2, vf_set(-1.0f / 3628800), vf_set(1.0f / 40320));
+        c = vf_fma(r2, c, vf_set(-1.0f / 720));
+        c = vf_fma(r2, c, vf_set(1.0f / 24));
+        c = vf_fma(r2, c, vf_set(-0.5f));
+        c = vf_fma(r2, c, vf_set(1));
+        vi quarter = vi_nearest(turns); // 1 and 3 swap them; 2 and 3 turn the sine, 1 and 2 the cosine
+        vf_store_n(sine + i, vf_neg_where(vf_pick(quarter, c, s), vi_up(quarter, 30)), m);
+        vf_store_n(cosine + i, vf_neg_where(vf_pick(quarter, s, c), vi_up(vi_add(quarter, vi_set(1)), 30)), m);
+    }
+}
+
+/* e^x to about 1e-7 relative; beyond the range 0 and infinity; NaN stays. */
+INLINE vf vf_exp(vf x)
+{
+    x = vf_min(vf_set(89), vf_max(vf_set(-104), x));
+    vf n = vf_round(x * vf_set(1.44269504f));
+    vf r = vf_fma(n, vf_set(-0.693359375f), x);
+    r = vf_fma(n, vf_set(2.12194440e-4f), r);
+    vf p = vf_fma(r, vf_set(1.0f / 5040), vf_set(1.0f / 720));
+    p = vf_fma(r, p, vf_set(1.0f / 120));
+    p = vf_fma(r, p, vf_set(1.0f / 24));
+    p = vf_fma(r, p, vf_set(1.0f / 6));
+    p = vf_fma(r, p, vf_set(0.5f));
+    p = vf_fma(r, p, vf_set(1));
+    return vf_power(vf_fma(r, p, vf_set(1)), n);
+}
+
+INLINE vf vf_sigmoid(vf x)
+{
+    return vf_set(1) / (vf_set(1) + vf_exp(vf_set(0) - x));
+}
+
+static void swiglu(float *y, const float *gate, const float *up, size_t n)
+{
+    for (size_t i = 0; i < n; i += LANES) {
+        int m = n - i < LANES ? (int)(n - i) : LANES;
+        vf g = vf_load_n(gate + i, m);
+        vf_store_n(y + i, g * vf_sigmoid(g) * vf_load_n(up + i, m), m);
+    }
+}
+
+static void swiglu_back(float *dgate, float *dup, const float *dy, const float *gate, const float *up, size_t n)
+{
+    for (size_t i = 0; i < n; i += LANES) {
+        int m = n - i < LANES ? (int)(n - i) : LANES;
+        vf g = vf_load_n(gate + i, m), d = vf_load_n(dy + i, m), u = vf_load_n(up + i, m);
+        vf s = vf_sigmoid(g), silu = g * s;
+        vf_store_n(dup + i, d * silu, m);
+        vf_store_n(dgate + i, d * u * (s + silu * (vf_set(1) - s)), m);
+    }
+}
+
+static float max(const float *x, size_t n)
+{
+    float best = x[0];
+    if (n >= LANES) {
+        vf top = vf_load(x);
+        for (; n >= LANES; n -= LANES, x += LANES)
+            top = vf_max(vf_load(x), top);
+        best = vf_top(top);
+    }
+    for (size_t i = 0; i < n; i++)
+        if (x[i] > best)
+            best = x[i];
+    return best;
+}
+
+static double exp_sum(float *p, const float *x, float by, float shift, size_t n)
+{
+    double total = 0;
+    while (n) {
+        size_t part = n < BLOCK_SUM ? n : BLOCK_SUM, i = 0;
+        vf sum = vf_set(0);
+        for (; i + LANES <= part; i += LANES) {
+            vf e = vf_exp(vf_load(x + i) * vf_set(by) - vf_set(shift));
+            vf_store(p + i, e);
+            sum = sum + e;
+        }
+        total += (double)vf_sum(sum);
+        if (i < part) {
+            float rest[LANES] = {0};
+            int m = (int)(part - i);
+            vf_store_n(rest, vf_exp(vf_load_n(x + i, m) * vf_set(by) - vf_set(shift)), m);
+            vf_store_n(p + i, vf_load(rest), m);
+            total += (double)vf_sum(vf_load(rest));
+        }
+        p += part;
+        x += part;
+        n -= part;
+    }
+    return total;
+}
+
+static void f16_put(uint16_t *y, const float *x, size_t n)
+{
+    size_t i = 0;
+    for (; i + LANES <= n; i += LANES)
+        vf_to_halves(y + i, vf_load(x + i));
+    for (; i < n; i++)
+        y[i] = f32_to_half(x[i]);
+}
+
+/* ---- attention over single rows ---- */
+
+INLINE vf kv_load(const unsigned char *row, int i, int m, bool f16)
+{
+    if (!f16)
+        return vf_load_n((const float *)(const void *)row + i, m);
+    if (m == LANES)
+        return vf_from_halves(row + 2 * (size_t)i);
+    uint16_t rest[LANES] = {0};
+    memcpy(rest, row + 2 * (size_t)i, 2 * (size_t)m);
+    return vf_from_halves(rest);
+}
+
+INLINE void scores_of(float *s, const float *q, struct kv_rows k, int D, bool f16)
+{
+    const unsigned char *row = k.data;
+    for (int j = 0; j < k.n; j++, row += k.stride) {
+        vf sum = vf_set(0);
+        for (int i = 0; i < D; i += LANES) {
+            int m = D - i < LANES ? D - i : LANES;
+            sum = vf_fma(vf_load_n(q + i, m), kv_load(row, i, m, f16), sum);
+        }
+        s[j] = vf_sum(sum);
+    }
+}
+
+static void scores(float *s, const float *q, struct kv_rows k, int D)
+{
+    if (k.f16)
+        scores_of(s, q, k, D, true);
+    else
+        scores_of(s, q, k, D, false);
+}
+
+INLINE void weigh_of(float *y, const float *p, struct kv_rows v, int D, bool f16)
+{
+    for (int i = 0; i < D; i += LANES) {
+        int m = D - i < LANES ? D - i : LANES;
+        const unsigned char *row = v.data;
+        vf sum = vf_load_n(y + i, m);
+        for (int j = 0; j < v.n; j++, row += v.stride)
+            sum = vf_fma(vf_set(p[j]), kv_load(row, i, m, f16), sum);
+        vf_store_n(y + i, sum, m);
+    }
+}
+
+static void weigh(float *y, const float *p, struct kv_rows v, int D)
+{
+    if (v.f16)
+        weigh_of(y, p, v, D, true);
+    else
+        weigh_of(y, p, v, D, false);
+}
+
+static void rows_dot(float *y, const float *w, size_t ld, int rows, const float *x, int n, float by, bool more)
+{
+    for (int r = 0; r < rows; r++, w += ld) {
+        vf sum = vf_set(0);
+        for (int i = 0; i < n; i += LANES) {
+            int m = n - i < LANES ? n - i : LANES;
+            sum = vf_fma(vf_load_n(w + i, m), vf_load_n(x + i, m), sum);
+        }
+        float v = by * vf_sum(sum);
+        y[r] = more ? y[r] + v : v;
+    }
+}
+
+/* ---- decoding: every quantised format is levels, scales and offsets ---- */
+
+static void decode_16(float *out, const unsigned char *in, size_t n, bool bfloat)
+{
+    size_t i = 0;
+    for (; i + LANES <= n; i += LANES)
+        vf_store(out + i, bfloat ? vf_from_bhalves(in + 2 * i) : vf_from_halves(in + 2 * i));
+    for (; i < n; i++)
+        out[i] = bfloat ? bits_f32((uint32_t)load16(in + 2 * i) << 16) : half_to_f32(load16(in + 2 * i));
+}
+
+static void f16_fast(float *out, const void *in, size_t n)
+{
+    decode_16(out, in, n, false);
+}
+
+static void bf16_fast(float *out, const void *in, size_t n)
+{
+    decode_16(out, in, n, true);
+}
+
+/* scale * u + offset gives the reference's value: the product is exact, and so is u less the zero point. */
+static void decode_levels(float *out, const unsigned char *in, size_t n, int type, size_t block, size_t bytes)
+{
+    uint8_t u[QK_K];
+    float scales[QK_K / 16], offsets[QK_K / 16];
+    int group = block_group(type);
+    while (n) {
+        int part = n < QK_K ? (int)n : QK_K;
+        unpackers[type](u, scales, offsets, in, part);
+        for (int i = 0; i < part; i += LANES)
+            vf_store(out + i, vf_fma(vf_from_bytes(u + i), vf_set(scales[i / group]), vf_set(offsets[i / group])));
+        in += (size_t)part / block * bytes;
+        out += part;
+        n -= (size_t)part;
+    }
+}
+
+#define DECODE(format, type, block) \
+    static void format##_fast(float *out, const void *in, size_t n) \
+    { \
+        decode_levels(out, in, n, type, block, sizeof(struct format)); \
+    }
+DECODE(q4_0, BLOCK_Q4_0, QK)
+DECODE(q4_1, BLOCK_Q4_1, QK)
+DECODE(q5_0, BLOCK_Q5_0, QK)
+DECODE(q5_1, BLOCK_Q5_1, QK)
+DECODE(q8_0, BLOCK_Q8_0, QK)
+DECODE(q4_k, BLOCK_Q4_K, QK_K)
+DECODE(q5_k, BLOCK_Q5_K, QK_K)
+DECODE(q6_k, BLOCK_Q6_K, QK_K)
+
+static block_decode *const decoders[BLOCK_TYPES] = {
+    [BLOCK_F32] = f32_decode, [BLOCK_F16] = f16_fast,   [BLOCK_BF16] = bf16_fast, [BLOCK_Q4_0] = q4_0_fast,
+    [BLOCK_Q4_1] = q4_1_fast, [BLOCK_Q5_0] = q5_0_fast, [BLOCK_Q5_1] = q5_1_fast, [BLOCK_Q8_0] = q8_0_fast,
+    [BLOCK_Q4_K] = q4_k_fast, [BLOCK_Q5_K] = q5_k_fast, [BLOCK_Q6_K] = q6_k_fast,
+};
+
+/* ---- f32 products ---- */
+
+/* y [m, n] (+)= a b for m rows and v vectors, the last with n - (v - 1) LANES numbers. */
+INLINE void tile_f32(float *y, size_t ldy, const float *a, size_t rs, size_t ks, const float *b, size_t ldb, int n, int k,
+                     bool more, int m, int v, bool tail)
+{
+    vf sum[STRIP][VECTORS];
+    int rest = n - (v - 1) * LANES;
+    UNROLL for (int i = 0; i < m; i++)
+        UNROLL for (int c = 0; c < v; c++)
+            sum[i][c] = vf_set(0);
+    for (size_t l = 0; l < (size_t)k; l++, a += ks, b += ldb) {
+        vf w[VECTORS];
+        UNROLL for (int c = 0; c < v; c++)
+            w[c] = tail && c == v - 1 ? vf_load_n(b + c * LANES, rest) : vf_load(b + c * LANES);
+        UNROLL for (int i = 0; i < m; i++) {
+            vf x = vf_set(a[(size_t)i * rs]);
+            UNROLL for (int c = 0; c < v; c++)
+                sum[i][c] = vf_fma(x, w[c], sum[i][c]);
+        }
+    }
+    UNROLL for (int i = 0; i < m; i++)
+        UNROLL for (int c = 0; c < v; c++) {
+            float *at = y + (size_t)i * ldy + c * LANES;
+            vf old = vf_set(0);
+            if (tail && c == v - 1)
+                vf_store_n(at, sum[i][c] + (more ? vf_load_n(at, rest) : old), rest);
+            else
+                vf_store(at, sum[i][c] + (more ? vf_load(at) : old));
+        }
+}
+
+INLINE void strips_f32(float *y, size_t ldy, const float *a, size_t rs, size_t ks, const float *b, size_t ldb, int m,
+                       int n, int k, bool more, int v, bool tail)
+{
+    for (; m >= STRIP; m -= STRIP, y += STRIP * ldy, a += STRIP * rs)
+        tile_f32(y, ldy, a, rs, ks, b, ldb, n, k, more, STRIP, v, tail);
+    for (; m >= 2; m -= 2, y += 2 * ldy, a += 2 * rs)
+        tile_f32(y, ldy, a, rs, ks, b, ldb, n, k, more, 2, v, tail);
+    if (m)
+        tile_f32(y, ldy, a, rs, ks, b, ldb, n, k, more, 1, v, tail);
+}
+
+static void mul_f32(float *y, size_t ldy, const float *a, size_t rs, size_t ks, const float *b, size_t ldb, int m, int n,
+                    int k, bool more)
+{
+    int v = (n + LANES - 1) / LANES;
+    if (n % LANES) {
+        switch (v) {
+        case 1: strips_f32(y, ldy, a, rs, ks, b, ldb, m, n, k, more, 1, true); break;
+        case 2: strips_f32(y, ldy, a, rs, ks, b, ldb, m, n, k, more, 2, true); break;
+#if VECTORS > 2
+        case 3: strips_f32(y, ldy, a, rs, ks, b, ldb, m, n, k, more, 3, true); break;
+        case 4: strips_f32(y, ldy, a, rs, ks, b, ldb, m, n, k, more, 4, true); break;
+#endif
+        }
+        return;
+    }
+    switch (v) {
+    case 1: strips_f32(y, ldy, a, rs, ks, b, ldb, m, n, k, more, 1, false); break;
+    case 2: strips_f32(y, ldy, a, rs, ks, b, ldb, m, n, k, more, 2, false); break;
+#if VECTORS > 2
+    case 3: strips_f32(y, ldy, a, rs, ks, b, ldb, m, n, k, more, 3, false); break;
+    case 4: strips_f32(y, ldy, a, rs, ks, b, ldb, m, n, k, more, 4, false); break;
+#endif
+    }
+}
+
+/* Columns of a panel from rows of 32-bit numbers: LANES x LANES at a time. */
+INLINE void pack_words(void *panel, int width, const void *w, size_t row_bytes, int rows, int k)
+{
+    uint32_t *out = panel;
+    const unsigned char *in = w;
+    for (int l = 0; l < k; l += LANES) {
+        vi r[LANES];
+        int n = k - l < LANES ? k - l : LANES;
+        UNROLL for (int j = 0; j < LANES; j++) {
+            const unsigned char *at = in + (size_t)j * row_bytes + 4 * (size_t)l;
+            r[j] = j >= rows ? vi_zero() : n == LANES ? vi_load(at) : vi_load_n(at, n);
+        }
+        vi_transpose(r);
+        for (int i = 0; i < n; i++)
+            vi_store(out + (size_t)(l + i) * (size_t)width, r[i]);
+    }
+}
+
+static void pack_f32(float *panel, int width, const float *w, size_t ldw, int rows, int k)
+{
+    pack_words(panel, width, w, ldw * sizeof *w, rows, k);
+}
+
+/* ---- int8 products ---- */
+
+static void quantise(const struct q8_rows *to, int row, const float *x)
+{
+    int8_t *q = to->q + (size_t)row * to->ld;
+    size_t groups = (size_t)to->k / 32;
+    float *scales = to->scale + (size_t)row * groups;
+    float *sum32 = to->sum32 + (size_t)row * groups, *sum16 = to->sum16 + 2 * (size_t)row * groups;
+    for (size_t g = 0; g < groups; g++, q += 32, x += 32) {
+        vi top = vi_zero(); // of the bits, so that NaN and infinity are largest
+        UNROLL for (int i = 0; i < 32; i += LANES)
+            top = vi_max(top, vi_magnitude(vf_load(x + i)));
+        float most = bits_f32((uint32_t)vi_top(top)), d = most / 127;
+        vf inverse = vf_set(most > 0 ? 127 / most : 0);
+        int32_t sum[2] = {0, 0};
+        UNROLL for (int i = 0; i < 32; i += LANES) {
+            vi n = vi_nearest(vf_load(x + i) * inverse);
+            vi_put_bytes(q + i, n);
+            sum[i / 16] += vi_sum(n);
+        }
+        scales[g] = d;
+        sum16[2 * g] = d * (float)sum[0];
+        sum16[2 * g + 1] = d * (float)sum[1];
+        sum32[g] = d * (float)(sum[0] + sum[1]);
+    }
+    memset(q, 0, to->ld - groups * 32);
+}
+
+/* One row of weights with one of activations. */
+INLINE float dot_groups(const struct q8_weights *w, const struct q8_rows *x, int row, int group, bool wide)
+{
+    size_t groups32 = (size_t)x->k / 32;
+    const int8_t *q = x->q + (size_t)row * x->ld;
+    const uint8_t *u = w->u;
+    const float *xs = x->scale + (size_t)row * groups32;
+    const float *sums = group == 32 ? x->sum32 + (size_t)row * groups32 : x->sum16 + 2 * (size_t)row * groups32;
+    int groups = x->k / group, parts = 4 * LANES / group; // groups in a vector of bytes
+    vf total = vf_set(0);
+    for (int g = 0; g < groups; g += LANES) {
+        int m = groups - g < LANES ? groups - g : LANES;
+        vf scales = vf_load_n(w->scale + g, m);
+        scales = scales * (group == 32 ? vf_load_n(xs + g, m) : vf_pairs(xs + g / 2, (m + 1) / 2));
+        total = vf_fma(vf_load_n(w->offset + g, m), vf_load_n(sums + g, m), total);
+        for (int p = 0; p * parts < m; p++, u += 4 * LANES, q += 4 * LANES)
+            total = vf_fma(vi_float(vi_dot(vi_zero(), vi_load(u), vi_load(q), wide)), vf_spread(scales, group, p), total);
+    }
+    return vf_sum(total);
+}
+
+static float dot_q8(const struct q8_weights *w, const struct q8_rows *x, int row)
+{
+    if (w->group == 16)
+        return dot_groups(w, x, row, 16, false);
+    return w->wide ? dot_groups(w, x, row, 32, true) : dot_groups(w, x, row, 32, false);
+}
+
+static void pack_q8(const struct q8_weights *panel, int width, const struct q8_weights *from, size_t ldu, size_t ldg,
+                    int rows, int k)
+{
+    int groups = k / panel->group;
+    pack_words(panel->u, width, from->u, ldu, rows, k / 4);
+    pack_words(panel->scale, width, from->scale, ldg * sizeof *from->scale, rows, groups);
+    pack_words(panel->offset, width, from->offset, ldg * sizeof *from->offset, rows, groups);
+}
+
+INLINE void tile_q8(float *y, size_t ldy, const struct q8_rows *x, int row, const struct q8_weights *panel, int width,
+                    int n, int m, int v, int group, bool wide)
+{
+    vf total[Q8_STRIP][Q8_VECTORS];
+    size_t groups32 = (size_t)x->k / 32;
+    const int8_t *q = x->q + (size_t)row * x->ld;
+    const float *xs = x->scale + (size_t)row * groups32;
+    const float *sums = group == 32 ? x->sum32 + (size_t)row * groups32 : x->sum16 + 2 * (size_t)row * groups32;
+    const size_t per_row = groups32 * (size_t)(32 / group);
+    const uint8_t *u = panel->u;
+    const float *scales = panel->scale, *offsets = panel->offset;
+    UNROLL for (int i = 0; i < m; i++)
+        UNROLL for (int c = 0; c < v; c++)
+            total[i][c] = vf_set(0);
+    for (size_t g = 0; g < per_row; g++, scales += width, offsets += width, q += group) {
+        vi sum[Q8_STRIP][Q8_VECTORS];
+        UNROLL for (int i = 0; i < m; i++)
+            UNROLL for (int c = 0; c < v; c++)
+                sum[i][c] = vi_zero();
+        UNROLL for (int s = 0; s < group; s += 4, u += 4 * width) {
+            vi w[Q8_VECTORS];
+            UNROLL for (int c = 0; c < v; c++)
+                w[c] = vi_load(u + 4 * LANES * c);
+            UNROLL for (int i = 0; i < m; i++) {
+                int32_t four;
+                memcpy(&four, q + (size_t)i * x->ld + s, 4);
+                UNROLL for (int c = 0; c < v; c++)
+                    sum[i][c] = vi_dot(sum[i][c], w[c], vi_set(four), wide);
+            }
+        }
+        UNROLL for (int c = 0; c < v; c++) {
+            vf scales_c = vf_load(scales + LANES * c), offsets_c = vf_load(offsets + LANES * c);
+            UNROLL for (int i = 0; i < m; i++) {
+                float by = xs[(size_t)i * groups32 + g * (size_t)group / 32];
+                total[i][c] = vf_fma(vi_float(sum[i][c]), scales_c * vf_set(by), total[i][c]);
+                total[i][c] = vf_fma(offsets_c, vf_set(sums[(size_t)i * per_row + g]), total[i][c]);
+            }
+        }
+    }
+    UNROLL for (int i = 0; i < m; i++)
+        UNROLL for (int c = 0; c < v; c++) {
+            float *at = y + (size_t)i * ldy + c * LANES;
+            if (n - c * LANES >= LANES)
+                vf_store(at, total[i][c]);
+            else if (n > c * LANES)
+                vf_store_n(at, total[i][c], n - c * LANES);
+        }
+}
+
+INLINE void strips_q8(float *y, size_t ldy, const struct q8_rows *x, int row, const struct q8_weights *panel, int width,
+                      int m, int n, int v, int group, bool wide)
+{
+    for (; m >= Q8_STRIP; m -= Q8_STRIP, y += Q8_STRIP * ldy, row += Q8_STRIP)
+        tile_q8(y, ldy, x, row, panel, width, n, Q8_STRIP, v, group, wide);
+    for (; m > 0; m--, y += ldy, row++)
+        tile_q8(y, ldy, x, row, panel, width, n, 1, v, group, wide);
+}
+
+static void mul_q8(float *y, size_t ldy, const struct q8_rows *x, int row, const struct q8_weights *panel, int width,
+                   int m, int n)
+{
+    if (panel->group == 16)
+        strips_q8(y, ldy, x, row, panel, width, m, n, Q8_VECTORS, 16, false);
+    else if (panel->wide)
+        strips_q8(y, ldy, x, row, panel, width, m, n, Q8_VECTORS, 32, true);
+    else
+        strips_q8(y, ldy, x, row, panel, width, m, n, Q8_VECTORS, 32, false);
+}
+
+/* What every table made of this body holds. */
+#define BODY \
+    .lanes = LANES, .width = VECTORS * LANES, .width_q8 = Q8_VECTORS * LANES, .add = add, .scale = scale, .dot = dot, \
+    .rmsnorm = rmsnorm, .rmsnorm_back = rmsnorm_back, .rope = rope, .cos_sin = cos_sin, .swiglu = swiglu, \
+    .swiglu_back = swiglu_back, .max = max, .exp_sum = exp_sum, .f16_put = f16_put, .scores = scores, .weigh = weigh, \
+    .rows_dot = rows_dot, .decode = decoders, .mul_f32 = mul_f32, .pack_f32 = pack_f32, .quantise = quantise, \
+    .unpack = unpackers, .dot_q8 = dot_q8, .pack_q8 = pack_q8, .mul_q8 = mul_q8

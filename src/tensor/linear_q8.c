@@ -1,0 +1,144 @@
+/* linear_q8.c: y = x W^T with x quantised a block of 32 at a time and W as it lies in the file. One token streams
+ * the rows of W; many tokens share each panel of rows, taken apart once into a thread's own scratch. */
+#include "tensor/linear_q8.h"
+
+#include "tensor/product.h"
+
+enum { FEW = 8, ROWS = 16 }; /* tokens that still go row by row; rows of a piece of work then */
+
+struct job {
+    const struct kern *k;
+    const struct q8_rows *x;
+    float *const *y;
+    const int *ldy;
+    const struct matrix *const *w;
+    const float *const *bias;
+    int n, T, unit;        /* matrices; tokens; rows of a piece */
+    unsigned char *work;   /* a piece for each thread */
+    size_t work_each;
+};
+
+bool q8_takes(const struct ops *o, const struct matrix *w)
+{
+    return o->precision == PREC_INT8 && o->kern->unpack && o->kern->unpack[w->type];
+}
+
+struct quantise {
+    const struct kern *k;
+    const struct q8_rows *to;
+    const float *x;
+};
+
+static void quantise_rows(void *ctx, size_t from, size_t to, int worker)
+{
+    struct quantise *j = ctx;
+    (void)worker;
+    for (size_t t = from; t < to; t++)
+        j->k->quantise(j->to, (int)t, j->x + t * (size_t)j->to->k);
+}
+
+struct q8_rows q8_prepare(struct ops *o, const float *x, int T, int k)
+{
+    size_t rows = (size_t)T, groups = (size_t)k / 32;
+    struct q8_rows q = {.k = k, .ld = ((size_t)k + 63) / 64 * 64};
+    q.q = take(o, rows * q.ld, 1);
+    q.scale = take(o, rows * groups, sizeof(float));
+    q.sum32 = take(o, rows * groups, sizeof(float));
+    q.sum16 = take(o, rows * groups * 2, sizeof(float));
+    struct quantise j = {o->kern, &q, x};
+    run(o, rows, 4, T < FEW, quantise_rows, &j);
+    return q;
+}
+
+/* Rows of all matrices are numbered through in units; which matrix, and its rows from .. to. */
+static int unit_rows(const struct job *j, size_t unit, int *from, int *to)
+{
+    for (int i = 0;; i++) {
+        size_t units = (size_t)((j->w[i]->out + j->unit - 1) / j->unit);
+        if (unit < units) {
+            *from = (int)unit * j->unit;
+            *to = j->w[i]->out - *from < j->unit ? j->w[i]->out : *from + j->unit;
+            return i;
+        }
+        unit -= units;
+    }
+}
+
+static const unsigned char *row_at(const struct matrix *w, int row)
+{
+    return (const unsigned char *)w->data + (size_t)row * w->row_bytes;
+}
+
+/* Space for `rows` rows taken apart, cut from a thread's scratch; *end is what follows it. */
+static struct q8_weights rows_in(unsigned char *space, int rows, const struct job *j, int type, unsigned char **end)
+{
+    int group = block_group(type);
+    size_t groups = (size_t)(rows * (j->x->k / group)), levels = (size_t)rows * j->x->ld;
+    struct q8_weights w = {.u = space, .group = group, .wide = block_wide(type)};
+    w.scale = (float *)(void *)(space + levels);
+    w.offset = w.scale + groups;
+    *end = (unsigned char *)(w.offset + (groups + 15) / 16 * 16);
+    return w;
+}
+
+static void stream_rows(void *ctx, size_t first, size_t last, int worker)
+{
+    struct job *j = ctx;
+    for (size_t unit = first; unit < last; unit++) {
+        int from, to, i = unit_rows(j, unit, &from, &to);
+        unsigned char *end;
+        struct q8_weights row = rows_in(j->work + (size_t)worker * j->work_each, 1, j, j->w[i]->type, &end);
+        block_unpack *unpack = j->k->unpack[j->w[i]->type];
+        for (int r = from; r < to; r++) {
+            unpack(row.u, row.scale, row.offset, row_at(j->w[i], r), j->x->k);
+            for (int t = 0; t < j->T; t++) {
+                float y = j->k->dot_q8(&row, j->x, t);
+                j->y[i][(size_t)t * (size_t)j->ldy[i] + (size_t)r] = j->bias[i] ? y + j->bias[i][r] : y;
+            }
+        }
+    }
+}
+
+static void multiply_panels(void *ctx, size_t first, size_t last, int worker)
+{
+    struct job *j = ctx;
+    const struct kern *k = j->k;
+    int width = k->width_q8, lanes = k->lanes, in = j->x->k;
+    for (size_t unit = first; unit < last; unit++) {
+        int from, to, i = unit_rows(j, unit, &from, &to), type = j->w[i]->type;
+        unsigned char *end;
+        struct q8_weights rows = rows_in(j->work + (size_t)worker * j->work_each, lanes, j, type, &end);
+        struct q8_weights panel = rows_in(end, width, j, type, &end);
+        size_t groups = (size_t)(in / rows.group);
+        for (int c = 0; c < width; c += lanes) {
+            int left = to - from - c, valid = left < lanes ? left < 0 ? 0 : left : lanes;
+            for (int r = 0; r < valid; r++)
+                k->unpack[type](rows.u + (size_t)r * j->x->ld, rows.scale + (size_t)r * groups,
+                                rows.offset + (size_t)r * groups, row_at(j->w[i], from + c + r), in);
+            struct q8_weights part = panel;
+            part.u += 4 * c;
+            part.scale += c;
+            part.offset += c;
+            k->pack_q8(&part, width, &rows, j->x->ld, groups, valid, in);
+        }
+        float *y = j->y[i] + from;
+        k->mul_q8(y, (size_t)j->ldy[i], j->x, 0, &panel, width, j->T, to - from);
+        for (int t = 0; j->bias[i] && t < j->T; t++)
+            k->add(y + (size_t)t * (size_t)j->ldy[i], j->bias[i] + from, (size_t)(to - from));
+    }
+}
+
+void q8_linear(struct ops *o, float *const *y, const int *ldy, const struct q8_rows *x, const struct matrix *const *w,
+               const float *const *bias, int n, int T)
+{
+    size_t mark = arena_mark(o->scratch), units = 0;
+    struct job j = {o->kern, x, y, ldy, w, bias, n, T, T < FEW ? ROWS : o->kern->width_q8, NULL, 0};
+    int rows = T < FEW ? 1 : o->kern->lanes + o->kern->width_q8;
+    j.work_each = (size_t)rows * (x->ld + (size_t)x->k / 16 * 2 * sizeof(float) + 128);
+    j.work_each = (j.work_each + 127) / 64 * 64;
+    j.work = take(o, (size_t)pool_threads(o->pool), j.work_each);
+    for (int i = 0; i < n; i++)
+        units += (size_t)((w[i]->out + j.unit - 1) / j.unit);
+    run(o, units, T < FEW ? 4 : 1, false, T < FEW ? stream_rows : multiply_panels, &j);
+    arena_reset(o->scratch, mark);
+}
