@@ -21,8 +21,8 @@ static void adapt(const struct pass *p, int l, int linear, float *y, const float
 static void linears(const struct pass *p, int l, int first, int n, float *const *ys, const float *x,
                     const struct acts *a) {
     const struct layer_weights *w = &p->m->layer[l];
-    const struct matrix *ws[3];
-    const float *bias[3];
+    const struct matrix *ws[3] = {0};
+    const float *bias[3] = {0};
     for (int i = 0; i < n; i++) {
         ws[i] = &w->linear[first + i];
         bias[i] = w->bias[first + i];

@@ -9,17 +9,17 @@ plm_status kv_open(struct kv_cache *kv, const plm_model *m, int context, plm_err
     }
     kv->row_bytes = (size_t)c->kv_heads * (size_t)c->head_width * (kv->f16 ? sizeof(uint16_t) : sizeof(float));
     size_t rows, bytes;
-    if (mul_size((size_t)c->layers, (size_t)context, &rows) && mul_size(rows, kv->row_bytes, &bytes)) {
-        kv->k = mem_aligned(rows, kv->row_bytes);
-        kv->v = mem_aligned(rows, kv->row_bytes);
+    if (!mul_size((size_t)c->layers, (size_t)context, &rows) || !mul_size(rows, 2 * kv->row_bytes, &bytes) ||
+        arena_open(&kv->rows, bytes + 128, NULL)) {
+        kv_close(kv);
+        return fail(err, PLM_ENOMEM, "no memory for the keys and values of %d tokens", context);
     }
-    if (kv->k && kv->v) return PLM_OK;
-    kv_close(kv);
-    return fail(err, PLM_ENOMEM, "no memory for the keys and values of %d tokens", context);
+    kv->k = arena_take(&kv->rows, rows, kv->row_bytes);
+    kv->v = arena_take(&kv->rows, rows, kv->row_bytes);
+    return PLM_OK;
 }
 
 void kv_close(struct kv_cache *kv) {
-    mem_free(kv->k);
-    mem_free(kv->v);
+    arena_close(&kv->rows);
     *kv = (struct kv_cache){0};
 }

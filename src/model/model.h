@@ -54,6 +54,7 @@ struct batch {
 
 /* The cache of one session: [L][context][kv_heads * D] f16 (f32 with exact kernels), keys and values. */
 struct kv_cache {
+    struct arena rows; /* of both; pages that no token has reached are not resident */
     void *k, *v;
     int context, n; /* rows held */
     bool f16;
