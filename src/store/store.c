@@ -12,7 +12,7 @@ static uint32_t big32(const unsigned char *p) {
 }
 
 /* Looks at the file's first bytes. *there: a store is there; false: nothing, or an empty file. */
-static plm_status look(const char *path, bool *there, plm_error *err) {
+static plm_status look(const char *path, bool read_only, bool *there, plm_error *err) {
     *there = false;
     struct stat info;
     if (stat(path, &info)) {
@@ -41,9 +41,13 @@ static plm_status look(const char *path, bool *there, plm_error *err) {
     if (big32(head + 68) != STORE_APPLICATION) {
         return fail(err, PLM_EFORMAT, "%s is a database of another program", path);
     }
-    if ((int32_t)big32(head + 60) > n_migrations) {
-        return fail(err, PLM_ENOTSUP, "%s was written by a newer plm (store version %d, this one knows %d)", path,
-                    (int)big32(head + 60), n_migrations);
+    uint32_t version = big32(head + 60);
+    if (version > (uint32_t)n_migrations) {
+        return fail(err, PLM_ENOTSUP, "%s was written by a newer plm (store version %u, this one knows %d)", path,
+                    version, n_migrations);
+    }
+    if (read_only && version < (uint32_t)n_migrations) {
+        return fail(err, PLM_ENOTSUP, "%s is of an older plm; importing anything into it brings it up to date", path);
     }
     *there = true;
     return PLM_OK;
@@ -63,6 +67,23 @@ static plm_status quick_check(struct plm_store *st, plm_error *err) {
     return fault;
 }
 
+/* SQLite reads a last page that was cut short as if zeros followed. */
+static plm_status length_check(struct plm_store *st, plm_error *err) {
+    struct query q;
+    bool row = false;
+    struct stat info;
+    plm_status fault =
+        query_open(&q, st, "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size", err);
+    if (!fault) {
+        fault = query_next(&q, &row, err);
+    }
+    if (!fault && (stat(st->path, &info) || !row || column_int(&q, 0) > info.st_size)) {
+        fault = fail(err, PLM_EFORMAT, "%s: the store is damaged (its end is missing)", st->path);
+    }
+    query_close(&q);
+    return fault;
+}
+
 /* The schema is compared before anything else is read, so that nothing in the file can run. */
 static plm_status attach(struct plm_store *st, plm_error *err) {
     plm_status fault = db_connect(st, st->path, err);
@@ -76,7 +97,7 @@ static plm_status attach(struct plm_store *st, plm_error *err) {
     if (sqlite3_db_readonly(st->db, "main")) {
         return fail(err, PLM_EIO, "%s can't be written to", st->path);
     }
-    if ((fault = quick_check(st, err)) || (fault = migrate(st, migrations, n_migrations, err)) ||
+    if ((fault = length_check(st, err)) || (fault = quick_check(st, err)) || (fault = migrate(st, migrations, n_migrations, err)) ||
         (fault = schema_check(st, err)) || (fault = db_run(st, "PRAGMA journal_mode = DELETE", err))) {
         return fault;
     }
@@ -108,7 +129,7 @@ plm_status plm_store_open(plm_store **out, const char *path, bool read_only, plm
     }
     st->lock = -1;
     st->read_only = read_only;
-    if ((fault = look(path, &there, err))) {
+    if ((fault = look(path, read_only, &there, err))) {
         goto out;
     }
     if (!there && read_only) {
@@ -117,7 +138,7 @@ plm_status plm_store_open(plm_store **out, const char *path, bool read_only, plm
     }
     if (!read_only) {
         if ((fault = make_folder(path, err)) || (fault = lock_take(&st->lock, path, err)) ||
-            (fault = look(path, &there, err)) || (!there && (fault = store_create(path, err)))) {
+            (fault = look(path, read_only, &there, err)) || (!there && (fault = store_create(path, err)))) {
             goto out;
         }
     }
