@@ -85,13 +85,24 @@ static void close_fence(struct bytes *b, const struct task *t)
     bytes_printf(b, "%08llx DATA>>>\n", (unsigned long long)(t->fence & 0xffffffff));
 }
 
+// An instruction may say where the input goes; here it speaks about inputs in general.
+static void put_instruction(struct bytes *b, const char *text)
+{
+    const char *slot = strstr(text, "{input}");
+    bytes_put(b, text, slot ? (size_t)(slot - text) : strlen(text));
+    bytes_puts(b, slot ? "(the input)" : "");
+    bytes_puts(b, slot ? slot + 7 : "");
+}
+
 static void put_about(struct bytes *b, const struct wire_request *q)
 {
     if (*q->task) {
         bytes_printf(b, "Task: %s\n", q->task);
     }
     if (*q->instruction) {
-        bytes_printf(b, "What the person is asked: %s\n", q->instruction);
+        bytes_puts(b, "What the person is asked: ");
+        put_instruction(b, q->instruction);
+        bytes_putc(b, '\n');
     }
     if (*q->summary) {
         bytes_printf(b, "About this person's texts: %s\n", q->summary);
@@ -246,7 +257,8 @@ static void single_prompt(struct bytes *b, const struct wire_request *q, const s
         bytes_printf(b, "Say the same as the text below in plain, neutral words, without its style. Reply with the new "
                         "text alone.\n\n%s", q->records[t->number[0] - 1].output);
     } else if (t->outputs) {
-        bytes_printf(b, "%s\n\nFollow the pattern of these answers:\n\n", q->instruction);
+        put_instruction(b, q->instruction);
+        bytes_puts(b, "\n\nFollow the pattern of these answers:\n\n");
         single_examples(b, q, t, true);
         bytes_printf(b, "Text %zu: %s\nAnswer:", t->n_shown + 1, t->input[0]);
     } else if (t->mode == PLM_MODE_NEW) {
@@ -257,7 +269,8 @@ static void single_prompt(struct bytes *b, const struct wire_request *q, const s
         }
         bytes_puts(b, ". Reply with the text alone.");
     } else {
-        bytes_printf(b, "%s\n\n", q->instruction);
+        put_instruction(b, q->instruction);
+        bytes_puts(b, "\n\n");
         single_examples(b, q, t, true);
         bytes_printf(b, "Write one new text, about %d words long, for which the answer is \"%s\". Reply with the text "
                         "alone, without the answer.", t->words, t->label[0]);

@@ -201,7 +201,7 @@ static plm_status run_task(struct run *r, const struct task *t, plm_error *err)
 {
     struct piece pieces[ASK_MAX] = {0};
     char hash[65], *text = NULL;
-    const char *finish;
+    const char *finish = "none";
     size_t surplus = 0;
     plm_status st = reply_to(r, t, hash, &text, &finish, err);
     st = st || r->each ? st : reply_read(pieces, &surplus, t, r->q.single, text, finish, err);
