@@ -7,9 +7,9 @@ usage: make_corpus.py               the small ones, to fuzz/corpus beside what f
 import pathlib, sys
 
 sys.dont_write_bytecode = True
-import shapes_text
+import shapes_text, shapes_token
 
-TARGETS = {**shapes_text.TARGETS}
+TARGETS = {**shapes_text.TARGETS, **shapes_token.TARGETS}
 SMALL = 16 << 10
 
 

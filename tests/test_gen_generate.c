@@ -79,8 +79,8 @@ static void broken_characters_become_replacements(void **state)
 {
     (void)state;
     static const char *const texts[][2] = {
-        {"a\xE2\x86", "a\xEF\xBF\xBD\xEF\xBF\xBD"}, {"a\x80" "b", "a\xEF\xBF\xBD" "b"}, {"\xC3(", "\xEF\xBF\xBD("},
-        {"\xF0\x9F\x98", "\xEF\xBF\xBD\xEF\xBF\xBD\xEF\xBF\xBD"},
+        {"a\xE2\x86", "a"}, {"a\x80" "b", "a\xEF\xBF\xBD" "b"}, {"\xC3(", "\xEF\xBF\xBD("},
+        {"\xF0\x9F\x98", ""}, {"\xF0\x9F?", "\xEF\xBF\xBD\xEF\xBF\xBD?"},
     };
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
         plm_model *m = open_scripted(texts[i][0]);

@@ -67,16 +67,13 @@ static size_t may_stop(const struct stream *t)
     return longest;
 }
 
-/* Adds a token's bytes and decides what may go out; last: nothing will follow. */
+/* Adds a token's bytes and decides what may go out; last: nothing will follow, and a character that
+ * was only begun is left out. */
 static void stream_token(struct stream *t, struct str s, bool last)
 {
     memmove(t->held.data, t->held.data + t->sure, t->held.len - t->sure);
     t->held.len -= t->sure;
     stream_bytes(t, s);
-    if (last) {
-        put_characters(&t->held, t->part, t->n_part);
-        t->n_part = 0;
-    }
     size_t stop = find_stop(t);
     t->stopped = stop != SIZE_MAX;
     t->sure = t->stopped ? stop : last ? t->held.len : t->held.len - may_stop(t);

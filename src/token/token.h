@@ -5,7 +5,7 @@
 #include "modelfile/modelfile.h"
 
 struct vocab;
-/* Reads tokenizer.* keys. Borrows g's map. PLM_ENOTSUP names an unknown tokenizer or pre-tokenizer. */
+/* Reads tokenizer.* keys; g may be closed afterwards. PLM_ENOTSUP names an unknown tokenizer or pre-tokenizer. */
 plm_status vocab_open(struct vocab **out, const struct gguf *g, plm_error *err);
 void vocab_close(struct vocab *v);
 int vocab_size(const struct vocab *v);
