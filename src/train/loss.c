@@ -2,12 +2,25 @@
  * mean of -ln p over its targets; a step's is sum share[i] * loss[i], where share is weight over summed weight. */
 #include "train/trainer.h"
 #include <math.h>
+#include <stdio.h>
 
-static uint64_t memory_left(const struct plm_trainer *t, int tokens, int examples)
+/* Of the ceiling, what is not the trace's: arrays, examples and the room of the passes. */
+static uint64_t own_bytes(const struct plm_trainer *t, int tokens, int examples)
 {
-    uint64_t own = t->array_bytes + t->example_bytes + packer_bytes(tokens, examples) +
-                   (uint64_t)examples * sizeof *t->loss;
-    return own < t->opt.memory ? t->opt.memory - own : 0;
+    return t->array_bytes + t->example_bytes + packer_bytes(tokens, examples) + (uint64_t)examples * sizeof *t->loss;
+}
+
+static plm_status open_trace(struct plm_trainer *t, int tokens, int examples, plm_error *err)
+{
+    uint64_t own = own_bytes(t, tokens, examples), most = t->opt.memory;
+    plm_status st = trace_open(&t->trace, t->m, tokens, t->lora, own < most ? most - own : 0, err);
+    if (st == PLM_ELIMIT) {
+        char what[160];
+        snprintf(what, sizeof what, "a ceiling of %.1f MiB is too low when gradients, moments and examples take %.1f MiB",
+                 (double)most / 1048576, (double)own / 1048576);
+        return fail_in(err, st, what);
+    }
+    return st;
 }
 
 static void drop_room(struct plm_trainer *t)
@@ -29,7 +42,7 @@ plm_status trainer_room(struct plm_trainer *t, int tokens, int examples, plm_err
         examples = examples > t->packer.most ? examples : t->packer.most;
     }
     drop_room(t);
-    plm_status st = trace_open(&t->trace, t->m, tokens, t->lora, memory_left(t, tokens, examples), err);
+    plm_status st = open_trace(t, tokens, examples, err);
     if (!st) {
         st = packer_open(&t->packer, tokens, examples, err);
     }
