@@ -92,6 +92,12 @@ struct kern {
     /* y [m, n] for activation rows from `row` */
     void (*mul_q8)(float *y, size_t ldy, const struct q8_rows *x, int row, const struct q8_weights *panel, int width,
                    int m, int n);
+
+    /* ---- ceilings: how fast registers and memory go here; each returns what it did, `loops` times over ---- */
+    double (*peak_f32)(size_t loops);                 /* floating-point operations */
+    double (*peak_bf16)(size_t loops);                /* the same; NULL without such products */
+    double (*peak_q8)(size_t loops);                  /* integer operations; NULL in the reference */
+    double (*read)(const void *data, size_t bytes);   /* bytes, a multiple of 256 */
 };
 
 /* The tables in order of preference, the reference last; NULL past the end. Only what this CPU can run. */

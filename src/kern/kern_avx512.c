@@ -102,6 +102,22 @@ static void mul_bf16(float *y, size_t ldy, const uint16_t *a, size_t lda, const 
     }
 }
 
+static double peak_bf16(size_t loops)
+{
+    vf sum[PEAK];
+    vi x = vi_set(0x3c003c00);
+    UNROLL for (int c = 0; c < PEAK; c++)
+        sum[c] = vf_set((float)c);
+    for (size_t i = 0; i < loops; i++)
+        UNROLL for (int c = 0; c < PEAK; c++)
+            sum[c] = _mm512_dpbf16_ps(sum[c], (__m512bh)x, (__m512bh)x);
+    volatile float sink;
+    UNROLL for (int c = 0; c < PEAK; c++)
+        sink = vf_sum(sum[c]);
+    (void)sink;
+    return (double)loops * PEAK * LANES * 4;
+}
+
 const struct kern *kern_avx512(void)
 {
     static const struct kern table = {
@@ -109,6 +125,7 @@ const struct kern *kern_avx512(void)
         .needs = CPU_AVX2 | CPU_F16C | CPU_FMA | CPU_AVX512 | CPU_VNNI | CPU_BF16,
         BODY,
         .mul_bf16 = mul_bf16, .pack_bf16 = pack_bf16, .put_bf16 = put_bf16, .pair_bf16 = pair_bf16,
+        .peak_bf16 = peak_bf16,
     };
     return &table;
 }

@@ -580,10 +580,58 @@ static void mul_q8(float *y, size_t ldy, const struct q8_rows *x, int row, const
         strips_q8(y, ldy, x, row, panel, width, m, n, Q8_VECTORS, 32, false);
 }
 
+/* ---- ceilings: more accumulators than a product's latency, nothing from memory ---- */
+
+enum { PEAK = 12 };
+
+static double peak_f32(size_t loops)
+{
+    vf sum[PEAK], factor = vf_set(0.999f);
+    UNROLL for (int c = 0; c < PEAK; c++)
+        sum[c] = vf_set((float)c);
+    for (size_t i = 0; i < loops; i++)
+        UNROLL for (int c = 0; c < PEAK; c++)
+            sum[c] = vf_fma(sum[c], factor, factor);
+    volatile float sink;
+    UNROLL for (int c = 0; c < PEAK; c++)
+        sink = vf_sum(sum[c]);
+    (void)sink;
+    return (double)loops * PEAK * LANES * 2;
+}
+
+static double peak_q8(size_t loops)
+{
+    vi sum[PEAK], u = vi_set(0x11213141), s = vi_set(0x01030507);
+    UNROLL for (int c = 0; c < PEAK; c++)
+        sum[c] = vi_set(c);
+    for (size_t i = 0; i < loops; i++) {
+        s = vi_add(s, u); // or the products would leave the loop
+        UNROLL for (int c = 0; c < PEAK; c++)
+            sum[c] = vi_dot(sum[c], u, s, false);
+    }
+    volatile int32_t sink;
+    UNROLL for (int c = 0; c < PEAK; c++)
+        sink = vi_sum(sum[c]);
+    (void)sink;
+    return (double)loops * PEAK * LANES * 8;
+}
+
+static double read_bytes(const void *data, size_t bytes)
+{
+    const unsigned char *p = data;
+    vi sum[4] = {vi_zero(), vi_zero(), vi_zero(), vi_zero()};
+    for (size_t i = 0; i < bytes; i += 16 * LANES)
+        UNROLL for (int c = 0; c < 4; c++)
+            sum[c] = vi_add(sum[c], vi_load(p + i + (size_t)c * 4 * LANES));
+    volatile int32_t sink = vi_sum(vi_add(vi_add(sum[0], sum[1]), vi_add(sum[2], sum[3])));
+    (void)sink;
+    return (double)bytes;
+}
+
 /* What every table made of this body holds. */
 #define BODY \
     .lanes = LANES, .width = VECTORS * LANES, .width_q8 = Q8_VECTORS * LANES, .add = add, .scale = scale, .dot = dot, \
     .rmsnorm = rmsnorm, .rmsnorm_back = rmsnorm_back, .rope = rope, .cos_sin = cos_sin, .swiglu = swiglu, \
     .swiglu_back = swiglu_back, .max = max, .exp_sum = exp_sum, .f16_put = f16_put, .scores = scores, .weigh = weigh, \
     .rows_dot = rows_dot, .decode = decoders, .mul_f32 = mul_f32, .pack_f32 = pack_f32, .quantise = quantise, \
-    .unpack = unpackers, .dot_q8 = dot_q8, .pack_q8 = pack_q8, .mul_q8 = mul_q8
+    .unpack = unpackers, .dot_q8 = dot_q8, .pack_q8 = pack_q8, .mul_q8 = mul_q8, .peak_f32 = peak_f32, .peak_q8 = peak_q8, .read = read_bytes

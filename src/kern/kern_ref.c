@@ -171,6 +171,35 @@ static void pack_f32(float *panel, int width, const float *w, size_t ldw, int ro
             panel[j] = j < rows ? w[(size_t)j * ldw + l] : 0;
 }
 
+/* The result is stored where the compiler must believe that somebody reads it. */
+static double peak_f32(size_t loops)
+{
+    float sum[4 * LANES] = {0};
+    volatile float factor = 0.999f, sink;
+    float f = factor;
+    for (size_t i = 0; i < loops; i++)
+        for (int c = 0; c < 4 * LANES; c++)
+            sum[c] = sum[c] * f + f;
+    for (int c = 0; c < 4 * LANES; c++)
+        sink = sum[c];
+    (void)sink;
+    return (double)loops * 4 * LANES * 2;
+}
+
+static double read_bytes(const void *data, size_t bytes)
+{
+    const unsigned char *p = data;
+    uint64_t sum[4] = {0}, word;
+    for (size_t i = 0; i < bytes; i += 32)
+        for (size_t c = 0; c < 4; c++) {
+            memcpy(&word, p + i + 8 * c, 8);
+            sum[c] += word;
+        }
+    volatile uint64_t sink = sum[0] + sum[1] + sum[2] + sum[3];
+    (void)sink;
+    return (double)bytes;
+}
+
 const struct kern *kern_ref(void)
 {
     static const struct kern table = {
@@ -178,7 +207,7 @@ const struct kern *kern_ref(void)
         .add = add, .scale = scale, .dot = dot, .rmsnorm = rmsnorm, .rmsnorm_back = rmsnorm_back, .rope = rope,
         .cos_sin = cos_sin, .swiglu = swiglu, .swiglu_back = swiglu_back, .max = max, .exp_sum = exp_sum,
         .f16_put = f16_put, .scores = scores, .weigh = weigh, .rows_dot = rows_dot, .decode = block_decoders,
-        .mul_f32 = mul_f32, .pack_f32 = pack_f32,
+        .mul_f32 = mul_f32, .pack_f32 = pack_f32, .peak_f32 = peak_f32, .read = read_bytes,
     };
     return &table;
 }

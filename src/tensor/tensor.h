@@ -119,6 +119,15 @@ void op_lora_back(struct ops *o, float *dx, float *dA, float *dB, const float *d
 void op_cross_entropy(struct ops *o, double *nll, float *dx, const float *x, const struct matrix *w,
                       const int32_t *target, const float *weight, int T);
 
+/* ---- what this machine can do, measured now, on all threads of the pool ---- */
+
+struct ceilings {
+    double f32, bf16, int8;  /* operations a second in registers; 0: no such products */
+    double read;             /* bytes a second from memory */
+};
+/* About half a second. */
+plm_status ops_ceilings(struct ceilings *out, const struct kern *k, struct pool *pool, plm_error *err);
+
 /* quantise rows for files: PLM_ENOTSUP where from_f32 is missing */
 plm_status matrix_quantise(void *out, int type, const float *in, size_t rows, size_t cols, plm_error *err);
 void matrix_row_f32(float *out, const struct matrix *w, int row); /* dequantise one row */
