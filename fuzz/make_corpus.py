@@ -5,6 +5,7 @@ shapes_*.py beside this file give by target and name in their TARGETS.
 usage: make_corpus.py               the small ones, to fuzz/corpus beside what fuzzers found
        make_corpus.py --large DIR   those over 16 KiB, which the build makes instead of the repository
 """
+
 import importlib, pathlib, sys
 
 sys.dont_write_bytecode = True
