@@ -15,7 +15,7 @@ enum { FILES_SHOWN = 40 };
 #define SAFE \
     "git", "--no-pager", "--no-replace-objects", "-c", "core.fsmonitor=false", "-c", "log.showSignature=false", "-c", \
         "core.pager=cat", "-c", "protocol.allow=never", "-c", "core.hooksPath=/dev/null", "-c", "diff.external=", "-c", \
-        "core.quotePath=false", "-c", "diff.orderFile=", "-c", "log.mailmap=false"
+        "core.quotePath=false", "-c", "log.mailmap=false"
 
 struct commit {
     struct bytes hash, name, mail, time, subject, body, files;
@@ -184,8 +184,8 @@ static plm_status own_address(const char *path, struct bytes *address, plm_error
 static plm_status read_log(struct sink *s, const char *path, const char *me, plm_error *err) {
     char *const argv[] = {SAFE, "-C", (char *)(uintptr_t)path, "log", "-z", "--name-only", "--no-merges",
                           "--no-renames", "--no-ext-diff", "--no-textconv", "--no-show-signature",
-                          "--ignore-submodules=all", "--no-color", "--no-notes", "--encoding=UTF-8", "--reverse",
-                          "--format=%x01%H%x00%an%x00%ae%x00%at%x00%s%x00%b", "HEAD", "--", NULL};
+                          "--ignore-submodules=all", "-O/dev/null", "--no-color", "--no-notes", "--encoding=UTF-8",
+                          "--reverse", "--format=%x01%H%x00%an%x00%ae%x00%at%x00%s%x00%b", "HEAD", "--", NULL};
     struct program *git = NULL;
     struct commit c = {.whole = true};
     struct bytes piece;
