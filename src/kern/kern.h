@@ -29,8 +29,8 @@ struct q8_rows {
 
 /* Weight rows taken apart: value = scale * u + offset, a scale and an offset for each `group` weights. */
 struct q8_weights {
-    uint8_t *u;            /* a row: [k]; a panel: [k / 4, width, 4] */
-    float *scale, *offset; /* a row: [k / group]; a panel: [k / group, width] */
+    uint8_t *u;            /* rows: [rows, k]; a panel: [k / 4, width, 4] */
+    float *scale, *offset; /* rows: [rows, k / group]; a panel: [k / group, width] */
     int group;             /* 32 or 16 */
     bool wide;             /* u uses all eight bits, otherwise seven */
 };
@@ -84,11 +84,12 @@ struct kern {
 
     /* ---- int8 products; NULL in the reference ---- */
     void (*quantise)(const struct q8_rows *to, int row, const float *x);
-    block_unpack *const *unpack; /* by format: one row of k weights; NULL for formats that have no integers */
-    float (*dot_q8)(const struct q8_weights *w, const struct q8_rows *x, int row);
-    /* As pack_f32, from rows of u [rows, ldu]; scales and offsets [rows, ldg] go along. */
-    void (*pack_q8)(const struct q8_weights *panel, int width, const struct q8_weights *rows_of, size_t ldu,
-                    size_t ldg, int rows, int k);
+    /* by format: k weights, which may be several rows; NULL for formats that have no integers */
+    block_unpack *const *unpack;
+    /* y[i] = w_i . x for rows of w; u is read up to 4 lanes past the last one */
+    void (*dot_q8)(float *y, const struct q8_weights *w, int rows, const struct q8_rows *x, int row);
+    /* As pack_f32; scales and offsets go along. */
+    void (*pack_q8)(const struct q8_weights *panel, int width, const struct q8_weights *from, int rows, int k);
     /* y [m, n] for activation rows from `row` */
     void (*mul_q8)(float *y, size_t ldy, const struct q8_rows *x, int row, const struct q8_weights *panel, int width,
                    int m, int n);

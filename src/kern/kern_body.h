@@ -12,6 +12,7 @@
 #define UNROLL _Pragma("GCC unroll 16")
 #endif
 
+enum { ROWS = 4 };               /* of a matrix, in one pass of a dot product */
 enum { BLOCK_SUM = 64 * LANES }; /* numbers that are summed in f32 before they go on in f64 */
 
 /* ---- rows of floats ---- */
@@ -474,41 +475,66 @@ static void quantise(const struct q8_rows *to, int row, const float *x)
     memset(q, 0, to->ld - groups * 32);
 }
 
-/* One row of weights with one of activations. */
-INLINE float dot_groups(const struct q8_weights *w, const struct q8_rows *x, int row, int group, bool wide)
+/* m rows of weights with one of activations. Several rows at once: their sums don't wait for each other. */
+INLINE void dot_groups(float *y, const struct q8_weights *w, int first, int m, const struct q8_rows *x, int row, int group,
+                       bool wide)
 {
-    size_t groups32 = (size_t)x->k / 32;
+    size_t k = (size_t)x->k, groups32 = k / 32, groups = k / (size_t)group;
     const int8_t *q = x->q + (size_t)row * x->ld;
-    const uint8_t *u = w->u;
+    const uint8_t *u = w->u + (size_t)first * k;
+    const float *by = w->scale + (size_t)first * groups, *offset = w->offset + (size_t)first * groups;
     const float *xs = x->scale + (size_t)row * groups32;
     const float *sums = group == 32 ? x->sum32 + (size_t)row * groups32 : x->sum16 + 2 * (size_t)row * groups32;
-    int groups = x->k / group, parts = 4 * LANES / group; // groups in a vector of bytes
-    vf total = vf_set(0);
-    for (int g = 0; g < groups; g += LANES) {
-        int m = groups - g < LANES ? groups - g : LANES;
-        vf scales = vf_load_n(w->scale + g, m);
-        scales = scales * (group == 32 ? vf_load_n(xs + g, m) : vf_pairs(xs + g / 2, (m + 1) / 2));
-        total = vf_fma(vf_load_n(w->offset + g, m), vf_load_n(sums + g, m), total);
-        for (int p = 0; p * parts < m; p++, u += 4 * LANES, q += 4 * LANES)
-            total = vf_fma(vi_float(vi_dot(vi_zero(), vi_load(u), vi_load(q), wide)), vf_spread(scales, group, p), total);
+    int left = (int)groups, parts = 4 * LANES / group; // groups in a vector of bytes
+    vf total[ROWS];
+    UNROLL for (int i = 0; i < m; i++)
+        total[i] = vf_set(0);
+    for (; left > 0; left -= LANES, by += LANES, offset += LANES, sums += LANES, xs += LANES * group / 32) {
+        int n = left < LANES ? left : LANES;
+        vf scales[ROWS], sum = vf_load_n(sums, n);
+        vf x_scales = group == 32 ? vf_load_n(xs, n) : vf_pairs(xs, (n + 1) / 2);
+        UNROLL for (int i = 0; i < m; i++) {
+            scales[i] = vf_load_n(by + (size_t)i * groups, n) * x_scales;
+            total[i] = vf_fma(vf_load_n(offset + (size_t)i * groups, n), sum, total[i]);
+        }
+        for (int p = 0; p * parts < n; p++, u += 4 * LANES, q += 4 * LANES) {
+            vi four = vi_load(q);
+            UNROLL for (int i = 0; i < m; i++) {
+                vi exact = vi_dot(vi_zero(), vi_load(u + (size_t)i * k), four, wide);
+                total[i] = vf_fma(vi_float(exact), vf_spread(scales[i], group, p), total[i]);
+            }
+        }
     }
-    return vf_sum(total);
+    UNROLL for (int i = 0; i < m; i++)
+        y[first + i] = vf_sum(total[i]);
 }
 
-static float dot_q8(const struct q8_weights *w, const struct q8_rows *x, int row)
+INLINE void dot_rows(float *y, const struct q8_weights *w, int rows, const struct q8_rows *x, int row, int group, bool wide)
+{
+    int r = 0;
+    for (; r + ROWS <= rows; r += ROWS)
+        dot_groups(y, w, r, ROWS, x, row, group, wide);
+    for (; r < rows; r++)
+        dot_groups(y, w, r, 1, x, row, group, wide);
+}
+
+static void dot_q8(float *y, const struct q8_weights *w, int rows, const struct q8_rows *x, int row)
 {
     if (w->group == 16)
-        return dot_groups(w, x, row, 16, false);
-    return w->wide ? dot_groups(w, x, row, 32, true) : dot_groups(w, x, row, 32, false);
+        dot_rows(y, w, rows, x, row, 16, false);
+    else if (w->wide)
+        dot_rows(y, w, rows, x, row, 32, true);
+    else
+        dot_rows(y, w, rows, x, row, 32, false);
 }
 
-static void pack_q8(const struct q8_weights *panel, int width, const struct q8_weights *from, size_t ldu, size_t ldg,
-                    int rows, int k)
+static void pack_q8(const struct q8_weights *panel, int width, const struct q8_weights *from, int rows, int k)
 {
     int groups = k / panel->group;
-    pack_words(panel->u, width, from->u, ldu, rows, k / 4);
-    pack_words(panel->scale, width, from->scale, ldg * sizeof *from->scale, rows, groups);
-    pack_words(panel->offset, width, from->offset, ldg * sizeof *from->offset, rows, groups);
+    size_t row = (size_t)groups * sizeof(float);
+    pack_words(panel->u, width, from->u, (size_t)k, rows, k / 4);
+    pack_words(panel->scale, width, from->scale, row, rows, groups);
+    pack_words(panel->offset, width, from->offset, row, rows, groups);
 }
 
 INLINE void tile_q8(float *y, size_t ldy, const struct q8_rows *x, int row, const struct q8_weights *panel, int width,

@@ -36,55 +36,77 @@ static inline void store32(uint8_t *u, __m256i x)
     _mm256_storeu_si256((void *)u, x);
 }
 
-static void q4_0_unpack(uint8_t *u, float *scale, float *offset, const void *row, int k)
+/* Scales are gathered as they are first and converted eight at a time: one by one they cost more than the weights.
+ * Blocks go in runs of RUN for that. */
+enum { RUN = 64 };
+
+static inline void put_floats(float *out, __m256 x, int n)
 {
-    const struct q4_0 *b = row;
-    for (int g = 0; g < k / QK; g++, b++, u += QK) {
-        store32(u, nibbles(b->qs));
-        scale[g] = half_at(b->d);
-        offset[g] = scale[g] * -8;
+    if (n >= 8)
+        _mm256_storeu_ps(out, x);
+    else
+        _mm256_maskstore_ps(out, _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7)), x);
+}
+
+/* Halves d to d and zero * d. */
+static inline void put_scales(float *scale, float *offset, const uint16_t *halves, int n, float zero)
+{
+    for (int i = 0; i < n; i += 8) {
+        __m256 d = _mm256_cvtph_ps(_mm_loadu_si128((const void *)(halves + i)));
+        put_floats(scale + i, d, n - i);
+        put_floats(offset + i, _mm256_mul_ps(d, _mm256_set1_ps(zero)), n - i);
     }
 }
 
-static void q4_1_unpack(uint8_t *u, float *scale, float *offset, const void *row, int k)
+/* Pairs of halves d, m. */
+static inline void put_pairs(float *scale, float *offset, const uint32_t *pairs, int n)
 {
-    const struct q4_1 *b = row;
-    for (int g = 0; g < k / QK; g++, b++, u += QK) {
-        store32(u, nibbles(b->qs));
-        scale[g] = half_at(b->d);
-        offset[g] = half_at(b->m);
+    for (int i = 0; i < n; i += 8) {
+        __m256i both = _mm256_loadu_si256((const void *)(pairs + i));
+        __m256i d = _mm256_and_si256(both, _mm256_set1_epi32(0xffff)), m = _mm256_srli_epi32(both, 16);
+        __m256i packed = _mm256_permute4x64_epi64(_mm256_packus_epi32(d, m), 0xd8);
+        put_floats(scale + i, _mm256_cvtph_ps(_mm256_castsi256_si128(packed)), n - i);
+        put_floats(offset + i, _mm256_cvtph_ps(_mm256_extracti128_si256(packed, 1)), n - i);
     }
 }
 
-static void q5_0_unpack(uint8_t *u, float *scale, float *offset, const void *row, int k)
-{
-    const struct q5_0 *b = row;
-    for (int g = 0; g < k / QK; g++, b++, u += QK) {
-        store32(u, _mm256_or_si256(nibbles(b->qs), fifth_bits(b->qh)));
-        scale[g] = half_at(b->d);
-        offset[g] = scale[g] * -16;
+/* Formats with a scale a block: its levels are LEVELS, half is its first field; zero is less the zero point. */
+#define UNPACK_SCALED(format, LEVELS, zero) \
+    static void format##_unpack(uint8_t *u, float *scale, float *offset, const void *row, int k) \
+    { \
+        const struct format *b = row; \
+        uint16_t halves[RUN] = {0}; \
+        for (int left = k / QK; left > 0; left -= RUN, scale += RUN, offset += RUN) { \
+            int n = left < RUN ? left : RUN; \
+            for (int g = 0; g < n; g++, b++, u += QK) { \
+                memcpy(halves + g, b->d, 2); \
+                store32(u, LEVELS); \
+            } \
+            put_scales(scale, offset, halves, n, zero); \
+        } \
     }
-}
 
-static void q5_1_unpack(uint8_t *u, float *scale, float *offset, const void *row, int k)
-{
-    const struct q5_1 *b = row;
-    for (int g = 0; g < k / QK; g++, b++, u += QK) {
-        store32(u, _mm256_or_si256(nibbles(b->qs), fifth_bits(b->qh)));
-        scale[g] = half_at(b->d);
-        offset[g] = half_at(b->m);
+/* Formats with a scale and a minimum a block. */
+#define UNPACK_PAIRED(format, LEVELS) \
+    static void format##_unpack(uint8_t *u, float *scale, float *offset, const void *row, int k) \
+    { \
+        const struct format *b = row; \
+        uint32_t pairs[RUN] = {0}; \
+        for (int left = k / QK; left > 0; left -= RUN, scale += RUN, offset += RUN) { \
+            int n = left < RUN ? left : RUN; \
+            for (int g = 0; g < n; g++, b++, u += QK) { \
+                memcpy(pairs + g, b, 4); \
+                store32(u, LEVELS); \
+            } \
+            put_pairs(scale, offset, pairs, n); \
+        } \
     }
-}
 
-static void q8_0_unpack(uint8_t *u, float *scale, float *offset, const void *row, int k)
-{
-    const struct q8_0 *b = row;
-    for (int g = 0; g < k / QK; g++, b++, u += QK) {
-        store32(u, _mm256_xor_si256(_mm256_loadu_si256((const void *)b->qs), _mm256_set1_epi8(-128)));
-        scale[g] = half_at(b->d);
-        offset[g] = scale[g] * -128;
-    }
-}
+UNPACK_SCALED(q4_0, nibbles(b->qs), -8)
+UNPACK_SCALED(q5_0, _mm256_or_si256(nibbles(b->qs), fifth_bits(b->qh)), -16)
+UNPACK_SCALED(q8_0, _mm256_xor_si256(_mm256_loadu_si256((const void *)b->qs), _mm256_set1_epi8(-128)), -128)
+UNPACK_PAIRED(q4_1, nibbles(b->qs))
+UNPACK_PAIRED(q5_1, _mm256_or_si256(nibbles(b->qs), fifth_bits(b->qh)))
 
 /* Six-bit scales and minima of a super-block, times d and -dmin. */
 static inline void k_scales(float *scale, float *offset, const uint8_t *packed, float d, float dmin)

@@ -4,7 +4,7 @@
 
 #include "tensor/product.h"
 
-enum { FEW = 8, ROWS = 16 }; /* tokens that still go row by row; rows of a piece of work then */
+enum { FEW = 8, NEAR = 16 << 10 }; /* tokens that still go row by row; weights that stay in the nearest cache */
 
 struct job {
     const struct kern *k;
@@ -73,7 +73,7 @@ static const unsigned char *row_at(const struct matrix *w, int row)
 static struct q8_weights rows_in(unsigned char *space, int rows, const struct job *j, int type, unsigned char **end)
 {
     int group = block_group(type);
-    size_t groups = (size_t)(rows * (j->x->k / group)), levels = (size_t)rows * j->x->ld;
+    size_t groups = (size_t)(rows * (j->x->k / group)), levels = ((size_t)rows * (size_t)j->x->k + 127) / 64 * 64;
     struct q8_weights w = {.u = space, .group = group, .wide = block_wide(type)};
     w.scale = (float *)(void *)(space + levels);
     w.offset = w.scale + groups;
@@ -81,20 +81,27 @@ static struct q8_weights rows_in(unsigned char *space, int rows, const struct jo
     return w;
 }
 
+/* Bytes of rows_in at most. */
+static size_t rows_bytes(int rows, int k)
+{
+    return (size_t)rows * (size_t)k + 128 + (size_t)rows * (size_t)k / 16 * 2 * sizeof(float) + 64;
+}
+
+/* Rows lie one after the other, so a few are taken apart as one long row: what a row costs by itself is shared, and
+ * what is read then has left the store buffer. */
 static void stream_rows(void *ctx, size_t first, size_t last, int worker)
 {
     struct job *j = ctx;
     for (size_t unit = first; unit < last; unit++) {
-        int from, to, i = unit_rows(j, unit, &from, &to);
+        int from, to, i = unit_rows(j, unit, &from, &to), type = j->w[i]->type;
         unsigned char *end;
-        struct q8_weights row = rows_in(j->work + (size_t)worker * j->work_each, 1, j, j->w[i]->type, &end);
-        block_unpack *unpack = j->k->unpack[j->w[i]->type];
-        for (int r = from; r < to; r++) {
-            unpack(row.u, row.scale, row.offset, row_at(j->w[i], r), j->x->k);
-            for (int t = 0; t < j->T; t++) {
-                float y = j->k->dot_q8(&row, j->x, t);
-                j->y[i][(size_t)t * (size_t)j->ldy[i] + (size_t)r] = j->bias[i] ? y + j->bias[i][r] : y;
-            }
+        struct q8_weights rows = rows_in(j->work + (size_t)worker * j->work_each, to - from, j, type, &end);
+        j->k->unpack[type](rows.u, rows.scale, rows.offset, row_at(j->w[i], from), (to - from) * j->x->k);
+        for (int t = 0; t < j->T; t++) {
+            float *y = j->y[i] + (size_t)t * (size_t)j->ldy[i] + from;
+            j->k->dot_q8(y, &rows, to - from, j->x, t);
+            if (j->bias[i])
+                j->k->add(y, j->bias[i] + from, (size_t)(to - from));
         }
     }
 }
@@ -109,17 +116,14 @@ static void multiply_panels(void *ctx, size_t first, size_t last, int worker)
         unsigned char *end;
         struct q8_weights rows = rows_in(j->work + (size_t)worker * j->work_each, lanes, j, type, &end);
         struct q8_weights panel = rows_in(end, width, j, type, &end);
-        size_t groups = (size_t)(in / rows.group);
         for (int c = 0; c < width; c += lanes) {
             int left = to - from - c, valid = left < lanes ? left < 0 ? 0 : left : lanes;
-            for (int r = 0; r < valid; r++)
-                k->unpack[type](rows.u + (size_t)r * j->x->ld, rows.scale + (size_t)r * groups,
-                                rows.offset + (size_t)r * groups, row_at(j->w[i], from + c + r), in);
+            k->unpack[type](rows.u, rows.scale, rows.offset, row_at(j->w[i], from + c), valid * in);
             struct q8_weights part = panel;
             part.u += 4 * c;
             part.scale += c;
             part.offset += c;
-            k->pack_q8(&part, width, &rows, j->x->ld, groups, valid, in);
+            k->pack_q8(&part, width, &rows, valid, in);
         }
         float *y = j->y[i] + from;
         k->mul_q8(y, (size_t)j->ldy[i], j->x, 0, &panel, width, j->T, to - from);
@@ -132,13 +136,14 @@ void q8_linear(struct ops *o, float *const *y, const int *ldy, const struct q8_r
                const float *const *bias, int n, int T)
 {
     size_t mark = arena_mark(o->scratch), units = 0;
-    struct job j = {o->kern, x, y, ldy, w, bias, n, T, T < FEW ? ROWS : o->kern->width_q8, NULL, 0};
-    int rows = T < FEW ? 1 : o->kern->lanes + o->kern->width_q8;
-    j.work_each = (size_t)rows * (x->ld + (size_t)x->k / 16 * 2 * sizeof(float) + 128);
-    j.work_each = (j.work_each + 127) / 64 * 64;
+    bool few = T < FEW;
+    int near = NEAR / x->k / 4 * 4, width = o->kern->width_q8;
+    struct job j = {o->kern, x, y, ldy, w, bias, n, T, few ? near < 4 ? 4 : near > 16 ? 16 : near : width, NULL, 0};
+    j.work_each = rows_bytes(few ? j.unit : o->kern->lanes, x->k) + (few ? 0 : rows_bytes(width, x->k));
+    j.work_each = (j.work_each + 63) / 64 * 64;
     j.work = take(o, (size_t)pool_threads(o->pool), j.work_each);
     for (int i = 0; i < n; i++)
         units += (size_t)((w[i]->out + j.unit - 1) / j.unit);
-    run(o, units, T < FEW ? 4 : 1, false, T < FEW ? stream_rows : multiply_panels, &j);
+    run(o, units, few ? 4 : 1, false, few ? stream_rows : multiply_panels, &j);
     arena_reset(o->scratch, mark);
 }
