@@ -162,7 +162,7 @@ static void a_callback_can_stop(void **state) {
     plm_store *st = open_store(in_folder(*state, "s.db"));
     plm_error err = {0};
     for (int i = 0; i < 5; i++) {
-        char text[8];
+        char text[16];
         snprintf(text, sizeof text, "%d", i);
         add(st, "a", "note", text, text);
     }

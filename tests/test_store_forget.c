@@ -186,7 +186,7 @@ static void a_cut_off_compaction_is_made_good_at_the_next_opening(void **state) 
         char text[600];
         memset(text, 'a' + i % 26, sizeof text - 1);
         text[sizeof text - 1] = '\0';
-        snprintf(text, 8, "%d", i);
+        snprintf(text, 16, "%d", i);
         add(st, "ana", "note", text, text);
     }
     plm_store_close(st);

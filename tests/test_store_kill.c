@@ -111,7 +111,7 @@ static void nothing_acknowledged_is_lost_by_kill_9(void **state) {
         }
         close(ends[1]);
         // From before the store is open to deep inside the work.
-        nanosleep(&(struct timespec){0, (long)(draw(&seed) % 60000000)}, NULL);
+        nanosleep(&(struct timespec){0, (long)(draw(&seed) % (round % 2 ? 200000000 : 60000000))}, NULL);
         kill(child, SIGKILL);
         int status, last = next, before = acks;
         waitpid(child, &status, 0);
@@ -144,7 +144,7 @@ static void nothing_acknowledged_is_lost_by_kill_9(void **state) {
         change_file(path, "INSERT INTO records_words (records_words) VALUES ('integrity-check')");
     }
     print_message("%d kills, %d with acknowledged work, %d acknowledgements\n", rounds, rounds_with_acks, acks);
-    assert_true(rounds_with_acks * 2 > rounds);
+    assert_true(rounds_with_acks * 5 > rounds);
     free(o);
 }
 

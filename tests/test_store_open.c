@@ -110,7 +110,7 @@ static void a_changed_schema_is_refused_untouched(void **state) {
 static char *sample(const char *path, size_t *len) {
     plm_store *st = open_store(path);
     for (int i = 0; i < 6; i++) {
-        char text[64], adapter[16];
+        char text[64], adapter[24];
         snprintf(text, sizeof text, "text number %d", i);
         snprintf(adapter, sizeof adapter, "%d.gguf", i);
         add_family(st, i % 2 ? "ana" : "bo", text, adapter);
