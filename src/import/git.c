@@ -134,8 +134,8 @@ static bool begins_commit(struct str piece) {
     return true;
 }
 
-static plm_status read_commits(struct sink *s, struct program *git, const char *me, struct commit *c,
-                               struct bytes *piece, plm_error *err) {
+static plm_status read_pieces(struct sink *s, struct program *git, const char *me, struct commit *c,
+                              struct bytes *piece, plm_error *err) {
     plm_status fault = PLM_OK;
     bool whole, more = true, open = false;
     while (!(fault = program_piece(git, STORE_TEXT_MAX, piece, &whole, &more, err)) && more) {
@@ -163,6 +163,22 @@ static plm_status read_commits(struct sink *s, struct program *git, const char *
     return fault ? fault : open ? take_commit(s, c, me, err) : PLM_OK;
 }
 
+static plm_status read_commits(struct sink *s, struct program *git, const char *me, plm_error *err) {
+    struct commit c = {.whole = true};
+    struct bytes piece;
+    struct bytes *const parts[] = {&c.hash, &c.name, &c.mail, &c.time, &c.subject, &c.body, &piece};
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+        bytes_init(parts[i], STORE_TEXT_MAX + 1);
+    }
+    bytes_init(&c.files, FILES_SHOWN * (size_t)(STORE_TEXT_MAX + 2));
+    plm_status fault = read_pieces(s, git, me, &c, &piece, err);
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+        bytes_free(parts[i]);
+    }
+    bytes_free(&c.files);
+    return fault;
+}
+
 /* What git says is the person's address. */
 static plm_status own_address(const char *path, struct bytes *address, plm_error *err) {
     char *const argv[] = {SAFE, "-C", (char *)(uintptr_t)path, "config", "--null", "--get", "user.email", NULL};
@@ -187,29 +203,17 @@ static plm_status read_log(struct sink *s, const char *path, const char *me, plm
                           "--ignore-submodules=all", "-O/dev/null", "--no-color", "--no-notes", "--encoding=UTF-8",
                           "--reverse", "--format=%x01%H%x00%an%x00%ae%x00%at%x00%s%x00%b", "HEAD", "--", NULL};
     struct program *git = NULL;
-    struct commit c = {.whole = true};
-    struct bytes piece;
-    bytes_init(&piece, STORE_TEXT_MAX + 1);
-    struct bytes *const parts[] = {&c.hash, &c.name, &c.mail, &c.time, &c.subject, &c.body};
-    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
-        bytes_init(parts[i], STORE_TEXT_MAX + 1);
-    }
-    bytes_init(&c.files, FILES_SHOWN * (size_t)(STORE_TEXT_MAX + 2));
+    int status;
+    char talk[256];
     plm_status fault = program_start(&git, argv, err);
-    if (!fault) {
-        fault = read_commits(s, git, me, &c, &piece, err);
-        int status;
-        char talk[256];
-        program_end(git, &status, talk);
-        if (!fault && status != 0) {
-            fault = fail(err, PLM_EIO, "%s: git says: %s", path, *talk ? talk : "nothing, and fails");
-        }
+    if (fault) {
+        return fault;
     }
-    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
-        bytes_free(parts[i]);
+    fault = read_commits(s, git, me, err);
+    program_end(git, &status, talk);
+    if (!fault && status != 0) {
+        fault = fail(err, PLM_EIO, "%s: git says: %s", path, *talk ? talk : "nothing, and fails");
     }
-    bytes_free(&c.files);
-    bytes_free(&piece);
     return fault;
 }
 
