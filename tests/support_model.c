@@ -11,7 +11,8 @@ static char folder[64];
 static void remove_folder(void) {
     char command[100];
     snprintf(command, sizeof command, "rm -rf %s", folder);
-    if (system(command)) fprintf(stderr, "%s stays\n", folder);
+    if (system(command))
+        fprintf(stderr, "%s stays\n", folder);
 }
 
 const char *scratch_path(const char *name) {
@@ -19,7 +20,8 @@ const char *scratch_path(const char *name) {
     static int next;
     if (!folder[0]) {
         strcpy(folder, "/tmp/plm-test-model-XXXXXX");
-        if (!mkdtemp(folder)) abort();
+        if (!mkdtemp(folder))
+            abort();
         atexit(remove_folder);
     }
     char *p = path[next++ % 16];
@@ -28,7 +30,8 @@ const char *scratch_path(const char *name) {
 }
 
 void assert_ok(plm_status st, const plm_error *err) {
-    if (st) print_error("%s: %s\n", plm_status_name(st), err->text);
+    if (st)
+        print_error("%s: %s\n", plm_status_name(st), err->text);
     assert_int_equal(st, PLM_OK);
 }
 
@@ -54,9 +57,12 @@ static void copy_keys(struct gguf_writer *w, const struct gguf *g, const struct 
         struct str key = end ? (struct str){0} : gguf_key_at(g, i, &type, &raw, &raw_len);
         if (end ? c->key && !set : c->key && str_eq(key, c->key)) {
             set = true;
-            if (c->kind == CHANGE_U32) gguf_put_u32(w, c->key, c->u32);
-            if (c->kind == CHANGE_F32) gguf_put_f32(w, c->key, c->f32);
-            if (c->kind == CHANGE_STRING) gguf_put_string(w, c->key, c->string);
+            if (c->kind == CHANGE_U32)
+                gguf_put_u32(w, c->key, c->u32);
+            if (c->kind == CHANGE_F32)
+                gguf_put_f32(w, c->key, c->f32);
+            if (c->kind == CHANGE_STRING)
+                gguf_put_string(w, c->key, c->string);
         } else if (!end) {
             gguf_put_raw(w, key, type, raw, raw_len);
         }
@@ -74,18 +80,22 @@ void copy_changed(const char *to, const char *from, const struct change *c) {
         const struct tensor *t = gguf_tensor_at(g, i);
         char name[64];
         uint64_t ne[4] = {t->ne[0], t->ne[1], t->ne[2], t->ne[3]};
-        if (c->drop && str_eq(t->name, c->drop)) continue;
+        if (c->drop && str_eq(t->name, c->drop))
+            continue;
         snprintf(name, sizeof name, "%.*s", (int)t->name.n, t->name.p);
-        if (c->swap_dims && !strcmp(name, c->swap_dims)) ne[0] = t->ne[1], ne[1] = t->ne[0];
+        if (c->swap_dims && !strcmp(name, c->swap_dims))
+            ne[0] = t->ne[1], ne[1] = t->ne[0];
         int type = c->retype && !strcmp(name, c->retype) ? 26 : t->type;
         gguf_put_tensor(w, c->rename && !strcmp(name, c->rename) ? c->to : name, type, t->n_dims, ne);
     }
     for (size_t i = 0; i < gguf_n_tensors(g); i++) {
         const struct tensor *t = gguf_tensor_at(g, i);
-        if (c->drop && str_eq(t->name, c->drop)) continue;
+        if (c->drop && str_eq(t->name, c->drop))
+            continue;
         void *data = malloc(t->bytes);
         memcpy(data, t->data, t->bytes);
-        if (c->poison && str_eq(t->name, c->poison)) ((float *)data)[1] = NAN;
+        if (c->poison && str_eq(t->name, c->poison))
+            ((float *)data)[1] = NAN;
         assert_ok(gguf_put_data(w, data, (size_t)t->bytes, &err), &err);
         free(data);
     }
@@ -97,11 +107,14 @@ plm_adapter *random_adapter(const plm_model *m, int rank, unsigned targets, uint
     plm_adapter *a = NULL;
     plm_error err = {0};
     struct rng r;
-    assert_ok(plm_adapter_new(&a, m, &(plm_adapter_options){.rank = rank, .targets = targets, .seed = seed}, &err), &err);
+    assert_ok(
+        plm_adapter_new(&a, m, &(plm_adapter_options){.rank = rank, .targets = targets, .seed = seed}, &err),
+        &err);
     rng_seed(&r, seed, 1);
     for (int i = 0; i < a->lora->layers * LORA_LINEARS; i++) {
         struct lora_pair *p = &a->lora->pair[i];
-        for (int j = 0; p->A && j < p->out * p->rank; j++) p->B[j] = 0.1f * rng_normal(&r);
+        for (int j = 0; p->A && j < p->out * p->rank; j++)
+            p->B[j] = 0.1f * rng_normal(&r);
     }
     return a;
 }
@@ -109,15 +122,18 @@ plm_adapter *random_adapter(const plm_model *m, int rank, unsigned targets, uint
 void random_ids(int32_t *ids, int n, int vocab, uint64_t seed) {
     struct rng r;
     rng_seed(&r, seed, 7);
-    for (int i = 0; i < n; i++) ids[i] = (int32_t)rng_below(&r, (uint64_t)vocab);
+    for (int i = 0; i < n; i++)
+        ids[i] = (int32_t)rng_below(&r, (uint64_t)vocab);
 }
 
 /* ---- the oracle: one token's row at a time, as the page in docs/maths.md begins ---- */
 
 static void norm(double *y, const double *x, const float *gain, int C, double eps) {
     double sum = 0;
-    for (int i = 0; i < C; i++) sum += x[i] * x[i];
-    for (int i = 0; i < C; i++) y[i] = x[i] / sqrt(sum / C + eps) * gain[i];
+    for (int i = 0; i < C; i++)
+        sum += x[i] * x[i];
+    for (int i = 0; i < C; i++)
+        y[i] = x[i] / sqrt(sum / C + eps) * gain[i];
 }
 
 static void multiply(double *y, const struct matrix *w, const float *bias, const double *x) {
@@ -125,21 +141,26 @@ static void multiply(double *y, const struct matrix *w, const float *bias, const
     for (int o = 0; o < w->out; o++) {
         matrix_row_f32(row, w, o);
         y[o] = bias ? (double)bias[o] : 0;
-        for (int i = 0; i < w->in; i++) y[o] += (double)row[i] * x[i];
+        for (int i = 0; i < w->in; i++)
+            y[o] += (double)row[i] * x[i];
     }
     free(row);
 }
 
 /* y = W x + b + s B (A x) */
-static void linear(double *y, const plm_model *m, const struct lora *l, float scale, int layer, int which, const double *x) {
+static void linear(double *y, const plm_model *m, const struct lora *l, float scale, int layer, int which,
+                   const double *x) {
     multiply(y, &m->layer[layer].linear[which], m->layer[layer].bias[which], x);
     const struct lora_pair *p = l ? &l->pair[layer * LORA_LINEARS + which] : NULL;
-    if (!p || !p->A) return;
+    if (!p || !p->A)
+        return;
     double s = (double)scale * (l->alpha > 0 ? (double)l->alpha / p->rank : 1);
     for (int k = 0; k < p->rank; k++) {
         double u = 0;
-        for (int i = 0; i < p->in; i++) u += (double)p->A[k * p->in + i] * x[i];
-        for (int o = 0; o < p->out; o++) y[o] += s * (double)p->B[o * p->rank + k] * u;
+        for (int i = 0; i < p->in; i++)
+            u += (double)p->A[k * p->in + i] * x[i];
+        for (int o = 0; o < p->out; o++)
+            y[o] += s * (double)p->B[o * p->rank + k] * u;
     }
 }
 
@@ -155,7 +176,8 @@ static void rope(double *x, int pos, int heads, const struct config *c) {
     }
 }
 
-static void attend(double *y, const double *q, const double *k, const double *v, int n, const struct config *c) {
+static void attend(double *y, const double *q, const double *k, const double *v, int n,
+                   const struct config *c) {
     int D = c->head_width, kv = c->kv_heads * D;
     double *p = malloc(sizeof *p * (size_t)n);
     for (int h = 0; h < c->heads; h++) {
@@ -163,13 +185,15 @@ static void attend(double *y, const double *q, const double *k, const double *v,
         double sum = 0;
         for (int u = 0; u < n; u++) {
             double s = 0;
-            for (int i = 0; i < D; i++) s += q[h * D + i] * k[u * kv + g * D + i];
+            for (int i = 0; i < D; i++)
+                s += q[h * D + i] * k[u * kv + g * D + i];
             p[u] = exp(s / sqrt(D));
             sum += p[u];
         }
         for (int i = 0; i < D; i++) {
             y[h * D + i] = 0;
-            for (int u = 0; u < n; u++) y[h * D + i] += p[u] / sum * v[u * kv + g * D + i];
+            for (int u = 0; u < n; u++)
+                y[h * D + i] += p[u] / sum * v[u * kv + g * D + i];
         }
     }
     free(p);
@@ -181,7 +205,8 @@ static void oracle_layer(const plm_model *m, const struct lora *l, float scale, 
     const struct layer_weights *w = &m->layer[layer];
     int C = c->width, D = c->head_width, kv = c->kv_heads * D;
     double *k = malloc(sizeof *k * (size_t)(n * kv)), *v = malloc(sizeof *v * (size_t)(n * kv));
-    double *a = malloc(sizeof *a * (size_t)(4 * (C + c->ffn + c->heads * D))), *y = a + C, *q = y + c->heads * D;
+    double *a = malloc(sizeof *a * (size_t)(4 * (C + c->ffn + c->heads * D))), *y = a + C,
+           *q = y + c->heads * D;
     double *out = q + c->heads * D, *gate = out + C, *up = gate + c->ffn;
     for (int t = 0; t < n; t++) {
         double *row = x + t * C;
@@ -193,36 +218,46 @@ static void oracle_layer(const plm_model *m, const struct lora *l, float scale, 
         rope(k + t * kv, t, c->kv_heads, c);
         attend(y, q, k, v, t + 1, c);
         linear(out, m, l, scale, layer, LORA_O, y);
-        for (int i = 0; i < C; i++) row[i] += out[i];
+        for (int i = 0; i < C; i++)
+            row[i] += out[i];
         norm(a, row, w->ffn_norm, C, (double)c->norm_eps);
         linear(gate, m, l, scale, layer, LORA_GATE, a);
         linear(up, m, l, scale, layer, LORA_UP, a);
-        for (int i = 0; i < c->ffn; i++) gate[i] = gate[i] / (1 + exp(-gate[i])) * up[i];
+        for (int i = 0; i < c->ffn; i++)
+            gate[i] = gate[i] / (1 + exp(-gate[i])) * up[i];
         linear(out, m, l, scale, layer, LORA_DOWN, gate);
-        for (int i = 0; i < C; i++) row[i] += out[i];
+        for (int i = 0; i < C; i++)
+            row[i] += out[i];
     }
     free(k);
     free(v);
     free(a);
 }
 
-void oracle(const plm_model *m, const struct lora *l, float scale, const int32_t *ids, int n, double *nll, double *logits) {
+void oracle(const plm_model *m, const struct lora *l, float scale, const int32_t *ids, int n, double *nll,
+            double *logits) {
     const struct config *c = &m->cfg;
     int C = c->width, V = c->vocab;
-    double *x = malloc(sizeof *x * (size_t)(n * C)), *z = malloc(sizeof *z * (size_t)V), *a = malloc(sizeof *a * (size_t)C);
+    double *x = malloc(sizeof *x * (size_t)(n * C)), *z = malloc(sizeof *z * (size_t)V),
+           *a = malloc(sizeof *a * (size_t)C);
     float *row = malloc(sizeof *row * (size_t)C);
     for (int t = 0; t < n; t++) {
         matrix_row_f32(row, &m->embed, ids[t]);
-        for (int i = 0; i < C; i++) x[t * C + i] = (double)row[i];
+        for (int i = 0; i < C; i++)
+            x[t * C + i] = (double)row[i];
     }
-    for (int layer = 0; layer < c->layers; layer++) oracle_layer(m, l, scale, layer, x, n);
+    for (int layer = 0; layer < c->layers; layer++)
+        oracle_layer(m, l, scale, layer, x, n);
     for (int t = 0; t < n; t++) {
         double sum = 0;
         norm(a, x + t * C, m->out_norm, C, (double)c->norm_eps);
         multiply(z, &m->head, NULL, a);
-        for (int v = 0; v < V; v++) sum += exp(z[v]);
-        if (t + 1 < n) nll[t] = log(sum) - z[ids[t + 1]];
-        if (logits) memcpy(logits + (size_t)t * (size_t)V, z, sizeof *z * (size_t)V);
+        for (int v = 0; v < V; v++)
+            sum += exp(z[v]);
+        if (t + 1 < n)
+            nll[t] = log(sum) - z[ids[t + 1]];
+        if (logits)
+            memcpy(logits + (size_t)t * (size_t)V, z, sizeof *z * (size_t)V);
     }
     free(x);
     free(z);
@@ -230,14 +265,16 @@ void oracle(const plm_model *m, const struct lora *l, float scale, const int32_t
     free(row);
 }
 
-void run_logits(const plm_model *m, const plm_lora *use, size_t n_use, const int32_t *ids, int n, int chunk, float *logits) {
+void run_logits(const plm_model *m, const plm_lora *use, size_t n_use, const int32_t *ids, int n, int chunk,
+                float *logits) {
     struct runner *r = NULL;
     struct kv_cache kv = {0};
     plm_error err = {0};
     int32_t *pos = malloc(sizeof *pos * (size_t)n), *first = calloc((size_t)n, sizeof *first);
     assert_ok(runner_open(&r, m, chunk, &err), &err);
     assert_ok(kv_open(&kv, m, n, &err), &err);
-    for (int i = 0; i < n; i++) pos[i] = i;
+    for (int i = 0; i < n; i++)
+        pos[i] = i;
     for (int at = 0; at < n; at += chunk) {
         const float *x = NULL;
         struct batch b = {n - at < chunk ? n - at : chunk, ids + at, pos + at, first};

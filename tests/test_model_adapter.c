@@ -32,8 +32,8 @@ static void impossible_options_are_refused(void **state) {
     plm_model *m = open_tiny(&llama, "ref", 1);
     plm_adapter *a = NULL;
     plm_error err = {0};
-    const plm_adapter_options bad[] = {{.rank = -1}, {.rank = 257}, {.alpha = -1}, {.alpha = NAN}, {.alpha = INFINITY},
-                                       {.targets = 128}};
+    const plm_adapter_options bad[] = {{.rank = -1},   {.rank = 257},       {.alpha = -1},
+                                       {.alpha = NAN}, {.alpha = INFINITY}, {.targets = 128}};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         assert_int_equal(plm_adapter_new(&a, m, &bad[i], &err), PLM_EINVAL);
         assert_null(a);
@@ -132,8 +132,10 @@ static void loading_an_adapter_survives_no_memory(void **state) {
             mem_fail_at(n, false);
             st = plm_adapter_load(&b, m, path[i], &err);
             mem_fail_at(0, false);
-            if (st) assert_int_equal(st, PLM_ENOMEM);
-            if (st) assert_null(b);
+            if (st)
+                assert_int_equal(st, PLM_ENOMEM);
+            if (st)
+                assert_null(b);
             plm_adapter_free(b);
         }
     }
@@ -152,10 +154,12 @@ static void a_merged_model_answers_as_model_and_adapter(void **state) {
         const char *path = scratch_path("merged.gguf");
         size_t n = N * (size_t)m->cfg.vocab;
         int32_t ids[N];
-        float *want = malloc(n * sizeof *want), *got = malloc(n * sizeof *got), *base = malloc(n * sizeof *base);
+        float *want = malloc(n * sizeof *want), *got = malloc(n * sizeof *got),
+              *base = malloc(n * sizeof *base);
         random_ids(ids, N, m->cfg.vocab, 3);
         assert_ok(plm_model_merge(m, &use, 1, path, &err), &err);
-        assert_ok(plm_model_open(&merged, path, &(plm_model_options){.cpu = "ref", .threads = 1}, &err), &err);
+        assert_ok(plm_model_open(&merged, path, &(plm_model_options){.cpu = "ref", .threads = 1}, &err),
+                  &err);
         assert_non_null(strstr(plm_model_describe(merged)->types, "F16"));
         run_logits(m, &use, 1, ids, N, N, want);
         run_logits(m, NULL, 0, ids, N, N, base);
@@ -183,7 +187,8 @@ static void weights_over_the_range_of_f16_are_not_merged(void **state) {
     const char *path = scratch_path("huge.gguf");
     for (int i = 0; i < a->lora->layers * LORA_LINEARS; i++) {
         struct lora_pair *p = &a->lora->pair[i];
-        if (p->B) p->B[0] = 1e8f;
+        if (p->B)
+            p->B[0] = 1e8f;
     }
     assert_int_equal(plm_model_merge(m, &(plm_lora){a, 1}, 1, path, &err), PLM_ELIMIT);
     assert_non_null(strstr(err.text, "blk.0.ffn_up.weight"));
@@ -233,7 +238,8 @@ static void a_chat_marks_what_the_assistant_wrote(void **state) {
     assert_ok(plm_chat_encode(m, turns, 2, ids, target, 200, &n, &err), &err);
     int last = -1, count = 0;
     for (size_t i = 0; i < n; i++) {
-        if (target[i]) count++, last = (int)i;
+        if (target[i])
+            count++, last = (int)i;
     }
     assert_true(count > 1 && count < (int)n);
     assert_true(plm_is_end(m, ids[last]));

@@ -1,5 +1,5 @@
-/* Gradients of the whole tiny model against central differences of the oracle, and against themselves: packed or
- * one by one, recomputed or kept, on any number of threads. */
+/* Gradients of the whole tiny model against central differences of the oracle, and against themselves: packed
+ * or one by one, recomputed or kept, on any number of threads. */
 #include "support_model.h"
 #include <math.h>
 #include <stdio.h>
@@ -9,7 +9,12 @@
 enum { N = 14, MAX = 64 };
 
 static const struct tiny_model llama = {.arch = "llama", .seed = 1, .width = 32, .ffn = 48, .layers = 3},
-                               qwen2 = {.arch = "qwen2", .seed = 2, .width = 32, .ffn = 48, .layers = 2, .kv_heads = 1};
+                               qwen2 = {.arch = "qwen2",
+                                        .seed = 2,
+                                        .width = 32,
+                                        .ffn = 48,
+                                        .layers = 2,
+                                        .kv_heads = 1};
 
 /* Examples one after another; every token from `prompt` on is a target. */
 struct packed {
@@ -27,40 +32,46 @@ static void add_example(struct packed *p, const int32_t *ids, int n, int prompt,
         p->ids[p->b.T] = ids[t];
         p->pos[p->b.T] = t;
         p->first[p->b.T] = row;
-        if (t + 1 < prompt) continue;
+        if (t + 1 < prompt)
+            continue;
         p->at[p->n] = p->b.T;
         p->target[p->n] = ids[t + 1];
         p->weight[p->n++] = weight / (float)(n - prompt);
     }
 }
 
-static float *gradient(const plm_model *m, struct packed *p, const struct lora *l, uint64_t memory, int *recomputed) {
+static float *gradient(const plm_model *m, struct packed *p, const struct lora *l, uint64_t memory,
+                       int *recomputed) {
     struct trace *t = NULL;
     plm_error err = {0};
     float *grad = calloc(l->parameters, sizeof *grad);
     assert_ok(trace_open(&t, m, p->b.T, l, memory, &err), &err);
     assert_ok(model_train(t, &p->b, p->at, p->target, p->weight, p->n, l, grad, p->nll, &err), &err);
-    if (recomputed) *recomputed = trace_recomputed(t);
+    if (recomputed)
+        *recomputed = trace_recomputed(t);
     trace_close(t);
     return grad;
 }
 
 static double norm_of(const float *x, size_t n) {
     double sum = 0;
-    for (size_t i = 0; i < n; i++) sum += (double)x[i] * (double)x[i];
+    for (size_t i = 0; i < n; i++)
+        sum += (double)x[i] * (double)x[i];
     return sqrt(sum);
 }
 
 static double distance(const float *a, const float *b, size_t n) {
     double sum = 0;
-    for (size_t i = 0; i < n; i++) sum += ((double)a[i] - (double)b[i]) * ((double)a[i] - (double)b[i]);
+    for (size_t i = 0; i < n; i++)
+        sum += ((double)a[i] - (double)b[i]) * ((double)a[i] - (double)b[i]);
     return sqrt(sum) / norm_of(b, n);
 }
 
 static double oracle_loss(const plm_model *m, const struct lora *l, const int32_t *ids, int prompt) {
     double nll[N], sum = 0;
     oracle(m, l, 1, ids, N, nll, NULL);
-    for (int i = prompt - 1; i < N - 1; i++) sum += nll[i];
+    for (int i = prompt - 1; i < N - 1; i++)
+        sum += nll[i];
     return sum / (N - prompt);
 }
 
@@ -75,9 +86,11 @@ static void check_differences(const struct tiny_model *spec) {
     add_example(&p, ids, N, PROMPT, 1);
     float *grad = gradient(m, &p, l, UINT64_MAX, NULL);
     double loss = 0;
-    for (int i = 0; i < p.n; i++) loss += (double)p.weight[i] * p.nll[i];
+    for (int i = 0; i < p.n; i++)
+        loss += (double)p.weight[i] * p.nll[i];
     assert_true(fabs(loss / oracle_loss(m, l, ids, PROMPT) - 1) < 1e-6);
-    // A step of 2^-9 is exact in float beside these values; differences of doubles then carry 1e-5 of truncation.
+    // A step of 2^-9 is exact in float beside these values; differences of doubles then carry 1e-5 of
+    // truncation.
     const float step = 1.0f / 512;
     double typical = norm_of(grad, l->parameters) / sqrt((double)l->parameters);
     for (size_t i = 0; i < l->parameters; i += 13) {
@@ -121,12 +134,16 @@ static void packed_examples_give_the_sum_of_their_gradients(void **state) {
     add_example(&p2, two, 17, 8, 0.75f);
     add_example(&both, one, 9, 3, 0.25f);
     add_example(&both, two, 17, 8, 0.75f);
-    float *g1 = gradient(m, &p1, a->lora, UINT64_MAX, NULL), *g2 = gradient(m, &p2, a->lora, UINT64_MAX, NULL);
+    float *g1 = gradient(m, &p1, a->lora, UINT64_MAX, NULL),
+          *g2 = gradient(m, &p2, a->lora, UINT64_MAX, NULL);
     float *g = gradient(m, &both, a->lora, UINT64_MAX, NULL);
-    for (size_t i = 0; i < n; i++) g1[i] += g2[i];
+    for (size_t i = 0; i < n; i++)
+        g1[i] += g2[i];
     assert_true(distance(g, g1, n) < 1e-5);
-    for (int i = 0; i < p1.n; i++) assert_true(fabs(p1.nll[i] - both.nll[i]) < 1e-5);
-    for (int i = 0; i < p2.n; i++) assert_true(fabs(p2.nll[i] - both.nll[p1.n + i]) < 1e-5);
+    for (int i = 0; i < p1.n; i++)
+        assert_true(fabs(p1.nll[i] - both.nll[i]) < 1e-5);
+    for (int i = 0; i < p2.n; i++)
+        assert_true(fabs(p2.nll[i] - both.nll[p1.n + i]) < 1e-5);
     free(g1);
     free(g2);
     free(g);
@@ -144,12 +161,14 @@ static void gradients_accumulate(void **state) {
     int32_t ids[N];
     random_ids(ids, N, m->cfg.vocab, 6);
     add_example(&p, ids, N, 4, 1);
-    float *once = gradient(m, &p, a->lora, UINT64_MAX, NULL), *twice = calloc(a->lora->parameters, sizeof *twice);
+    float *once = gradient(m, &p, a->lora, UINT64_MAX, NULL),
+          *twice = calloc(a->lora->parameters, sizeof *twice);
     assert_ok(trace_open(&t, m, MAX, a->lora, UINT64_MAX, &err), &err);
     for (int i = 0; i < 2; i++) {
         assert_ok(model_train(t, &p.b, p.at, p.target, p.weight, p.n, a->lora, twice, p.nll, &err), &err);
     }
-    for (size_t i = 0; i < a->lora->parameters; i++) once[i] *= 2;
+    for (size_t i = 0; i < a->lora->parameters; i++)
+        once[i] *= 2;
     assert_true(distance(twice, once, a->lora->parameters) < 1e-5);
     trace_close(t);
     free(once);
@@ -183,7 +202,8 @@ static void memory_changes_time_and_no_bit(void **state) {
         add_example(&p, ids, MAX, 4, 1);
         uint64_t least = least_memory(m, p.b.T, a->lora);
         int kept = -1, again = -1;
-        float *all = gradient(m, &p, a->lora, UINT64_MAX, &kept), *few = gradient(m, &p, a->lora, least, &again);
+        float *all = gradient(m, &p, a->lora, UINT64_MAX, &kept),
+              *few = gradient(m, &p, a->lora, least, &again);
         assert_int_equal(kept, 0);
         assert_int_equal(again, 2);
         assert_memory_equal(all, few, a->lora->parameters * sizeof *all);
@@ -223,9 +243,12 @@ static void threads_do_not_change_a_bit(void **state) {
             add_example(&p, ids, 25, 4, 1);
             add_example(&p, ids + 25, 15, 4, 2);
             float *g = gradient(m, &p, a->lora, UINT64_MAX, NULL);
-            if (one) assert_memory_equal(g, one, a->lora->parameters * sizeof *g);
-            if (one) free(g);
-            else one = g;
+            if (one)
+                assert_memory_equal(g, one, a->lora->parameters * sizeof *g);
+            if (one)
+                free(g);
+            else
+                one = g;
             plm_adapter_free(a);
             plm_model_close(m);
         }
@@ -269,13 +292,15 @@ static void some_linears_have_the_gradients_of_all(void **state) {
     for (int linear = 0; linear < LORA_LINEARS; linear++) {
         plm_adapter *one = random_adapter(m, 2, 1u << linear, 5);
         struct lora *l = one->lora;
-        // The rest of `all` is switched off by B = 0: its A then has no gradient and its B has, but changes nothing.
+        // The rest of `all` is switched off by B = 0: its A then has no gradient and its B has, but changes
+        // nothing.
         struct lora *same = NULL;
         assert_int_equal(lora_copy(&same, all->lora, NULL), PLM_OK);
         for (int i = 0; i < l->layers * LORA_LINEARS; i++) {
             struct lora_pair *to = &same->pair[i], *from = &l->pair[i];
             memset(to->B, 0, sizeof(float) * (size_t)(to->rank * to->out));
-            if (!from->A) continue;
+            if (!from->A)
+                continue;
             memcpy(to->A, from->A, sizeof(float) * (size_t)(to->rank * to->in));
             memcpy(to->B, from->B, sizeof(float) * (size_t)(to->rank * to->out));
         }

@@ -14,7 +14,8 @@ static const struct tiny_model specs[] = {
 };
 enum { SPECS = sizeof specs / sizeof *specs };
 
-static float *logits_of(const plm_model *m, const plm_lora *use, size_t n_use, const int32_t *ids, int chunk) {
+static float *logits_of(const plm_model *m, const plm_lora *use, size_t n_use, const int32_t *ids,
+                        int chunk) {
     float *y = malloc(sizeof *y * N * (size_t)m->cfg.vocab);
     run_logits(m, use, n_use, ids, N, chunk, y);
     return y;
@@ -109,7 +110,8 @@ static void pieces_equal_one_pass(void **state) {
         random_ids(ids, N, m->cfg.vocab, 9);
         float *whole = logits_of(m, NULL, 0, ids, N);
         double *want = malloc(sizeof *want * n);
-        for (size_t j = 0; j < n; j++) want[j] = (double)whole[j];
+        for (size_t j = 0; j < n; j++)
+            want[j] = (double)whole[j];
         for (int chunk = 1; chunk <= 32; chunk *= 2) {
             float *pieces = logits_of(m, NULL, 0, ids, chunk);
             assert_true(distance(pieces, want, n) < 2e-6);
@@ -132,9 +134,12 @@ static void threads_do_not_change_a_bit(void **state) {
                 plm_model *m = open_tiny(&specs[i], cpu[c], threads);
                 random_ids(ids, N, m->cfg.vocab, 10);
                 float *y = logits_of(m, NULL, 0, ids, 16);
-                if (one) assert_memory_equal(y, one, sizeof *y * N * (size_t)m->cfg.vocab);
-                if (one) free(y);
-                else one = y;
+                if (one)
+                    assert_memory_equal(y, one, sizeof *y * N * (size_t)m->cfg.vocab);
+                if (one)
+                    free(y);
+                else
+                    one = y;
                 plm_model_close(m);
             }
             free(one);
@@ -148,7 +153,8 @@ static void packed_sequences_do_not_see_each_other(void **state) {
     int V = m->cfg.vocab, n[2] = {19, 26};
     int32_t ids[N], pos[N], first[N];
     random_ids(ids, N, V, 11);
-    for (int t = 0; t < N; t++) pos[t] = t < n[0] ? t : t - n[0], first[t] = t < n[0] ? 0 : n[0];
+    for (int t = 0; t < N; t++)
+        pos[t] = t < n[0] ? t : t - n[0], first[t] = t < n[0] ? 0 : n[0];
     struct runner *r = NULL;
     struct kv_cache kv = {0};
     plm_error err = {0};
@@ -160,7 +166,8 @@ static void packed_sequences_do_not_see_each_other(void **state) {
     model_logits(r, packed, x, N);
     run_logits(m, NULL, 0, ids, n[0], n[0], alone);
     run_logits(m, NULL, 0, ids + n[0], n[1], n[1], alone + (size_t)n[0] * (size_t)V);
-    for (size_t i = 0; i < N * (size_t)V; i++) assert_float_equal(packed[i], alone[i], 1e-4);
+    for (size_t i = 0; i < N * (size_t)V; i++)
+        assert_float_equal(packed[i], alone[i], 1e-4);
     free(packed);
     free(alone);
     runner_close(r);
@@ -175,7 +182,8 @@ static void nll_is_the_oracles(void **state) {
     double want[N], got[N];
     random_ids(ids, N, m->cfg.vocab, 12);
     oracle(m, NULL, 0, ids, N, want, NULL);
-    for (int t = 0; t < N; t++) pos[t] = t;
+    for (int t = 0; t < N; t++)
+        pos[t] = t;
     struct runner *r = NULL;
     struct kv_cache kv = {0};
     plm_error err = {0};
@@ -184,7 +192,8 @@ static void nll_is_the_oracles(void **state) {
     assert_ok(kv_open(&kv, m, N, &err), &err);
     assert_ok(model_forward(r, &(struct batch){N, ids, pos, first}, &kv, NULL, 0, &x, &err), &err);
     model_nll(r, got, x, ids + 1, N - 1);
-    for (int i = 0; i < N - 1; i++) assert_true(fabs(got[i] - want[i]) < 1e-4);
+    for (int i = 0; i < N - 1; i++)
+        assert_true(fabs(got[i] - want[i]) < 1e-4);
     runner_close(r);
     kv_close(&kv);
     plm_model_close(m);

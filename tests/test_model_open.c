@@ -34,7 +34,8 @@ static void a_model_describes_itself(void **state) {
     assert_int_equal(f->context, 256);
     assert_int_equal(f->threads, 3);
     assert_int_equal(f->vocab, tiny_model_vocab());
-    uint64_t V = (uint64_t)f->vocab, layer = 2 * 64 * 64 + 2 * 64 * 32 + 3 * 64 * 96, vectors = 2 * 64 + 64 + 2 * 32;
+    uint64_t V = (uint64_t)f->vocab, layer = 2 * 64 * 64 + 2 * 64 * 32 + 3 * 64 * 96,
+             vectors = 2 * 64 + 64 + 2 * 32;
     assert_true(f->parameters == 2 * V * 64 + 2 * (layer + vectors) + 64);
     assert_true(f->bytes_per_token == (2 * layer + V * 64 + 64) / 32 * 34 + 4 * (2 * vectors + 64));
     plm_model_close(m);
@@ -48,7 +49,8 @@ static void refuse(const char *arch, const struct change *c, plm_status code, co
     copy_changed(to, from, c);
     plm_status st = plm_model_open(&m, to, &(plm_model_options){.cpu = "ref", .threads = 1}, &err);
     if (st != code || !strstr(err.text, word) || strncmp(err.text, to, strlen(to))) {
-        print_error("wanted %s with \"%s\", got %s: %s\n", plm_status_name(code), word, plm_status_name(st), err.text);
+        print_error("wanted %s with \"%s\", got %s: %s\n", plm_status_name(code), word, plm_status_name(st),
+                    err.text);
     }
     assert_null(m);
     assert_int_equal(st, code);
@@ -58,18 +60,28 @@ static void refuse(const char *arch, const struct change *c, plm_status code, co
 
 static void wrong_tensors_are_named(void **state) {
     (void)state;
-    refuse("llama", &(struct change){.drop = "blk.1.ffn_up.weight"}, PLM_EFORMAT, "blk.1.ffn_up.weight is missing");
-    refuse("llama", &(struct change){.drop = "token_embd.weight"}, PLM_EFORMAT, "token_embd.weight is missing");
-    refuse("llama", &(struct change){.drop = "output_norm.weight"}, PLM_EFORMAT, "output_norm.weight is missing");
-    refuse("qwen2", &(struct change){.drop = "blk.0.attn_k.bias"}, PLM_EFORMAT, "blk.0.attn_k.bias is missing");
-    refuse("llama", &(struct change){.swap_dims = "blk.0.ffn_gate.weight"}, PLM_EFORMAT, "blk.0.ffn_gate.weight is [96, 64");
-    refuse("llama", &(struct change){.retype = "blk.0.attn_q.weight"}, PLM_ENOTSUP, "blk.0.attn_q.weight is I32");
-    refuse("llama", &(struct change){.retype = "blk.1.attn_norm.weight"}, PLM_ENOTSUP, "blk.1.attn_norm.weight is I32");
-    refuse("llama", &(struct change){.poison = "blk.1.ffn_norm.weight"}, PLM_EFORMAT, "blk.1.ffn_norm.weight: value 1");
-    refuse("qwen2", &(struct change){.rename = "output.weight", .to = "cls.weight"}, PLM_ENOTSUP, "cls.weight has no place");
-    refuse("llama", &(struct change){.rename = "blk.0.attn_q.weight", .to = "blk.00.attn_q.weight"}, PLM_EFORMAT,
-           "blk.0.attn_q.weight is missing");
-    refuse("llama", &(struct change){.key = "llama.block_count", .kind = CHANGE_U32, .u32 = 1}, PLM_ENOTSUP, "blk.1.");
+    refuse("llama", &(struct change){.drop = "blk.1.ffn_up.weight"}, PLM_EFORMAT,
+           "blk.1.ffn_up.weight is missing");
+    refuse("llama", &(struct change){.drop = "token_embd.weight"}, PLM_EFORMAT,
+           "token_embd.weight is missing");
+    refuse("llama", &(struct change){.drop = "output_norm.weight"}, PLM_EFORMAT,
+           "output_norm.weight is missing");
+    refuse("qwen2", &(struct change){.drop = "blk.0.attn_k.bias"}, PLM_EFORMAT,
+           "blk.0.attn_k.bias is missing");
+    refuse("llama", &(struct change){.swap_dims = "blk.0.ffn_gate.weight"}, PLM_EFORMAT,
+           "blk.0.ffn_gate.weight is [96, 64");
+    refuse("llama", &(struct change){.retype = "blk.0.attn_q.weight"}, PLM_ENOTSUP,
+           "blk.0.attn_q.weight is I32");
+    refuse("llama", &(struct change){.retype = "blk.1.attn_norm.weight"}, PLM_ENOTSUP,
+           "blk.1.attn_norm.weight is I32");
+    refuse("llama", &(struct change){.poison = "blk.1.ffn_norm.weight"}, PLM_EFORMAT,
+           "blk.1.ffn_norm.weight: value 1");
+    refuse("qwen2", &(struct change){.rename = "output.weight", .to = "cls.weight"}, PLM_ENOTSUP,
+           "cls.weight has no place");
+    refuse("llama", &(struct change){.rename = "blk.0.attn_q.weight", .to = "blk.00.attn_q.weight"},
+           PLM_EFORMAT, "blk.0.attn_q.weight is missing");
+    refuse("llama", &(struct change){.key = "llama.block_count", .kind = CHANGE_U32, .u32 = 1}, PLM_ENOTSUP,
+           "blk.1.");
     refuse("llama", &(struct change){.key = "llama.block_count", .kind = CHANGE_U32, .u32 = 3}, PLM_EFORMAT,
            "blk.2.attn_norm.weight is missing");
 }
@@ -104,11 +116,13 @@ static void wrong_numbers_are_named(void **state) {
         {"llama.rope.freq_base", CHANGE_F32, 0, -1, PLM_EFORMAT, "llama.rope.freq_base"},
         {"llama.rope.freq_base", CHANGE_U32, 10000, 0, PLM_EFORMAT, "llama.rope.freq_base"},
         {"llama.attention.layer_norm_rms_epsilon", CHANGE_F32, 0, 0, PLM_EFORMAT, "layer_norm_rms_epsilon"},
-        {"llama.attention.layer_norm_rms_epsilon", CHANGE_F32, 0, INFINITY, PLM_EFORMAT, "layer_norm_rms_epsilon"},
+        {"llama.attention.layer_norm_rms_epsilon", CHANGE_F32, 0, INFINITY, PLM_EFORMAT,
+         "layer_norm_rms_epsilon"},
         {"llama.attention.layer_norm_rms_epsilon", CHANGE_DROP, 0, 0, PLM_EFORMAT, "layer_norm_rms_epsilon"},
         {"llama.rope.scaling.factor", CHANGE_F32, 0, 2, PLM_ENOTSUP, "llama.rope.scaling.factor is 2"},
         {"llama.expert_count", CHANGE_U32, 8, 0, PLM_ENOTSUP, "llama.expert_count is 8"},
-        {"llama.final_logit_softcapping", CHANGE_F32, 0, 30, PLM_ENOTSUP, "llama.final_logit_softcapping is 30"},
+        {"llama.final_logit_softcapping", CHANGE_F32, 0, 30, PLM_ENOTSUP,
+         "llama.final_logit_softcapping is 30"},
         {"general.architecture", CHANGE_DROP, 0, 0, PLM_EFORMAT, "general.architecture is missing"},
     };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
@@ -116,12 +130,13 @@ static void wrong_numbers_are_named(void **state) {
         c.kind = bad[i].kind;
         refuse("llama", &c, bad[i].code, bad[i].word);
     }
-    refuse("llama", &(struct change){.key = "llama.rope.scaling.type", .kind = CHANGE_STRING, .string = "yarn"}, PLM_ENOTSUP,
-           "llama.rope.scaling.type is yarn");
-    refuse("llama", &(struct change){.key = "general.architecture", .kind = CHANGE_STRING, .string = "mamba"}, PLM_ENOTSUP,
-           "architecture mamba is not supported (there are: llama, qwen2)");
-    refuse("llama", &(struct change){.key = "general.type", .kind = CHANGE_STRING, .string = "adapter"}, PLM_EFORMAT,
-           "an adapter, not a model");
+    refuse("llama",
+           &(struct change){.key = "llama.rope.scaling.type", .kind = CHANGE_STRING, .string = "yarn"},
+           PLM_ENOTSUP, "llama.rope.scaling.type is yarn");
+    refuse("llama", &(struct change){.key = "general.architecture", .kind = CHANGE_STRING, .string = "mamba"},
+           PLM_ENOTSUP, "architecture mamba is not supported (there are: llama, qwen2)");
+    refuse("llama", &(struct change){.key = "general.type", .kind = CHANGE_STRING, .string = "adapter"},
+           PLM_EFORMAT, "an adapter, not a model");
 }
 
 static void a_sliding_window_ends_the_context(void **state) {
@@ -144,7 +159,8 @@ static void wrong_options_are_refused(void **state) {
     assert_int_equal(plm_model_open(&m, path, &(plm_model_options){.cpu = "z80"}, &err), PLM_ENOTSUP);
     assert_non_null(strstr(err.text, "z80"));
     assert_int_equal(plm_model_open(&m, path, &(plm_model_options){.threads = -1}, &err), PLM_EINVAL);
-    assert_int_equal(plm_model_open(&m, path, &(plm_model_options){.chat_template = "nonesuch"}, &err), PLM_EINVAL);
+    assert_int_equal(plm_model_open(&m, path, &(plm_model_options){.chat_template = "nonesuch"}, &err),
+                     PLM_EINVAL);
     assert_int_equal(plm_model_open(&m, scratch_path("absent.gguf"), NULL, &err), PLM_ENOTFOUND);
     assert_int_equal(plm_model_open(&m, NULL, NULL, &err), PLM_EINVAL);
     assert_null(m);
@@ -178,7 +194,8 @@ static void no_memory_is_a_clean_failure(void **state) {
 static plm_model *open_cached(const char *path, const char *cache) {
     plm_model *m = NULL;
     plm_error err = {0};
-    assert_ok(plm_model_open(&m, path, &(plm_model_options){.threads = 1, .digest_cache = cache}, &err), &err);
+    assert_ok(plm_model_open(&m, path, &(plm_model_options){.threads = 1, .digest_cache = cache}, &err),
+              &err);
     return m;
 }
 
@@ -245,7 +262,8 @@ static void a_damaged_cache_is_no_cache(void **state) {
     char want[65], got[65];
     assert_int_equal(sha256_file(path, want, NULL), PLM_OK);
     FILE *f = fopen(cache, "wb");
-    for (int i = 0; i < 3000; i++) fputc(i * 37 % 256, f);
+    for (int i = 0; i < 3000; i++)
+        fputc(i * 37 % 256, f);
     fclose(f);
     digest_of(path, cache, got);
     assert_string_equal(got, want);

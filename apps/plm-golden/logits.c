@@ -1,5 +1,6 @@
-/* logits.c: what the model says of given texts, and what it would say next. Texts run through plm_score, greedy
- * continuations token by token through plm_session_sync, so that prompt and decode are both checked. */
+/* logits.c: what the model says of given texts, and what it would say next. Texts run through plm_score,
+ * greedy continuations token by token through plm_session_sync, so that prompt and decode are both checked.
+ */
 #include "golden.h"
 #include <math.h>
 #include <string.h>
@@ -20,8 +21,10 @@ static double logit_of(const float *logits, int id, double lse) {
 
 static double log_sum_exp(const float *x, int n) {
     double most = -INFINITY, sum = 0;
-    for (int i = 0; i < n; i++) most = fmax(most, (double)x[i]);
-    for (int i = 0; i < n; i++) sum += exp((double)x[i] - most);
+    for (int i = 0; i < n; i++)
+        most = fmax(most, (double)x[i]);
+    for (int i = 0; i < n; i++)
+        sum += exp((double)x[i] - most);
     return most + log(sum);
 }
 
@@ -33,20 +36,26 @@ static void compare_last(const struct golden *g, struct worst *w, const json_t *
     json_array_foreach(json_object_get(text, "last_top"), i, pair) {
         int id = (int)json_integer_value(json_array_get(pair, 0));
         double p = json_number_value(json_array_get(pair, 1));
-        if (id >= 0 && id < V) w->top = fmax(w->top, fabs(logit_of(logits, id, lse) - p));
+        if (id >= 0 && id < V)
+            w->top = fmax(w->top, fabs(logit_of(logits, id, lse) - p));
     }
-    for (int j = 0; j < V; j++) sum += (double)logits[j] * (double)logits[j];
+    for (int j = 0; j < V; j++)
+        sum += (double)logits[j] * (double)logits[j];
     w->l2 = fmax(w->l2, fabs(sqrt(sum) - want) / want);
 }
 
-static plm_status compare_text(const struct golden *g, plm_session *s, const json_t *text, struct worst *w, plm_error *err) {
+static plm_status compare_text(const struct golden *g, plm_session *s, const json_t *text, struct worst *w,
+                               plm_error *err) {
     int32_t *ids = NULL;
     size_t n = 0;
     plm_status st = ids_of(json_object_get(text, "ids"), &ids, &n, err);
     double *logprob = st ? NULL : mem_alloc(n + 1, sizeof *logprob);
-    if (!st && !logprob) st = fail(err, PLM_ENOMEM, "no memory for %zu values", n);
-    if (!st) st = plm_score(s, ids, n, 1, logprob, err);
-    if (!st) st = plm_session_sync(s, ids, n, err);
+    if (!st && !logprob)
+        st = fail(err, PLM_ENOMEM, "no memory for %zu values", n);
+    if (!st)
+        st = plm_score(s, ids, n, 1, logprob, err);
+    if (!st)
+        st = plm_session_sync(s, ids, n, err);
     if (!st) {
         const json_t *want = json_object_get(text, "nll");
         double sum = 0, mean = 0;
@@ -71,24 +80,31 @@ static plm_status compare_text(const struct golden *g, plm_session *s, const jso
 static int argmax(const float *x, int n) {
     int best = 0;
     for (int i = 1; i < n; i++) {
-        if (x[i] > x[best]) best = i;
+        if (x[i] > x[best])
+            best = i;
     }
     return best;
 }
 
 /* Follows the reference's answer and counts the steps at which another token would have been chosen. */
-static plm_status compare_greedy(const struct golden *g, plm_session *s, const json_t *row, int *wrong, plm_error *err) {
+static plm_status compare_greedy(const struct golden *g, plm_session *s, const json_t *row, int *wrong,
+                                 plm_error *err) {
     int32_t *prompt = NULL, *out = NULL, *ids = NULL;
     size_t n_prompt = 0, n_out = 0;
     const json_t *margin = json_object_get(row, "margin");
     plm_status st = ids_of(json_object_get(row, "prompt"), &prompt, &n_prompt, err);
-    if (!st) st = ids_of(json_object_get(row, "out"), &out, &n_out, err);
-    if (!st) ids = mem_alloc(n_prompt + n_out + 1, sizeof *ids);
-    if (!st && !ids) st = fail(err, PLM_ENOMEM, "no memory for a prompt");
-    if (!st) memcpy(ids, prompt, n_prompt * sizeof *ids), memcpy(ids + n_prompt, out, n_out * sizeof *ids);
+    if (!st)
+        st = ids_of(json_object_get(row, "out"), &out, &n_out, err);
+    if (!st)
+        ids = mem_alloc(n_prompt + n_out + 1, sizeof *ids);
+    if (!st && !ids)
+        st = fail(err, PLM_ENOMEM, "no memory for a prompt");
+    if (!st)
+        memcpy(ids, prompt, n_prompt * sizeof *ids), memcpy(ids + n_prompt, out, n_out * sizeof *ids);
     for (size_t i = 0; !st && i < n_out; i++) {
         st = plm_session_sync(s, ids, n_prompt + i, err);
-        if (st || json_number_value(json_array_get(margin, i)) < (g->exact ? MARGIN_EXACT : MARGIN_FAST)) continue;
+        if (st || json_number_value(json_array_get(margin, i)) < (g->exact ? MARGIN_EXACT : MARGIN_FAST))
+            continue;
         *wrong += argmax(plm_session_logits(s), plm_model_describe(g->model)->vocab) != out[i];
     }
     mem_free(ids);
@@ -116,16 +132,21 @@ plm_status check_logits(struct golden *g, plm_error *err) {
     int wrong = 0;
     size_t i;
     plm_status st = load_json(g, "logits-", g->name, ".json", &doc, err);
-    if (!st) st = plm_session_new(&s, g->model, NULL, err);
-    if (st) goto out;
+    if (!st)
+        st = plm_session_new(&s, g->model, NULL, err);
+    if (st)
+        goto out;
     json_array_foreach(json_object_get(doc, "texts"), i, row) {
         st = compare_text(g, s, row, &worst, err);
-        if (st) goto out;
+        if (st)
+            goto out;
     }
-    if (worst.texts) report_texts(g, &worst);
+    if (worst.texts)
+        report_texts(g, &worst);
     json_array_foreach(json_object_get(doc, "greedy"), i, row) {
         st = compare_greedy(g, s, row, &wrong, err);
-        if (st) goto out;
+        if (st)
+            goto out;
     }
     report_most(g, "logits.greedy", wrong, 0);
 out:

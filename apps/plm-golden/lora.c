@@ -1,5 +1,5 @@
-/* lora.c: an adapter's answers, its loss and gradients, and ten steps of AdamW. Gradients come from model_train
- * itself, the steps from the public trainer. */
+/* lora.c: an adapter's answers, its loss and gradients, and ten steps of AdamW. Gradients come from
+ * model_train itself, the steps from the public trainer. */
 #include "golden.h"
 #include "model/model.h"
 #include <inttypes.h>
@@ -9,8 +9,10 @@
 #include <string.h>
 
 enum { MAX_EXAMPLES = 64 };
-static const double LOSS_EXACT = 1e-4, LOSS_FAST = 0.01, NLL_EXACT = 2e-3, COSINE_EXACT = 0.9999, NORM_EXACT = 0.005;
-static const double COSINE_FAST = 0.995, SHARE_FAST = 0.01, TRACE_EXACT = 0.02, TRACE_FAST = 0.1, TRACE_OVER = 0.5;
+static const double LOSS_EXACT = 1e-4, LOSS_FAST = 0.01, NLL_EXACT = 2e-3, COSINE_EXACT = 0.9999,
+                    NORM_EXACT = 0.005;
+static const double COSINE_FAST = 0.995, SHARE_FAST = 0.01, TRACE_EXACT = 0.02, TRACE_FAST = 0.1,
+                    TRACE_OVER = 0.5;
 static const double FINAL = 0.02;
 
 struct sample {
@@ -20,7 +22,7 @@ struct sample {
 
 struct work {
     struct golden *g;
-    char name[256];         /* of the files: MODEL-rN */
+    char name[256]; /* of the files: MODEL-rN */
     json_t *doc;
     plm_adapter *adapter;
     struct sample ex[MAX_EXAMPLES];
@@ -31,7 +33,8 @@ struct work {
 static bool find_rank(struct work *w) {
     for (int rank = 1; rank <= 256; rank++) {
         snprintf(w->name, sizeof w->name, "%s-r%d", w->g->name, rank);
-        if (has_file(w->g, "lora-", w->name, ".json")) return true;
+        if (has_file(w->g, "lora-", w->name, ".json"))
+            return true;
     }
     return false;
 }
@@ -40,12 +43,15 @@ static plm_status read_examples(struct work *w, plm_error *err) {
     size_t i;
     json_t *row;
     json_array_foreach(json_object_get(w->doc, "examples"), i, row) {
-        if (w->n == MAX_EXAMPLES) return fail(err, PLM_ELIMIT, "more than %d examples", MAX_EXAMPLES);
+        if (w->n == MAX_EXAMPLES)
+            return fail(err, PLM_ELIMIT, "more than %d examples", MAX_EXAMPLES);
         struct sample *s = &w->ex[w->n++];
         plm_status st = ids_of(json_object_get(row, "ids"), &s->ids, &s->n, err);
-        if (st) return st;
+        if (st)
+            return st;
         s->n_prompt = (size_t)json_integer_value(json_object_get(row, "prompt_tokens"));
-        if (!s->n_prompt || s->n_prompt >= s->n) return fail(err, PLM_EFORMAT, "example %zu has no target", i);
+        if (!s->n_prompt || s->n_prompt >= s->n)
+            return fail(err, PLM_EFORMAT, "example %zu has no target", i);
     }
     return w->n ? PLM_OK : fail(err, PLM_EFORMAT, "there are no examples");
 }
@@ -58,12 +64,14 @@ static plm_status load_init(struct work *w, plm_adapter **out, plm_error *err) {
 
 /* The same adapter from the GGUF that llama.cpp's converter wrote. */
 static plm_status check_gguf_form(struct work *w, plm_error *err) {
-    if (!has_file(w->g, "lora-", w->name, ".gguf")) return PLM_OK;
+    if (!has_file(w->g, "lora-", w->name, ".gguf"))
+        return PLM_OK;
     char path[4096];
     plm_adapter *other = NULL;
     path_of(w->g, path, "lora-", w->name, ".gguf");
     plm_status st = plm_adapter_load(&other, w->g->model, path, err);
-    if (st) return st;
+    if (st)
+        return st;
     const struct lora *a = w->adapter->lora, *b = other->lora;
     double worst = a->parameters == b->parameters && a->alpha == b->alpha ? 0 : INFINITY;
     for (size_t i = 0; i < a->parameters && worst < INFINITY; i++) {
@@ -79,33 +87,40 @@ static plm_status check_answers(struct work *w, plm_error *err) {
     plm_session *s = NULL;
     double worst = 0, logprob[4096];
     plm_status st = plm_session_new(&s, w->g->model, NULL, err);
-    if (!st) st = plm_session_use(s, &(plm_lora){w->adapter, 1}, 1, err);
+    if (!st)
+        st = plm_session_use(s, &(plm_lora){w->adapter, 1}, 1, err);
     for (size_t i = 0; !st && i < w->n; i++) {
-        const json_t *want = json_object_get(json_array_get(json_object_get(w->doc, "per_example"), i), "nll");
+        const json_t *want =
+            json_object_get(json_array_get(json_object_get(w->doc, "per_example"), i), "nll");
         const struct sample *ex = &w->ex[i];
-        if (ex->n > 4096) st = fail(err, PLM_ELIMIT, "an example of %zu ids", ex->n);
-        if (!st) st = plm_score(s, ex->ids, ex->n, 1, logprob, err);
+        if (ex->n > 4096)
+            st = fail(err, PLM_ELIMIT, "an example of %zu ids", ex->n);
+        if (!st)
+            st = plm_score(s, ex->ids, ex->n, 1, logprob, err);
         for (size_t j = 0; !st && j + 1 < ex->n; j++) {
             worst = fmax(worst, fabs(-logprob[j] - json_number_value(json_array_get(want, j))));
         }
     }
     plm_session_free(s);
-    if (!st && w->g->exact) report_most(w->g, "lora.nll", worst, NLL_EXACT);
+    if (!st && w->g->exact)
+        report_most(w->g, "lora.nll", worst, NLL_EXACT);
     return st;
 }
 
 /* ---- loss and gradients ---- */
 
 /* One example through model_train; its mean target NLL is added to *loss, its gradient / n to grad. */
-static plm_status train_one(struct work *w, struct trace *t, const struct sample *ex, float *grad, double *loss,
-                            plm_error *err) {
+static plm_status train_one(struct work *w, struct trace *t, const struct sample *ex, float *grad,
+                            double *loss, plm_error *err) {
     size_t T = ex->n - 1, n = ex->n - ex->n_prompt;
-    int32_t *space = mem_zero(4 * T, sizeof *space), *pos = space, *first = space + T, *at = first + T, *target = at + T;
+    int32_t *space = mem_zero(4 * T, sizeof *space), *pos = space, *first = space + T, *at = first + T,
+            *target = at + T;
     float *weight = mem_alloc(n, sizeof *weight);
     double *nll = mem_alloc(n, sizeof *nll);
     plm_status st = space && weight && nll ? PLM_OK : fail(err, PLM_ENOMEM, "no memory for an example");
     if (!st) {
-        for (size_t i = 0; i < T; i++) pos[i] = (int32_t)i;
+        for (size_t i = 0; i < T; i++)
+            pos[i] = (int32_t)i;
         for (size_t i = 0; i < n; i++) {
             at[i] = (int32_t)(ex->n_prompt + i) - 1;
             target[i] = ex->ids[ex->n_prompt + i];
@@ -114,7 +129,8 @@ static plm_status train_one(struct work *w, struct trace *t, const struct sample
         struct batch b = {(int)T, ex->ids, pos, first};
         st = model_train(t, &b, at, target, weight, (int)n, w->adapter->lora, grad, nll, err);
     }
-    for (size_t i = 0; !st && i < n; i++) *loss += nll[i] / ((double)n * (double)w->n);
+    for (size_t i = 0; !st && i < n; i++)
+        *loss += nll[i] / ((double)n * (double)w->n);
     mem_free(space);
     mem_free(weight);
     mem_free(nll);
@@ -122,12 +138,15 @@ static plm_status train_one(struct work *w, struct trace *t, const struct sample
 }
 
 /* Layer, linear and half of "model.layers.N.self_attn.q_proj.lora_A.weight". */
-static bool place_of(const char *name, const struct lora *l, const struct lora_pair **pair, int *linear, bool *is_b) {
+static bool place_of(const char *name, const struct lora *l, const struct lora_pair **pair, int *linear,
+                     bool *is_b) {
     int layer = 0, used = 0;
-    if (sscanf(name, "model.layers.%d.%n", &layer, &used) != 1 || !used || layer < 0 || layer >= l->layers) return false;
+    if (sscanf(name, "model.layers.%d.%n", &layer, &used) != 1 || !used || layer < 0 || layer >= l->layers)
+        return false;
     for (*linear = 0; *linear < LORA_LINEARS; ++*linear) {
         size_t len = strlen(lora_peft_name[*linear]);
-        if (strncmp(name + used, lora_peft_name[*linear], len) != 0) continue;
+        if (strncmp(name + used, lora_peft_name[*linear], len) != 0)
+            continue;
         *pair = &l->pair[layer * LORA_LINEARS + *linear];
         *is_b = !strcmp(name + used + len, ".lora_B.weight");
         return (*pair)->A && (*is_b || !strcmp(name + used + len, ".lora_A.weight"));
@@ -137,7 +156,8 @@ static bool place_of(const char *name, const struct lora *l, const struct lora_p
 
 /* Where row r of PEFT's q or k stands in GGUF: the halves of a head interleave. */
 static int gguf_row(int r, int out, int heads) {
-    if (!heads) return r;
+    if (!heads)
+        return r;
     int D = out / heads, in_head = r % D;
     return r - in_head + 2 * (in_head % (D / 2)) + in_head / (D / 2);
 }
@@ -146,12 +166,14 @@ struct worst {
     double cosine, norm; /* least, most */
 };
 
-static void compare_gradient(const struct work *w, const struct safe_tensor *t, const float *grad, struct worst *worst) {
+static void compare_gradient(const struct work *w, const struct safe_tensor *t, const float *grad,
+                             struct worst *worst) {
     const struct lora *l = w->adapter->lora;
     const struct lora_pair *pair;
     int linear;
     bool is_b;
-    if (!place_of(t->name, l, &pair, &linear, &is_b) || t->type != DT_F32) return;
+    if (!place_of(t->name, l, &pair, &linear, &is_b) || t->type != DT_F32)
+        return;
     int rows = is_b ? pair->out : pair->rank, cols = is_b ? pair->rank : pair->in;
     if (t->bytes != (size_t)rows * (size_t)cols * sizeof(float)) {
         worst->cosine = -1;
@@ -162,14 +184,16 @@ static void compare_gradient(const struct work *w, const struct safe_tensor *t, 
     const float *mine = grad + ((is_b ? pair->B : pair->A) - l->values), *want = t->data;
     double aa = 0, bb = 0, ab = 0;
     for (int r = 0; r < rows; r++) {
-        const float *a = mine + (size_t)gguf_row(r, rows, heads) * (size_t)cols, *b = want + (size_t)r * (size_t)cols;
+        const float *a = mine + (size_t)gguf_row(r, rows, heads) * (size_t)cols,
+                    *b = want + (size_t)r * (size_t)cols;
         for (int c = 0; c < cols; c++) {
             aa += (double)a[c] * (double)a[c];
             bb += (double)b[c] * (double)b[c];
             ab += (double)a[c] * (double)b[c];
         }
     }
-    if (!w->g->exact && sqrt(bb) < SHARE_FAST * number_of(w->doc, "grad_norm")) return;
+    if (!w->g->exact && sqrt(bb) < SHARE_FAST * number_of(w->doc, "grad_norm"))
+        return;
     worst->cosine = fmin(worst->cosine, ab / sqrt(aa * bb));
     worst->norm = fmax(worst->norm, fabs(sqrt(aa / bb) - 1));
 }
@@ -180,11 +204,14 @@ static plm_status compare_gradients(struct work *w, const float *grad, plm_error
     struct worst worst = {1, 0};
     path_of(w->g, path, "lora-", w->name, "-grads.safetensors");
     plm_status st = safetensors_open(&s, path, err);
-    if (st) return st;
-    for (size_t i = 0; i < safetensors_count(s); i++) compare_gradient(w, safetensors_at(s, i), grad, &worst);
+    if (st)
+        return st;
+    for (size_t i = 0; i < safetensors_count(s); i++)
+        compare_gradient(w, safetensors_at(s, i), grad, &worst);
     safetensors_close(s);
     report_least(w->g, "lora.gradient_cosine", worst.cosine, w->g->exact ? COSINE_EXACT : COSINE_FAST);
-    if (w->g->exact) report_most(w->g, "lora.gradient_norm", worst.norm, NORM_EXACT);
+    if (w->g->exact)
+        report_most(w->g, "lora.gradient_norm", worst.norm, NORM_EXACT);
     return PLM_OK;
 }
 
@@ -192,12 +219,15 @@ static plm_status check_gradients(struct work *w, plm_error *err) {
     struct trace *t = NULL;
     const struct lora *l = w->adapter->lora;
     size_t longest = 0;
-    for (size_t i = 0; i < w->n; i++) longest = w->ex[i].n > longest ? w->ex[i].n : longest;
+    for (size_t i = 0; i < w->n; i++)
+        longest = w->ex[i].n > longest ? w->ex[i].n : longest;
     float *grad = mem_zero(l->parameters, sizeof *grad);
     plm_status st = grad ? PLM_OK : fail(err, PLM_ENOMEM, "no memory for gradients");
-    if (!st) st = trace_open(&t, w->g->model, (int)longest, l, 1u << 30, err);
+    if (!st)
+        st = trace_open(&t, w->g->model, (int)longest, l, 1u << 30, err);
     double loss = 0, want = number_of(w->doc, "loss");
-    for (size_t i = 0; !st && i < w->n; i++) st = train_one(w, t, &w->ex[i], grad, &loss, err);
+    for (size_t i = 0; !st && i < w->n; i++)
+        st = train_one(w, t, &w->ex[i], grad, &loss, err);
     if (!st) {
         report_most(w->g, "lora.loss", fabs(loss / want - 1), w->g->exact ? LOSS_EXACT : LOSS_FAST);
         st = compare_gradients(w, grad, err);
@@ -236,11 +266,13 @@ static void compare_final(struct work *w) {
         const struct lora_pair *pair;
         int linear;
         bool is_b;
-        if (!place_of(name, w->adapter->lora, &pair, &linear, &is_b)) continue;
+        if (!place_of(name, w->adapter->lora, &pair, &linear, &is_b))
+            continue;
         const float *p = is_b ? pair->B : pair->A;
         size_t n = (size_t)pair->rank * (size_t)(is_b ? pair->out : pair->in);
         double sum = 0;
-        for (size_t i = 0; i < n; i++) sum += (double)p[i] * (double)p[i];
+        for (size_t i = 0; i < n; i++)
+            sum += (double)p[i] * (double)p[i];
         worst = fmax(worst, fabs(sqrt(sum) / number_of(want, "norm") - 1));
     }
     report_most(w->g, "lora.final_norm", worst, FINAL);
@@ -254,16 +286,21 @@ static plm_status check_steps(struct work *w, plm_error *err) {
     plm_status st = start(w, &t, err);
     json_array_foreach(json_object_get(w->doc, "trace"), i, row) {
         plm_train_report r = {0};
-        if (!st) st = plm_trainer_step(t, &r, err);
-        if (st) break;
+        if (!st)
+            st = plm_trainer_step(t, &r, err);
+        if (st)
+            break;
         double want = number_of(row, "loss"), off = fabs(r.loss / want - 1);
-        if (!i) first = off;
-        if (want <= TRACE_OVER) continue;
+        if (!i)
+            first = off;
+        if (want <= TRACE_OVER)
+            continue;
         later = fmax(later, off);
         norm = fmax(norm, fabs(r.grad_norm / number_of(row, "grad_norm") - 1));
     }
     plm_trainer_free(t);
-    if (st) return st;
+    if (st)
+        return st;
     report_most(w->g, "lora.step_first", first, w->g->exact ? LOSS_EXACT : LOSS_FAST);
     report_most(w->g, "lora.step_loss", later, w->g->exact ? TRACE_EXACT : TRACE_FAST);
     if (w->g->exact) {
@@ -275,15 +312,23 @@ static plm_status check_steps(struct work *w, plm_error *err) {
 
 plm_status check_lora(struct golden *g, plm_error *err) {
     struct work w = {.g = g};
-    if (!find_rank(&w)) return PLM_OK;
+    if (!find_rank(&w))
+        return PLM_OK;
     plm_status st = load_json(g, "lora-", w.name, ".json", &w.doc, err);
-    if (!st) st = read_examples(&w, err);
-    if (!st) st = load_init(&w, &w.adapter, err);
-    if (!st) st = check_gguf_form(&w, err);
-    if (!st) st = check_answers(&w, err);
-    if (!st) st = check_gradients(&w, err);
-    if (!st) st = check_steps(&w, err);
-    for (size_t i = 0; i < w.n; i++) mem_free(w.ex[i].ids);
+    if (!st)
+        st = read_examples(&w, err);
+    if (!st)
+        st = load_init(&w, &w.adapter, err);
+    if (!st)
+        st = check_gguf_form(&w, err);
+    if (!st)
+        st = check_answers(&w, err);
+    if (!st)
+        st = check_gradients(&w, err);
+    if (!st)
+        st = check_steps(&w, err);
+    for (size_t i = 0; i < w.n; i++)
+        mem_free(w.ex[i].ids);
     plm_adapter_free(w.adapter);
     json_decref(w.doc);
     return st;

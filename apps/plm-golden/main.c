@@ -10,7 +10,7 @@
 
 enum { MAX_MODELS = 32 };
 
-struct known { /* a model that the folder has values for */
+struct known {                  /* a model that the folder has values for */
     char *name, *sha256, *path; /* path NULL: not found */
     bool required;
 };
@@ -24,16 +24,19 @@ static const char usage[] =
 
 void report(struct golden *g, const char *check, double worst, double limit, bool pass) {
     g->ran++;
-    if (!pass) g->failed++;
+    if (!pass)
+        g->failed++;
     if (g->json) {
-        json_t *line = json_pack("{s:s, s:s, s:s, s:b}", "check", check, "model", g->name, "cpu", g->cpu, "pass", pass);
+        json_t *line =
+            json_pack("{s:s, s:s, s:s, s:b}", "check", check, "model", g->name, "cpu", g->cpu, "pass", pass);
         json_object_set_new(line, "worst", json_real(worst)); // stays away where it is not finite
         json_object_set_new(line, "limit", json_real(limit));
         json_dumpf(line, stdout, JSON_COMPACT | JSON_REAL_PRECISION(6));
         putchar('\n');
         json_decref(line);
     } else {
-        printf("%s %-24s %-36s %-6s worst %.3g, limit %.3g\n", pass ? "ok  " : "FAIL", check, g->name, g->cpu, worst, limit);
+        printf("%s %-24s %-36s %-6s worst %.3g, limit %.3g\n", pass ? "ok  " : "FAIL", check, g->name, g->cpu,
+               worst, limit);
     }
     fflush(stdout);
 }
@@ -50,8 +53,8 @@ void report_error(struct golden *g, const char *check, const plm_error *err) {
     g->ran++;
     g->failed++;
     if (g->json) {
-        json_t *line = json_pack("{s:s, s:s, s:s, s:b, s:s}", "check", check, "model", g->name, "cpu", g->cpu, "pass", 0,
-                                 "error", err->text);
+        json_t *line = json_pack("{s:s, s:s, s:s, s:b, s:s}", "check", check, "model", g->name, "cpu", g->cpu,
+                                 "pass", 0, "error", err->text);
         json_dumpf(line, stdout, JSON_COMPACT);
         putchar('\n');
         json_decref(line);
@@ -61,7 +64,8 @@ void report_error(struct golden *g, const char *check, const plm_error *err) {
     fflush(stdout);
 }
 
-void path_of(const struct golden *g, char path[4096], const char *prefix, const char *name, const char *suffix) {
+void path_of(const struct golden *g, char path[4096], const char *prefix, const char *name,
+             const char *suffix) {
     snprintf(path, 4096, "%s/%s%s%s", g->dir, prefix, name, suffix);
 }
 
@@ -71,14 +75,15 @@ bool has_file(const struct golden *g, const char *prefix, const char *name, cons
     return file_exists(path);
 }
 
-plm_status load_json(const struct golden *g, const char *prefix, const char *name, const char *suffix, json_t **out,
-                     plm_error *err) {
+plm_status load_json(const struct golden *g, const char *prefix, const char *name, const char *suffix,
+                     json_t **out, plm_error *err) {
     char path[4096];
     path_of(g, path, prefix, name, suffix);
     struct bytes text;
     bytes_init(&text, 64 << 20);
     plm_status st = file_read(path, 64 << 20, &text, err);
-    if (!st) st = json_parse(out, text.data, text.len, path, err);
+    if (!st)
+        st = json_parse(out, text.data, text.len, path, err);
     bytes_free(&text);
     return st;
 }
@@ -86,8 +91,10 @@ plm_status load_json(const struct golden *g, const char *prefix, const char *nam
 plm_status ids_of(const json_t *array, int32_t **ids, size_t *n, plm_error *err) {
     *n = json_array_size(array);
     *ids = mem_alloc(*n + 1, sizeof **ids);
-    if (!*ids) return fail(err, PLM_ENOMEM, "no memory for %zu ids", *n);
-    for (size_t i = 0; i < *n; i++) (*ids)[i] = (int32_t)json_integer_value(json_array_get(array, i));
+    if (!*ids)
+        return fail(err, PLM_ENOMEM, "no memory for %zu ids", *n);
+    for (size_t i = 0; i < *n; i++)
+        (*ids)[i] = (int32_t)json_integer_value(json_array_get(array, i));
     return PLM_OK;
 }
 
@@ -99,11 +106,13 @@ double number_of(const json_t *object, const char *key) {
 
 static plm_status read_known(const struct golden *g, struct known *known, size_t *n, plm_error *err) {
     DIR *dir = opendir(g->dir);
-    if (!dir) return fail(err, PLM_ENOTFOUND, "%s can't be read", g->dir);
+    if (!dir)
+        return fail(err, PLM_ENOTFOUND, "%s can't be read", g->dir);
     plm_status st = PLM_OK;
     for (struct dirent *e; !st && *n < MAX_MODELS && (e = readdir(dir));) {
         struct str name = str_of(e->d_name);
-        if (!str_starts(name, "logits-") || !str_ends(name, ".json")) continue;
+        if (!str_starts(name, "logits-") || !str_ends(name, ".json"))
+            continue;
         json_t *doc = NULL;
         st = load_json(g, "", e->d_name, "", &doc, err);
         if (!st && (!json_text(doc, "model") || !json_text(doc, "sha256"))) {
@@ -112,7 +121,8 @@ static plm_status read_known(const struct golden *g, struct known *known, size_t
         if (!st) {
             known[*n].name = mem_dupz(json_text(doc, "model"));
             known[*n].sha256 = mem_dupz(json_text(doc, "sha256"));
-            if (!known[*n].name || !known[*n].sha256) st = fail(err, PLM_ENOMEM, "no memory");
+            if (!known[*n].name || !known[*n].sha256)
+                st = fail(err, PLM_ENOMEM, "no memory");
             ++*n;
         }
         json_decref(doc);
@@ -125,23 +135,29 @@ static bool is_gguf(const char *path) {
     char magic[4] = "";
     FILE *f = fopen(path, "rb");
     bool yes = f && fread(magic, 1, 4, f) == 4 && !memcmp(magic, "GGUF", 4);
-    if (f) fclose(f);
+    if (f)
+        fclose(f);
     return yes;
 }
 
 static plm_status find_models(const char *folder, struct known *known, size_t n, plm_error *err) {
     DIR *dir = opendir(folder);
-    if (!dir) return fail(err, PLM_ENOTFOUND, "%s can't be read", folder);
+    if (!dir)
+        return fail(err, PLM_ENOTFOUND, "%s can't be read", folder);
     plm_status st = PLM_OK;
     for (struct dirent *e; !st && (e = readdir(dir));) {
         char path[4096], hex[65];
-        if (snprintf(path, sizeof path, "%s/%s", folder, e->d_name) >= (int)sizeof path) continue;
-        if (!file_exists(path) || !is_gguf(path)) continue;
+        if (snprintf(path, sizeof path, "%s/%s", folder, e->d_name) >= (int)sizeof path)
+            continue;
+        if (!file_exists(path) || !is_gguf(path))
+            continue;
         st = sha256_file(path, hex, err);
         for (size_t i = 0; !st && i < n; i++) {
-            if (known[i].path || strcmp(known[i].sha256, hex) != 0) continue;
+            if (known[i].path || strcmp(known[i].sha256, hex) != 0)
+                continue;
             known[i].path = mem_dupz(path);
-            if (!known[i].path) st = fail(err, PLM_ENOMEM, "no memory");
+            if (!known[i].path)
+                st = fail(err, PLM_ENOMEM, "no memory");
         }
     }
     closedir(dir);
@@ -153,7 +169,8 @@ static bool mark_required(struct known *known, size_t n, const char *list) {
     struct str rest = str_of(list), name;
     while (str_cut(&rest, ',', &name)) {
         size_t i = 0;
-        while (i < n && !str_eq(name, known[i].name)) i++;
+        while (i < n && !str_eq(name, known[i].name))
+            i++;
         if (i == n) {
             fprintf(stderr, "plm-golden: no values for %.*s\n", (int)name.n, name.p);
             return false;
@@ -178,7 +195,8 @@ static void check_model(struct golden *g, const struct known *k) {
     }
     g->exact = !strcmp(plm_model_describe(g->model)->cpu, "ref");
     for (size_t i = 0; i < sizeof checks / sizeof *checks; i++) {
-        if (checks[i].run(g, &err)) report_error(g, checks[i].name, &err);
+        if (checks[i].run(g, &err))
+            report_error(g, checks[i].name, &err);
     }
     plm_model_close(g->model);
     g->model = NULL;
@@ -189,19 +207,24 @@ static int run(struct golden *g, const char *models, const char *require) {
     size_t n = 0;
     plm_error err = {0};
     plm_status st = read_known(g, known, &n, &err);
-    if (!st && require && !mark_required(known, n, require)) return 2;
-    if (!st) st = find_models(models, known, n, &err);
+    if (!st && require && !mark_required(known, n, require))
+        return 2;
+    if (!st)
+        st = find_models(models, known, n, &err);
     if (st) {
         fprintf(stderr, "plm-golden: %s\n", err.text);
         return 1;
     }
     bool missing = false;
     g->name = "";
-    if (has_file(g, "quant", "", ".safetensors") && check_quant(g, &err)) report_error(g, "quant", &err);
+    if (has_file(g, "quant", "", ".safetensors") && check_quant(g, &err))
+        report_error(g, "quant", &err);
     for (size_t i = 0; i < n; i++) {
-        if (known[i].path) check_model(g, &known[i]);
-        else fprintf(stderr, "plm-golden: %s %s is not in %s (sha256 %s)\n", known[i].required ? "required" : "model",
-                     known[i].name, models, known[i].sha256);
+        if (known[i].path)
+            check_model(g, &known[i]);
+        else
+            fprintf(stderr, "plm-golden: %s %s is not in %s (sha256 %s)\n",
+                    known[i].required ? "required" : "model", known[i].name, models, known[i].sha256);
         missing |= known[i].required && !known[i].path;
     }
     for (size_t i = 0; i < n; i++) {
@@ -218,17 +241,25 @@ int main(int argc, char **argv) {
     const char *folder[2], *require = NULL;
     int folders = 0;
     for (int i = 1; i < argc; i++) {
-        if (!strcmp(argv[i], "--help")) return fputs(usage, stdout), 0;
-        if (!strcmp(argv[i], "--json")) g.json = true;
-        else if (!strcmp(argv[i], "--cpu") && i + 1 < argc) g.cpu = argv[++i];
-        else if (!strcmp(argv[i], "--require") && i + 1 < argc) require = argv[++i];
-        else if (argv[i][0] != '-' && folders < 2) folder[folders++] = argv[i];
-        else return fprintf(stderr, "plm-golden: what is %s?\n%s", argv[i], usage), 2;
+        if (!strcmp(argv[i], "--help"))
+            return fputs(usage, stdout), 0;
+        if (!strcmp(argv[i], "--json"))
+            g.json = true;
+        else if (!strcmp(argv[i], "--cpu") && i + 1 < argc)
+            g.cpu = argv[++i];
+        else if (!strcmp(argv[i], "--require") && i + 1 < argc)
+            require = argv[++i];
+        else if (argv[i][0] != '-' && folders < 2)
+            folder[folders++] = argv[i];
+        else
+            return fprintf(stderr, "plm-golden: what is %s?\n%s", argv[i], usage), 2;
     }
-    if (folders < 2) return fputs(usage, stderr), 2;
+    if (folders < 2)
+        return fputs(usage, stderr), 2;
     const struct kern *kern;
     plm_error err = {0};
-    if (ops_kernels(&kern, g.cpu, &err)) return fprintf(stderr, "plm-golden: %s\n", err.text), 2;
+    if (ops_kernels(&kern, g.cpu, &err))
+        return fprintf(stderr, "plm-golden: %s\n", err.text), 2;
     g.dir = folder[1];
     return run(&g, folder[0], require);
 }

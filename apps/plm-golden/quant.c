@@ -1,5 +1,5 @@
-/* quant.c: blocks of each GGUF type against the f32 they mean, and the quantisers against stored blocks. Types
- * that plm does not convert are left out of both. */
+/* quant.c: blocks of each GGUF type against the f32 they mean, and the quantisers against stored blocks.
+ * Types that plm does not convert are left out of both. */
 #include "golden.h"
 #include "modelfile/modelfile.h"
 #include <stdio.h>
@@ -8,7 +8,8 @@
 static int bytes_that_differ(const void *a, const void *b, size_t n) {
     const unsigned char *p = a, *q = b;
     int wrong = 0;
-    for (size_t i = 0; i < n; i++) wrong += p[i] != q[i];
+    for (size_t i = 0; i < n; i++)
+        wrong += p[i] != q[i];
     return wrong;
 }
 
@@ -18,18 +19,21 @@ static const struct safe_tensor *find(const struct safetensors *s, const char *t
     return safetensors_find(s, name);
 }
 
-static plm_status check_type(struct golden *g, const struct safetensors *s, const struct dtype_info *info, plm_error *err) {
+static plm_status check_type(struct golden *g, const struct safetensors *s, const struct dtype_info *info,
+                             plm_error *err) {
     const struct safe_tensor *f32 = find(s, info->name, "f32"), *blocks = find(s, info->name, "blocks");
     const struct safe_tensor *source = safetensors_find(s, "source.f32");
     char check[64];
-    if (!f32 || !blocks || !info->to_f32) return PLM_OK;
+    if (!f32 || !blocks || !info->to_f32)
+        return PLM_OK;
     size_t n = f32->bytes / sizeof(float);
     if (n % (size_t)info->block || blocks->bytes != n / (size_t)info->block * (size_t)info->bytes) {
         return fail(err, PLM_EFORMAT, "%s.blocks does not have the size of %zu weights", info->name, n);
     }
     float *made = mem_aligned(n, sizeof *made);
     void *made_blocks = mem_aligned(blocks->bytes, 1), *in = mem_aligned(blocks->bytes, 1);
-    plm_status st = made && made_blocks && in ? PLM_OK : fail(err, PLM_ENOMEM, "no memory for %s", info->name);
+    plm_status st =
+        made && made_blocks && in ? PLM_OK : fail(err, PLM_ENOMEM, "no memory for %s", info->name);
     if (!st) {
         memcpy(in, blocks->data, blocks->bytes);
         info->to_f32(made, in, n);
@@ -57,7 +61,8 @@ plm_status check_quant(struct golden *g, plm_error *err) {
     plm_status st = safetensors_open(&s, path, err);
     for (int type = 0; !st && type < DT_LIMIT; type++) {
         const struct dtype_info *info = dtype_of(type);
-        if (info && info->name) st = check_type(g, s, info, err);
+        if (info && info->name)
+            st = check_type(g, s, info, err);
     }
     safetensors_close(s);
     return st;

@@ -1,5 +1,5 @@
-/* adapter.c: the public adapters over lora/: which model they fit, and the facts they show. Refuses an adapter
- * that names another base; one that names none (PEFT, llama.cpp) has to fit by shape. */
+/* adapter.c: the public adapters over lora/: which model they fit, and the facts they show. Refuses an
+ * adapter that names another base; one that names none (PEFT, llama.cpp) has to fit by shape. */
 #include "model/inside.h"
 #include <math.h>
 #include <string.h>
@@ -21,24 +21,32 @@ static void describe(plm_adapter *a) {
     };
 }
 
-plm_status plm_adapter_new(plm_adapter **out, const plm_model *m, const plm_adapter_options *opt, plm_error *err) {
+plm_status plm_adapter_new(plm_adapter **out, const plm_model *m, const plm_adapter_options *opt,
+                           plm_error *err) {
     static const plm_adapter_options defaults;
-    if (!out || !m) return fail(err, PLM_EINVAL, "plm_adapter_new needs a place for the adapter and a model");
-    if (!opt) opt = &defaults;
+    if (!out || !m)
+        return fail(err, PLM_EINVAL, "plm_adapter_new needs a place for the adapter and a model");
+    if (!opt)
+        opt = &defaults;
     int rank = opt->rank ? opt->rank : RANK_DEFAULT;
     float alpha = opt->alpha != 0 ? opt->alpha : 2.0f * (float)rank;
     unsigned targets = opt->targets;
-    if (!targets) targets = m->facts.parameters < SMALL_MODEL ? PLM_ALL_LINEAR : PLM_Q | PLM_V;
+    if (!targets)
+        targets = m->facts.parameters < SMALL_MODEL ? PLM_ALL_LINEAR : PLM_Q | PLM_V;
     if (rank < 1 || rank > ADAPTER_MAX_RANK) {
         return fail(err, PLM_EINVAL, "a rank of %d is not from 1 to %d", rank, ADAPTER_MAX_RANK);
     }
-    if (!isfinite(alpha) || alpha < 0) return fail(err, PLM_EINVAL, "an alpha of %g is impossible", (double)alpha);
-    if (targets & ~(unsigned)PLM_ALL_LINEAR) return fail(err, PLM_EINVAL, "targets %#x are unknown", targets);
+    if (!isfinite(alpha) || alpha < 0)
+        return fail(err, PLM_EINVAL, "an alpha of %g is impossible", (double)alpha);
+    if (targets & ~(unsigned)PLM_ALL_LINEAR)
+        return fail(err, PLM_EINVAL, "targets %#x are unknown", targets);
     plm_adapter *a = mem_zero(1, sizeof *a);
-    if (!a) return fail(err, PLM_ENOMEM, "no memory for an adapter");
+    if (!a)
+        return fail(err, PLM_ENOMEM, "no memory for an adapter");
     a->model = m;
     plm_status st = lora_new(&a->lora, &m->shape, rank, alpha, targets, opt->seed, err);
-    if (!st) st = plm_model_digest(m, a->lora->base_sha256, err);
+    if (!st)
+        st = plm_model_digest(m, a->lora->base_sha256, err);
     if (st) {
         plm_adapter_free(a);
         return st;
@@ -52,21 +60,26 @@ static plm_status check_base(const plm_adapter *a, const plm_model *m, const cha
     if (a->lora->rank > ADAPTER_MAX_RANK) {
         return fail(err, PLM_ENOTSUP, "%s: a rank of %d is over %d", path, a->lora->rank, ADAPTER_MAX_RANK);
     }
-    if (!a->lora->base_sha256[0]) return PLM_OK;
+    if (!a->lora->base_sha256[0])
+        return PLM_OK;
     char hex[65];
     plm_status st = plm_model_digest(m, hex, err);
-    if (st || !strcmp(hex, a->lora->base_sha256)) return st;
-    return fail(err, PLM_EINVAL, "%s was trained for the model with sha256 %.12s..., not for %s (%.12s...)", path,
-                a->lora->base_sha256, m->path, hex);
+    if (st || !strcmp(hex, a->lora->base_sha256))
+        return st;
+    return fail(err, PLM_EINVAL, "%s was trained for the model with sha256 %.12s..., not for %s (%.12s...)",
+                path, a->lora->base_sha256, m->path, hex);
 }
 
 plm_status plm_adapter_load(plm_adapter **out, const plm_model *m, const char *path, plm_error *err) {
-    if (!out || !path) return fail(err, PLM_EINVAL, "plm_adapter_load needs a place for the adapter and a path");
+    if (!out || !path)
+        return fail(err, PLM_EINVAL, "plm_adapter_load needs a place for the adapter and a path");
     plm_adapter *a = mem_zero(1, sizeof *a);
-    if (!a) return fail(err, PLM_ENOMEM, "no memory for an adapter");
+    if (!a)
+        return fail(err, PLM_ENOMEM, "no memory for an adapter");
     a->model = m;
     plm_status st = lora_load(&a->lora, m ? &m->shape : NULL, path, err);
-    if (!st && m) st = check_base(a, m, path, err);
+    if (!st && m)
+        st = check_base(a, m, path, err);
     if (st) {
         plm_adapter_free(a);
         return st;
@@ -77,18 +90,22 @@ plm_status plm_adapter_load(plm_adapter **out, const plm_model *m, const char *p
 }
 
 plm_status plm_adapter_save(const plm_adapter *a, const char *path, plm_error *err) {
-    if (!a || !path) return fail(err, PLM_EINVAL, "plm_adapter_save needs an adapter and a path");
+    if (!a || !path)
+        return fail(err, PLM_EINVAL, "plm_adapter_save needs an adapter and a path");
     return lora_save_gguf(a->lora, path, err);
 }
 
 plm_status plm_adapter_save_peft(const plm_adapter *a, const char *dir, plm_error *err) {
-    if (!a || !dir) return fail(err, PLM_EINVAL, "plm_adapter_save_peft needs an adapter and a folder");
-    if (!a->model) return fail(err, PLM_EINVAL, "an adapter loaded without its model can't be written as PEFT");
+    if (!a || !dir)
+        return fail(err, PLM_EINVAL, "plm_adapter_save_peft needs an adapter and a folder");
+    if (!a->model)
+        return fail(err, PLM_EINVAL, "an adapter loaded without its model can't be written as PEFT");
     return lora_save_peft(a->lora, &a->model->shape, dir, err);
 }
 
 void plm_adapter_free(plm_adapter *a) {
-    if (!a) return;
+    if (!a)
+        return;
     lora_free(a->lora);
     mem_free(a);
 }
@@ -98,7 +115,8 @@ const plm_adapter_facts *plm_adapter_describe(const plm_adapter *a) {
 }
 
 plm_status plm_adapter_set(plm_adapter *a, const char *key, const char *value, plm_error *err) {
-    if (!a || !key) return fail(err, PLM_EINVAL, "plm_adapter_set needs an adapter and a key");
+    if (!a || !key)
+        return fail(err, PLM_EINVAL, "plm_adapter_set needs an adapter and a key");
     plm_status st = lora_meta_set(a->lora, key, value, err);
     a->facts.n_meta = a->lora->n_meta;
     return st;
@@ -110,6 +128,8 @@ const char *plm_adapter_get(const plm_adapter *a, const char *key) {
 
 void plm_adapter_meta(const plm_adapter *a, size_t i, const char **key, const char **value) {
     bool there = i < a->lora->n_meta;
-    if (key) *key = there ? a->lora->meta[i].key : NULL;
-    if (value) *value = there ? a->lora->meta[i].value : NULL;
+    if (key)
+        *key = there ? a->lora->meta[i].key : NULL;
+    if (value)
+        *value = there ? a->lora->meta[i].value : NULL;
 }

@@ -30,12 +30,15 @@ size_t layer_backward_scratch(const struct config *c, int T) {
 static void linear_back(const struct pass *p, int l, int linear, float *dx, const float *dy, const float *x,
                         const struct acts *a, float *grad) {
     int T = p->b->T;
-    if (dx) op_linear_back(p->ops, dx, dy, &p->m->layer[l].linear[linear], T);
+    if (dx)
+        op_linear_back(p->ops, dx, dy, &p->m->layer[l].linear[linear], T);
     const struct lora *lora = p->use->lora;
     const struct lora_pair *pair = &lora->pair[l * LORA_LINEARS + linear];
-    if (!pair->A) return;
-    op_lora_back(p->ops, dx, grad + (pair->A - lora->values), grad + (pair->B - lora->values), dy, a->u[linear], x,
-                 pair->A, pair->B, lora_scale(lora, pair, p->use->scale), T, pair->in, pair->rank, pair->out);
+    if (!pair->A)
+        return;
+    op_lora_back(p->ops, dx, grad + (pair->A - lora->values), grad + (pair->B - lora->values), dy,
+                 a->u[linear], x, pair->A, pair->B, lora_scale(lora, pair, p->use->scale), T, pair->in,
+                 pair->rank, pair->out);
 }
 
 static bool adapts_qkv(const struct pass *p, int l) {
@@ -66,8 +69,8 @@ static void ffn_backward(const struct pass *p, int l, float *dx, const struct ac
 }
 
 /* x_mid = x_in + Wo attend(rope Wq n, rope Wk n, Wv n), n = norm(x_in) */
-static void attention_backward(const struct pass *p, int l, float *dx, const float *x_in, const struct acts *a,
-                               float *grad, bool lowest) {
+static void attention_backward(const struct pass *p, int l, float *dx, const float *x_in,
+                               const struct acts *a, float *grad, bool lowest) {
     const struct config *c = &p->m->cfg;
     const struct layer_weights *w = &p->m->layer[l];
     const struct batch *b = p->b;
@@ -91,13 +94,14 @@ static void attention_backward(const struct pass *p, int l, float *dx, const flo
     linear_back(p, l, LORA_V, dnorm, dv, norm, a, grad);
     linear_back(p, l, LORA_K, dnorm, dk, norm, a, grad);
     linear_back(p, l, LORA_Q, dnorm, dq, norm, a, grad);
-    if (!lowest) op_rmsnorm_back(o, dx, dnorm, x_in, w->attn_norm, a->attn_inv_rms, T, C);
+    if (!lowest)
+        op_rmsnorm_back(o, dx, dnorm, x_in, w->attn_norm, a->attn_inv_rms, T, C);
 
     arena_reset(o->scratch, mark);
 }
 
-void layer_backward(const struct pass *p, int l, float *dx, const float *x_in, const struct acts *a, float *grad,
-                    bool lowest) {
+void layer_backward(const struct pass *p, int l, float *dx, const float *x_in, const struct acts *a,
+                    float *grad, bool lowest) {
     assert(p->n_use == 1 && !p->kv);
     ffn_backward(p, l, dx, a, grad);
     attention_backward(p, l, dx, x_in, a, grad, lowest);

@@ -18,15 +18,18 @@ static plm_status family_find(const struct family **out, const struct gguf *g, p
     struct str arch = {0};
     bool found;
     plm_status st = gguf_string(g, "general.architecture", &arch, &found, err);
-    if (st) return st;
-    if (!found) return fail(err, PLM_EFORMAT, "general.architecture is missing");
+    if (st)
+        return st;
+    if (!found)
+        return fail(err, PLM_EFORMAT, "general.architecture is missing");
     char known[100] = "";
     for (size_t i = 0; i < FAMILIES; i++) {
         if (str_eq(arch, families[i].name)) {
             *out = &families[i];
             return PLM_OK;
         }
-        if (i) strcat(known, ", ");
+        if (i)
+            strcat(known, ", ");
         strcat(known, families[i].name);
     }
     return fail(err, PLM_ENOTSUP, "architecture %.*s is not supported (there are: %s)",
@@ -51,9 +54,11 @@ static int integer(struct reader *r, const char *name, int low, int high, int ot
     char key[128];
     uint32_t v = 0;
     bool found = false;
-    if (r->st) return low;
+    if (r->st)
+        return low;
     r->st = gguf_u32(r->g, key_of(r, name, key), &v, &found, r->err);
-    if (r->st) return low;
+    if (r->st)
+        return low;
     if (!found && !other) {
         r->st = fail(r->err, PLM_EFORMAT, "%s is missing", key);
     } else if (!found) {
@@ -68,15 +73,18 @@ static float number(struct reader *r, const char *name, float low, float high, f
     char key[128];
     float v = 0;
     bool found = false;
-    if (r->st) return low;
+    if (r->st)
+        return low;
     r->st = gguf_f32(r->g, key_of(r, name, key), &v, &found, r->err);
-    if (r->st) return low;
+    if (r->st)
+        return low;
     if (!found && other == 0) {
         r->st = fail(r->err, PLM_EFORMAT, "%s is missing", key);
     } else if (!found) {
         return other;
     } else if (!(v >= low && v <= high)) { // also NaN
-        r->st = fail(r->err, PLM_EFORMAT, "%s is %g, not from %g to %g", key, (double)v, (double)low, (double)high);
+        r->st = fail(r->err, PLM_EFORMAT, "%s is %g, not from %g to %g", key, (double)v, (double)low,
+                     (double)high);
     }
     return r->st ? low : v;
 }
@@ -87,10 +95,12 @@ static void refuse_unknown_rules(struct reader *r) {
         const char *name;
         float neutral;
     } rules[] = {
-        {"rope.scaling.factor", 1}, {"rope.scale_linear", 1}, {"rope.scaling.attn_factor", 1},
-        {"expert_count", 0}, {"attention.scale", 0}, {"attention.clamp_kqv", 0}, {"attention.max_alibi_bias", 0},
-        {"attn_logit_softcapping", 0}, {"final_logit_softcapping", 0},
-        {"logit_scale", 1}, {"embedding_scale", 1}, {"residual_scale", 1},
+        {"rope.scaling.factor", 1},      {"rope.scale_linear", 1},
+        {"rope.scaling.attn_factor", 1}, {"expert_count", 0},
+        {"attention.scale", 0},          {"attention.clamp_kqv", 0},
+        {"attention.max_alibi_bias", 0}, {"attn_logit_softcapping", 0},
+        {"final_logit_softcapping", 0},  {"logit_scale", 1},
+        {"embedding_scale", 1},          {"residual_scale", 1},
     };
     char key[128];
     for (size_t i = 0; !r->st && i < sizeof rules / sizeof *rules; i++) {
@@ -108,28 +118,33 @@ static void refuse_unknown_rules(struct reader *r) {
     }
     struct str scaling = {0};
     bool found = false;
-    if (r->st) return;
+    if (r->st)
+        return;
     r->st = gguf_string(r->g, key_of(r, "rope.scaling.type", key), &scaling, &found, r->err);
     if (!r->st && found && !str_eq(scaling, "none")) {
         r->st = fail(r->err, PLM_ENOTSUP, "%s is %.*s, which is not supported", key,
                      (int)(scaling.n < 64 ? scaling.n : 64), scaling.p);
     }
     bool causal = true;
-    if (r->st) return;
+    if (r->st)
+        return;
     r->st = gguf_bool(r->g, key_of(r, "attention.causal", key), &causal, &found, r->err);
-    if (!r->st && !causal) r->st = fail(r->err, PLM_ENOTSUP, "%s is false, which is not supported", key);
+    if (!r->st && !causal)
+        r->st = fail(r->err, PLM_ENOTSUP, "%s is false, which is not supported", key);
 }
 
 static plm_status check_fit(const struct config *c, int value_width, plm_error *err) {
     if (c->heads % c->kv_heads) {
-        return fail(err, PLM_EFORMAT, "%d heads are not a multiple of %d key-value heads", c->heads, c->kv_heads);
+        return fail(err, PLM_EFORMAT, "%d heads are not a multiple of %d key-value heads", c->heads,
+                    c->kv_heads);
     }
     if (value_width != c->head_width) {
-        return fail(err, PLM_ENOTSUP, "values of width %d beside keys of width %d are not supported", value_width,
-                    c->head_width);
+        return fail(err, PLM_ENOTSUP, "values of width %d beside keys of width %d are not supported",
+                    value_width, c->head_width);
     }
     if (c->head_width > 1024 || c->head_width % 2 || c->rotary % 2 || c->rotary > c->head_width) {
-        return fail(err, PLM_EFORMAT, "RoPE over %d of a head's %d numbers is impossible", c->rotary, c->head_width);
+        return fail(err, PLM_EFORMAT, "RoPE over %d of a head's %d numbers is impossible", c->rotary,
+                    c->head_width);
     }
     if (c->heads > (1 << 20) / c->head_width) {
         return fail(err, PLM_EFORMAT, "%d heads of width %d are too many", c->heads, c->head_width);
@@ -139,7 +154,8 @@ static plm_status check_fit(const struct config *c, int value_width, plm_error *
 
 plm_status config_read(struct config *c, const struct family **family, const struct gguf *g, plm_error *err) {
     plm_status st = family_find(family, g, err);
-    if (st) return st;
+    if (st)
+        return st;
     *c = (struct config){.neox = (*family)->neox, .permuted = (*family)->permuted};
     snprintf(c->arch, sizeof c->arch, "%s", (*family)->name);
     struct reader r = {.g = g, .arch = c->arch, .err = err};
@@ -152,40 +168,52 @@ plm_status config_read(struct config *c, const struct family **family, const str
     c->kv_heads = integer(&r, "attention.head_count_kv", 1, 1024, c->heads);
     c->norm_eps = number(&r, "attention.layer_norm_rms_epsilon", 1e-12f, 1e-1f, 0);
     c->rope_base = number(&r, "rope.freq_base", 1, 1e12f, 10000);
-    if (r.st) return r.st;
+    if (r.st)
+        return r.st;
     // A width that does not divide into the heads leaves no default.
-    c->head_width = integer(&r, "attention.key_length", 2, 1024, c->width % c->heads ? 0 : c->width / c->heads);
+    c->head_width =
+        integer(&r, "attention.key_length", 2, 1024, c->width % c->heads ? 0 : c->width / c->heads);
     int value_width = integer(&r, "attention.value_length", 2, 1024, c->head_width);
     c->rotary = integer(&r, "rope.dimension_count", 2, 1024, c->head_width);
     // A window at least as long as the context changes nothing, so the context ends where it would begin to.
     int window = integer(&r, "attention.sliding_window", 0, 1 << 24, c->context);
-    if (window && window < c->context) c->context = window;
+    if (window && window < c->context)
+        c->context = window;
     refuse_unknown_rules(&r);
     return r.st ? r.st : check_fit(c, value_width, err);
 }
 
 int linear_in(const struct config *c, int linear) {
     switch (linear) {
-    case LORA_O: return c->heads * c->head_width;
-    case LORA_DOWN: return c->ffn;
-    default: return c->width;
+    case LORA_O:
+        return c->heads * c->head_width;
+    case LORA_DOWN:
+        return c->ffn;
+    default:
+        return c->width;
     }
 }
 
 int linear_out(const struct config *c, int linear) {
     switch (linear) {
-    case LORA_Q: return c->heads * c->head_width;
+    case LORA_Q:
+        return c->heads * c->head_width;
     case LORA_K:
-    case LORA_V: return c->kv_heads * c->head_width;
+    case LORA_V:
+        return c->kv_heads * c->head_width;
     case LORA_GATE:
-    case LORA_UP: return c->ffn;
-    default: return c->width;
+    case LORA_UP:
+        return c->ffn;
+    default:
+        return c->width;
     }
 }
 
 int widest(const struct config *c) {
     int w = c->width;
-    if (c->ffn > w) w = c->ffn;
-    if (c->heads * c->head_width > w) w = c->heads * c->head_width;
+    if (c->ffn > w)
+        w = c->ffn;
+    if (c->heads * c->head_width > w)
+        w = c->heads * c->head_width;
     return w;
 }

@@ -1,5 +1,6 @@
 /* forward.c: the forward pass. There is one, layer_forward, for prompt, decode and training; what it keeps is
- * decided by where struct acts points. Below it, the run for an answer: model_forward and what reads its result. */
+ * decided by where struct acts points. Below it, the run for an answer: model_forward and what reads its
+ * result. */
 #include "model/inside.h"
 #include <assert.h>
 #include <string.h>
@@ -11,9 +12,10 @@ static void adapt(const struct pass *p, int l, int linear, float *y, const float
     for (size_t i = 0; i < p->n_use; i++) {
         const struct lora *lora = p->use[i].lora;
         const struct lora_pair *pair = &lora->pair[l * LORA_LINEARS + linear];
-        if (!pair->A || p->use[i].scale == 0) continue;
-        op_lora(p->ops, y, pair->out, a->u[linear], x, pair->A, pair->B, lora_scale(lora, pair, p->use[i].scale), p->b->T,
-                pair->in, pair->rank, pair->out);
+        if (!pair->A || p->use[i].scale == 0)
+            continue;
+        op_lora(p->ops, y, pair->out, a->u[linear], x, pair->A, pair->B,
+                lora_scale(lora, pair, p->use[i].scale), p->b->T, pair->in, pair->rank, pair->out);
     }
 }
 
@@ -28,12 +30,14 @@ static void linears(const struct pass *p, int l, int first, int n, float *const 
         bias[i] = w->bias[first + i];
     }
     op_linear_n(p->ops, ys, x, ws, bias, n, p->b->T);
-    for (int i = 0; i < n; i++) adapt(p, l, first + i, ys[i], x, a);
+    for (int i = 0; i < n; i++)
+        adapt(p, l, first + i, ys[i], x, a);
 }
 
 /* y = x + out */
 static void residual(struct ops *o, float *y, const float *x, const float *out, size_t n) {
-    if (y != x) memcpy(y, x, n * sizeof *y);
+    if (y != x)
+        memcpy(y, x, n * sizeof *y);
     op_add(o, y, out, n);
 }
 
@@ -41,7 +45,8 @@ static void residual(struct ops *o, float *y, const float *x, const float *out, 
 static struct kv_view keys_and_values(const struct pass *p, int l, const struct acts *a) {
     const struct config *c = &p->m->cfg;
     struct kv_cache *kv = p->kv;
-    if (!kv) return (struct kv_view){.k = a->k, .v = a->v, .n = p->b->T};
+    if (!kv)
+        return (struct kv_view){.k = a->k, .v = a->v, .n = p->b->T};
     size_t at = (size_t)l * (size_t)kv->context * kv->row_bytes;
     struct kv_view view = {(char *)kv->k + at, (char *)kv->v + at, kv->f16, kv->n + p->b->T};
     op_kv_put(p->ops, &view, kv->n, a->k, a->v, p->b->T, c->kv_heads * c->head_width);
@@ -95,10 +100,11 @@ static float *floats(struct arena *a, int T, int width) {
     return p;
 }
 
-/* Carves r's buffers from r->keep; with no block there, only counts what they need. */
+/* What runner_carve takes. */
 static size_t runner_need(const struct config *c, int T) {
     int q = c->heads * c->head_width, kv = c->kv_heads * c->head_width;
-    const int widths[] = {c->width, c->width, c->width, c->width, q, q, kv, kv, c->ffn, c->ffn, c->ffn, ADAPTER_MAX_RANK};
+    const int widths[] = {c->width, c->width, c->width, c->width, q,      q,
+                          kv,       kv,       c->ffn,   c->ffn,   c->ffn, ADAPTER_MAX_RANK};
     size_t need = arena_need((size_t)T, sizeof(int32_t));
     for (size_t i = 0; i < sizeof widths / sizeof *widths; i++) {
         need += arena_need((size_t)T * (size_t)widths[i], sizeof(float));
@@ -123,7 +129,8 @@ static void runner_carve(struct runner *r) {
     a->up = floats(&r->keep, T, c->ffn);
     a->act = floats(&r->keep, T, c->ffn);
     a->u[0] = floats(&r->keep, T, ADAPTER_MAX_RANK);
-    for (int i = 1; i < LORA_LINEARS; i++) a->u[i] = a->u[0];
+    for (int i = 1; i < LORA_LINEARS; i++)
+        a->u[i] = a->u[0];
     r->last = arena_take(&r->keep, (size_t)T, sizeof *r->last);
     assert(r->last);
 }
@@ -131,11 +138,13 @@ static void runner_carve(struct runner *r) {
 plm_status runner_open(struct runner **out, const plm_model *m, int max_tokens, plm_error *err) {
     assert(max_tokens > 0);
     struct runner *r = mem_zero(1, sizeof *r);
-    if (!r) return fail(err, PLM_ENOMEM, "no memory for a run");
+    if (!r)
+        return fail(err, PLM_ENOMEM, "no memory for a run");
     r->m = m;
     r->max_tokens = max_tokens;
     plm_status st = arena_open(&r->keep, runner_need(&m->cfg, max_tokens), err);
-    if (!st) st = arena_open(&r->scratch, ops_scratch(max_tokens, widest(&m->cfg), pool_threads(m->pool)), err);
+    if (!st)
+        st = arena_open(&r->scratch, ops_scratch(max_tokens, widest(&m->cfg), pool_threads(m->pool)), err);
     if (st) {
         runner_close(r);
         return st;
@@ -147,7 +156,8 @@ plm_status runner_open(struct runner **out, const plm_model *m, int max_tokens, 
 }
 
 void runner_close(struct runner *r) {
-    if (!r) return;
+    if (!r)
+        return;
     arena_close(&r->keep);
     arena_close(&r->scratch);
     mem_free(r);
@@ -157,7 +167,8 @@ static plm_status check_run(const struct runner *r, const struct batch *b, const
                             const plm_lora *uses, size_t n_uses, plm_error *err) {
     assert(b->T > 0 && b->T <= r->max_tokens);
     if (b->T > kv->context - kv->n) {
-        return fail(err, PLM_ELIMIT, "%d tokens after %d do not fit into a context of %d", b->T, kv->n, kv->context);
+        return fail(err, PLM_ELIMIT, "%d tokens after %d do not fit into a context of %d", b->T, kv->n,
+                    kv->context);
     }
     for (int t = 0; t < b->T; t++) {
         if (b->ids[t] < 0 || b->ids[t] >= r->m->cfg.vocab) {
@@ -165,24 +176,30 @@ static plm_status check_run(const struct runner *r, const struct batch *b, const
         }
         assert(b->first[t] >= 0 && b->first[t] <= kv->n + t);
     }
-    if (n_uses > MAX_USES) return fail(err, PLM_ELIMIT, "%zu adapters at once are more than %d", n_uses, MAX_USES);
+    if (n_uses > MAX_USES)
+        return fail(err, PLM_ELIMIT, "%zu adapters at once are more than %d", n_uses, MAX_USES);
     for (size_t i = 0; i < n_uses; i++) {
-        if (uses[i].adapter->model != r->m) return fail(err, PLM_EINVAL, "an adapter was loaded for another model");
+        if (uses[i].adapter->model != r->m)
+            return fail(err, PLM_EINVAL, "an adapter was loaded for another model");
     }
     return PLM_OK;
 }
 
-plm_status model_forward(struct runner *r, const struct batch *b, struct kv_cache *kv, const plm_lora *uses, size_t n_uses,
-                         const float **x_out, plm_error *err) {
+plm_status model_forward(struct runner *r, const struct batch *b, struct kv_cache *kv, const plm_lora *uses,
+                         size_t n_uses, const float **x_out, plm_error *err) {
     const plm_model *m = r->m;
     plm_status st = check_run(r, b, kv, uses, n_uses, err);
-    if (st) return st;
+    if (st)
+        return st;
     struct use use[MAX_USES];
-    for (size_t i = 0; i < n_uses; i++) use[i] = (struct use){uses[i].adapter->lora, uses[i].scale};
-    for (int t = 0; t < b->T; t++) r->last[t] = kv->n + t;
+    for (size_t i = 0; i < n_uses; i++)
+        use[i] = (struct use){uses[i].adapter->lora, uses[i].scale};
+    for (int t = 0; t < b->T; t++)
+        r->last[t] = kv->n + t;
     struct pass p = {.ops = &r->ops, .m = m, .b = b, .last = r->last, .use = use, .n_use = n_uses, .kv = kv};
     op_embed(&r->ops, r->x, &m->embed, b->ids, b->T, 1);
-    for (int l = 0; l < m->cfg.layers; l++) layer_forward(&p, l, r->x, r->x, &r->acts);
+    for (int l = 0; l < m->cfg.layers; l++)
+        layer_forward(&p, l, r->x, r->x, &r->acts);
     op_rmsnorm(&r->ops, r->x_norm, NULL, r->x, m->out_norm, b->T, m->cfg.width, m->cfg.norm_eps);
     kv->n += b->T;
     *x_out = r->x_norm;

@@ -33,7 +33,7 @@ struct acts {
     float *gate, *up;                  /* [T, F] */
     float *act;                        /* [T, F] scratch: silu(gate) * up */
     float *out;                        /* [T, C] scratch: what a half adds to the residual */
-    float *u[LORA_LINEARS];            /* [T, rank] x A^T of each adapted linear; one scratch for all where not kept */
+    float *u[LORA_LINEARS]; /* [T, rank] x A^T of each adapted linear; one scratch for all where not kept */
 };
 
 /* An adapter that a pass adds, and how strongly. */
@@ -47,19 +47,19 @@ struct pass {
     struct ops *ops;
     const plm_model *m;
     const struct batch *b;
-    const int32_t *last;   /* [T] last row a token may see */
+    const int32_t *last; /* [T] last row a token may see */
     const struct use *use;
     size_t n_use;
-    struct kv_cache *kv;   /* NULL: the pass attends to its own keys and values */
+    struct kv_cache *kv; /* NULL: the pass attends to its own keys and values */
 };
 
 /* x_out = layer l of x_in; x_out NULL: only acts is wanted again, so the down projection is left out. */
 void layer_forward(const struct pass *p, int l, float *x_out, const float *x_in, struct acts *a);
 /* dx: gradient of the layer's output becomes that of its input. grad accumulates. lowest: nothing below
  * wants a gradient, so dx is left as it is. */
-void layer_backward(const struct pass *p, int l, float *dx, const float *x_in, const struct acts *a, float *grad,
-                    bool lowest);
+void layer_backward(const struct pass *p, int l, float *dx, const float *x_in, const struct acts *a,
+                    float *grad, bool lowest);
 /* Scratch bytes of layer_backward for T tokens, beside that of the ops. */
 size_t layer_backward_scratch(const struct config *c, int T);
-int widest(const struct config *c);    /* the longest row an op works on, the vocabulary left out */
+int widest(const struct config *c); /* the longest row an op works on, the vocabulary left out */
 #endif

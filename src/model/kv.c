@@ -5,9 +5,11 @@ plm_status kv_open(struct kv_cache *kv, const plm_model *m, int context, plm_err
     const struct config *c = &m->cfg;
     *kv = (struct kv_cache){.context = context, .f16 = !ops_kernel_exact(m->kern)};
     if (context < 1 || context > c->context) {
-        return fail(err, PLM_EINVAL, "a context of %d tokens is not from 1 to the model's %d", context, c->context);
+        return fail(err, PLM_EINVAL, "a context of %d tokens is not from 1 to the model's %d", context,
+                    c->context);
     }
-    kv->row_bytes = (size_t)c->kv_heads * (size_t)c->head_width * (kv->f16 ? sizeof(uint16_t) : sizeof(float));
+    kv->row_bytes =
+        (size_t)c->kv_heads * (size_t)c->head_width * (kv->f16 ? sizeof(uint16_t) : sizeof(float));
     size_t rows, bytes;
     if (!mul_size((size_t)c->layers, (size_t)context, &rows) || !mul_size(rows, 2 * kv->row_bytes, &bytes) ||
         arena_open(&kv->rows, bytes + 128, NULL)) {

@@ -8,34 +8,35 @@
 
 struct config { /* one row of the family table, filled from the file */
     char arch[32];
-    int vocab, width /* C */, ffn /* F */, layers /* L */, heads /* H */, kv_heads, head_width /* D */, context, rotary;
+    int vocab, width /* C */, ffn /* F */, layers /* L */, heads /* H */, kv_heads, head_width /* D */,
+        context, rotary;
     float norm_eps, rope_base;
-    bool neox;                  /* RoPE turns halves of a head, not neighbours */
-    bool permuted;              /* rows of q and k stand in GGUF's order, not in PEFT's */
+    bool neox;     /* RoPE turns halves of a head, not neighbours */
+    bool permuted; /* rows of q and k stand in GGUF's order, not in PEFT's */
 };
 
 struct layer_weights {
-    const float *attn_norm, *ffn_norm;              /* [C] */
-    struct matrix linear[LORA_LINEARS];             /* q k v o gate up down */
-    const float *bias[LORA_LINEARS];                /* NULL: none */
+    const float *attn_norm, *ffn_norm;  /* [C] */
+    struct matrix linear[LORA_LINEARS]; /* q k v o gate up down */
+    const float *bias[LORA_LINEARS];    /* NULL: none */
 };
 
 struct plm_model {
     struct config cfg;
-    struct matrix embed, head;                      /* [V, C] */
-    const float *out_norm;                          /* [C] */
-    struct layer_weights *layer;                    /* [L] */
-    float *freq;                                    /* [rotary/2] radians a position */
+    struct matrix embed, head;   /* [V, C] */
+    const float *out_norm;       /* [C] */
+    struct layer_weights *layer; /* [L] */
+    float *freq;                 /* [rotary/2] radians a position */
     struct gguf *file;
     struct vocab *vocab;
-    struct chat *chat;                              /* NULL: none */
+    struct chat *chat; /* NULL: none */
     const struct kern *kern;
     struct pool *pool;
     struct lora_shape shape;
     plm_model_facts facts;
     char *name, *path, *types, *digest_cache;
-    pthread_mutex_t lock;                           /* of digest */
-    char digest[65];                                /* "" until asked for */
+    pthread_mutex_t lock; /* of digest */
+    char digest[65];      /* "" until asked for */
 };
 
 struct plm_adapter {
@@ -80,14 +81,15 @@ void model_nll(struct runner *r, double *nll, const float *x, const int32_t *tar
 struct trace;
 /* memory: ceiling of the trace and its scratch; chooses how many layers are recomputed in backward.
  * PLM_ELIMIT says what the least is. */
-plm_status trace_open(struct trace **out, const plm_model *m, int max_tokens, const struct lora *l, uint64_t memory,
-                      plm_error *err);
+plm_status trace_open(struct trace **out, const plm_model *m, int max_tokens, const struct lora *l,
+                      uint64_t memory, plm_error *err);
 void trace_close(struct trace *t);
 uint64_t trace_bytes(const struct trace *t);
 int trace_recomputed(const struct trace *t);
 /* Forward over packed examples, loss at targets only.
- * at [n]: token index whose output predicts target[i]; weight [n]: d step_loss / d nll[i] (NULL: no backward follows).
- * nll [n] out. grad [l->parameters] accumulates (+=), laid out as l->values. */
+ * at [n]: token index whose output predicts target[i]; weight [n]: d step_loss / d nll[i] (NULL: no backward
+ * follows). nll [n] out. grad [l->parameters] accumulates (+=), laid out as l->values. */
 plm_status model_train(struct trace *t, const struct batch *b, const int32_t *at, const int32_t *target,
-                       const float *weight, int n, const struct lora *l, float *grad, double *nll, plm_error *err);
+                       const float *weight, int n, const struct lora *l, float *grad, double *nll,
+                       plm_error *err);
 #endif

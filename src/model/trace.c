@@ -1,9 +1,10 @@
 /* trace.c: one pass of training over packed examples, and the memory it works in.
  *
  * Backward needs each layer's input x and its activations (struct acts). All x are kept. Of the sets of
- * activations as many are kept as the ceiling allows, for the lowest layers; the rest share one set, which holds
- * a layer's activations while that layer is worked on, and backward computes it again from x. The topmost layer
- * is the last to use it, so its set is never computed twice. Layers below the lowest adapted one keep nothing. */
+ * activations as many are kept as the ceiling allows, for the lowest layers; the rest share one set, which
+ * holds a layer's activations while that layer is worked on, and backward computes it again from x. The
+ * topmost layer is the last to use it, so its set is never computed twice. Layers below the lowest adapted
+ * one keep nothing. */
 #include "model/inside.h"
 #include <assert.h>
 #include <inttypes.h>
@@ -17,10 +18,10 @@ struct trace {
     int rank[LORA_LINEARS]; /* the largest of each linear */
     struct arena keep, scratch;
     struct ops ops;
-    float **x;              /* [n_x + 1] of [T, C]: inputs of the layers, and the output of the last */
-    struct acts *set;       /* [n_sets] */
-    float *dx;              /* [T, C] */
-    int32_t *last;          /* [T] */
+    float **x;        /* [n_x + 1] of [T, C]: inputs of the layers, and the output of the last */
+    struct acts *set; /* [n_sets] */
+    float *dx;        /* [T, C] */
+    int32_t *last;    /* [T] */
 };
 
 static size_t need(int T, int width) {
@@ -33,7 +34,8 @@ static size_t set_need(const struct trace *t) {
     int T = t->max_tokens, q = c->heads * c->head_width, kv = c->kv_heads * c->head_width;
     size_t n = 2 * need(T, 1) + 2 * need(T, q) + 2 * need(T, kv) + need(T, c->heads) + need(T, c->width) +
                2 * need(T, c->ffn);
-    for (int i = 0; i < LORA_LINEARS; i++) n += need(T, t->rank[i]);
+    for (int i = 0; i < LORA_LINEARS; i++)
+        n += need(T, t->rank[i]);
     return n;
 }
 
@@ -48,24 +50,30 @@ static size_t scratch_need(const struct trace *t) {
     size_t forward = 2 * need(T, c->width) + need(T, c->ffn);
     size_t loss = 4 * need(T, c->width) + need(T, 1);
     size_t most = layer_backward_scratch(c, T);
-    if (forward > most) most = forward;
-    if (loss > most) most = loss;
+    if (forward > most)
+        most = forward;
+    if (loss > most)
+        most = loss;
     return most + ops_scratch(T, widest(c), pool_threads(t->m->pool));
 }
 
 static void measure(struct trace *t, const struct lora *l) {
     t->lowest = l->layers;
     for (int i = 0; i < l->layers * LORA_LINEARS; i++) {
-        if (!l->pair[i].A) continue;
-        if (i / LORA_LINEARS < t->lowest) t->lowest = i / LORA_LINEARS;
+        if (!l->pair[i].A)
+            continue;
+        if (i / LORA_LINEARS < t->lowest)
+            t->lowest = i / LORA_LINEARS;
         int *rank = &t->rank[i % LORA_LINEARS];
-        if (l->pair[i].rank > *rank) *rank = l->pair[i].rank;
+        if (l->pair[i].rank > *rank)
+            *rank = l->pair[i].rank;
     }
     t->n_x = l->layers - t->lowest;
 }
 
 static float *floats(struct arena *a, int T, int width) {
-    if (!width) return NULL;
+    if (!width)
+        return NULL;
     float *p = arena_take(a, (size_t)T * (size_t)width, sizeof *p);
     assert(p);
     return p;
@@ -74,7 +82,8 @@ static float *floats(struct arena *a, int T, int width) {
 static void carve(struct trace *t) {
     const struct config *c = &t->m->cfg;
     int T = t->max_tokens, q = c->heads * c->head_width, kv = c->kv_heads * c->head_width;
-    for (int i = 0; i <= t->n_x; i++) t->x[i] = floats(&t->keep, T, c->width);
+    for (int i = 0; i <= t->n_x; i++)
+        t->x[i] = floats(&t->keep, T, c->width);
     t->dx = floats(&t->keep, T, c->width);
     t->last = arena_take(&t->keep, (size_t)T, sizeof *t->last);
     assert(t->last);
@@ -90,34 +99,43 @@ static void carve(struct trace *t) {
         a->x_mid = floats(&t->keep, T, c->width);
         a->gate = floats(&t->keep, T, c->ffn);
         a->up = floats(&t->keep, T, c->ffn);
-        for (int j = 0; j < LORA_LINEARS; j++) a->u[j] = floats(&t->keep, T, t->rank[j]);
+        for (int j = 0; j < LORA_LINEARS; j++)
+            a->u[j] = floats(&t->keep, T, t->rank[j]);
     }
 }
 
-plm_status trace_open(struct trace **out, const plm_model *m, int max_tokens, const struct lora *l, uint64_t memory,
-                      plm_error *err) {
+plm_status trace_open(struct trace **out, const plm_model *m, int max_tokens, const struct lora *l,
+                      uint64_t memory, plm_error *err) {
     assert(max_tokens > 0 && l->layers == m->cfg.layers);
     struct trace *t = mem_zero(1, sizeof *t);
-    if (!t) return fail(err, PLM_ENOMEM, "no memory to train in");
+    if (!t)
+        return fail(err, PLM_ENOMEM, "no memory to train in");
     t->m = m;
     t->max_tokens = max_tokens;
     measure(t, l);
     plm_status st = PLM_OK;
     uint64_t scratch = scratch_need(t), least = fixed_need(t) + scratch + set_need(t);
-    if (!t->n_x) st = fail(err, PLM_EINVAL, "the adapter has nothing to train");
+    if (!t->n_x)
+        st = fail(err, PLM_EINVAL, "the adapter has nothing to train");
     else if (least > memory) {
-        st = fail(err, PLM_ELIMIT, "training on %d tokens needs at least %" PRIu64 " bytes of memory, not %" PRIu64,
+        st = fail(err, PLM_ELIMIT,
+                  "training on %d tokens needs at least %" PRIu64 " bytes of memory, not %" PRIu64,
                   max_tokens, least, memory);
     }
-    if (st) goto out;
+    if (st)
+        goto out;
     uint64_t more = (memory - least) / set_need(t);
     t->n_sets = more + 1 < (uint64_t)t->n_x ? (int)more + 1 : t->n_x;
     t->x = mem_zero((size_t)t->n_x + 1, sizeof *t->x);
     t->set = mem_zero((size_t)t->n_sets, sizeof *t->set);
-    if (!t->x || !t->set) st = fail(err, PLM_ENOMEM, "no memory to train in");
-    if (!st) st = arena_open(&t->keep, fixed_need(t) + (size_t)t->n_sets * set_need(t), err);
-    if (!st) st = arena_open(&t->scratch, (size_t)scratch, err);
-    if (st) goto out;
+    if (!t->x || !t->set)
+        st = fail(err, PLM_ENOMEM, "no memory to train in");
+    if (!st)
+        st = arena_open(&t->keep, fixed_need(t) + (size_t)t->n_sets * set_need(t), err);
+    if (!st)
+        st = arena_open(&t->scratch, (size_t)scratch, err);
+    if (st)
+        goto out;
     carve(t);
     t->ops = (struct ops){m->kern, m->pool, &t->scratch, ops_kernel_exact(m->kern) ? PREC_EXACT : PREC_BF16};
     *out = t;
@@ -128,7 +146,8 @@ out:
 }
 
 void trace_close(struct trace *t) {
-    if (!t) return;
+    if (!t)
+        return;
     arena_close(&t->keep);
     arena_close(&t->scratch);
     mem_free(t->x);
@@ -147,7 +166,8 @@ int trace_recomputed(const struct trace *t) {
 /* ---- the pass ---- */
 
 /* x_out NULL: what layer l's set held is computed again. */
-static void trace_layer(struct trace *t, const struct pass *p, int l, float *x_out, const float *x_in, struct acts *a) {
+static void trace_layer(struct trace *t, const struct pass *p, int l, float *x_out, const float *x_in,
+                        struct acts *a) {
     const struct config *c = &t->m->cfg;
     size_t mark = arena_mark(&t->scratch);
     a->norm = floats(&t->scratch, p->b->T, c->width);
@@ -163,19 +183,23 @@ static struct acts *set_of(struct trace *t, int i) {
 
 static void trace_forward(struct trace *t, const struct pass *p) {
     op_embed(&t->ops, t->x[0], &t->m->embed, p->b->ids, p->b->T, 1);
-    for (int l = 0; l < t->lowest; l++) trace_layer(t, p, l, t->x[0], t->x[0], set_of(t, t->n_sets - 1));
-    for (int i = 0; i < t->n_x; i++) trace_layer(t, p, t->lowest + i, t->x[i + 1], t->x[i], set_of(t, i));
+    for (int l = 0; l < t->lowest; l++)
+        trace_layer(t, p, l, t->x[0], t->x[0], set_of(t, t->n_sets - 1));
+    for (int i = 0; i < t->n_x; i++)
+        trace_layer(t, p, t->lowest + i, t->x[i + 1], t->x[i], set_of(t, i));
 }
 
-/* -ln p of the targets, and with weights the gradient of the last layer's output in t->dx. Only the n rows that
- * predict a target go through the final norm and the head. */
-static void trace_loss(struct trace *t, int T, const int32_t *at, const int32_t *target, const float *weight, int n,
-                       double *nll) {
+/* -ln p of the targets, and with weights the gradient of the last layer's output in t->dx. Only the n rows
+ * that predict a target go through the final norm and the head. */
+static void trace_loss(struct trace *t, int T, const int32_t *at, const int32_t *target, const float *weight,
+                       int n, double *nll) {
     const struct config *c = &t->m->cfg;
     int C = c->width;
     size_t mark = arena_mark(&t->scratch), row = (size_t)C * sizeof(float);
-    float *x = floats(&t->scratch, n, C), *norm = floats(&t->scratch, n, C), *inv_rms = floats(&t->scratch, n, 1);
-    for (int i = 0; i < n; i++) memcpy(x + (size_t)i * (size_t)C, t->x[t->n_x] + (size_t)at[i] * (size_t)C, row);
+    float *x = floats(&t->scratch, n, C), *norm = floats(&t->scratch, n, C),
+          *inv_rms = floats(&t->scratch, n, 1);
+    for (int i = 0; i < n; i++)
+        memcpy(x + (size_t)i * (size_t)C, t->x[t->n_x] + (size_t)at[i] * (size_t)C, row);
     op_rmsnorm(&t->ops, norm, inv_rms, x, t->m->out_norm, n, C, c->norm_eps);
     float *dnorm = NULL;
     if (weight) {
@@ -190,7 +214,8 @@ static void trace_loss(struct trace *t, int T, const int32_t *at, const int32_t 
         memset(t->dx, 0, (size_t)T * row);
         for (int i = 0; i < n; i++) {
             float *to = t->dx + (size_t)at[i] * (size_t)C, *from = dx + (size_t)i * (size_t)C;
-            for (int j = 0; j < C; j++) to[j] += from[j];
+            for (int j = 0; j < C; j++)
+                to[j] += from[j];
         }
     }
     arena_reset(&t->scratch, mark);
@@ -199,13 +224,15 @@ static void trace_loss(struct trace *t, int T, const int32_t *at, const int32_t 
 static void trace_backward(struct trace *t, const struct pass *p, float *grad) {
     for (int i = t->n_x - 1; i >= 0; i--) {
         struct acts *a = set_of(t, i);
-        if (i >= t->n_sets - 1 && i < t->n_x - 1) trace_layer(t, p, t->lowest + i, NULL, t->x[i], a);
+        if (i >= t->n_sets - 1 && i < t->n_x - 1)
+            trace_layer(t, p, t->lowest + i, NULL, t->x[i], a);
         layer_backward(p, t->lowest + i, t->dx, t->x[i], a, grad, i == 0);
     }
 }
 
 plm_status model_train(struct trace *t, const struct batch *b, const int32_t *at, const int32_t *target,
-                       const float *weight, int n, const struct lora *l, float *grad, double *nll, plm_error *err) {
+                       const float *weight, int n, const struct lora *l, float *grad, double *nll,
+                       plm_error *err) {
     assert(b->T > 0 && b->T <= t->max_tokens && n > 0 && n <= b->T);
     int vocab = t->m->cfg.vocab;
     for (int i = 0; i < b->T; i++) {
@@ -225,6 +252,7 @@ plm_status model_train(struct trace *t, const struct batch *b, const int32_t *at
     struct pass p = {.ops = &t->ops, .m = t->m, .b = b, .last = t->last, .use = &use, .n_use = 1};
     trace_forward(t, &p);
     trace_loss(t, b->T, at, target, weight, n, nll);
-    if (weight) trace_backward(t, &p, grad);
+    if (weight)
+        trace_backward(t, &p, grad);
     return PLM_OK;
 }

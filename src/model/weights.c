@@ -1,5 +1,6 @@
-/* weights.c: binds every tensor of a model file to its place, by name, type and shape. Refuses a tensor that is
- * missing, misshapen, of a type without kernels, or unknown: a forward pass that left one out would be wrong. */
+/* weights.c: binds every tensor of a model file to its place, by name, type and shape. Refuses a tensor that
+ * is missing, misshapen, of a type without kernels, or unknown: a forward pass that left one out would be
+ * wrong. */
 #include "model/inside.h"
 #include <inttypes.h>
 #include <math.h>
@@ -9,34 +10,40 @@
 struct binder {
     plm_model *m;
     plm_error *err;
-    plm_status st;     /* the first failure sticks */
-    size_t bound;      /* tensors that found their place */
+    plm_status st; /* the first failure sticks */
+    size_t bound;  /* tensors that found their place */
 };
 
 static const struct tensor *find(struct binder *b, const char *name, bool needed) {
-    if (b->st) return NULL;
+    if (b->st)
+        return NULL;
     const struct tensor *t = gguf_tensor(b->m->file, name);
-    if (t) b->bound++;
-    if (!t && needed) b->st = fail(b->err, PLM_EFORMAT, "tensor %s is missing", name);
+    if (t)
+        b->bound++;
+    if (!t && needed)
+        b->st = fail(b->err, PLM_EFORMAT, "tensor %s is missing", name);
     return t;
 }
 
 /* [rows, cols], or [cols] where rows is 0 */
 static bool shaped(struct binder *b, const struct tensor *t, const char *name, int cols, int rows) {
-    if (t->ne[0] == (uint64_t)cols && t->ne[1] == (uint64_t)(rows ? rows : 1) && t->ne[2] == 1 && t->ne[3] == 1) {
+    if (t->ne[0] == (uint64_t)cols && t->ne[1] == (uint64_t)(rows ? rows : 1) && t->ne[2] == 1 &&
+        t->ne[3] == 1) {
         return true;
     }
     char want[40];
     snprintf(want, sizeof want, rows ? "[%d, %d]" : "[%d]", cols, rows);
-    b->st = fail(b->err, PLM_EFORMAT, "tensor %s is [%" PRIu64 ", %" PRIu64 ", %" PRIu64 ", %" PRIu64 "], not %s",
-                 name, t->ne[0], t->ne[1], t->ne[2], t->ne[3], want);
+    b->st =
+        fail(b->err, PLM_EFORMAT, "tensor %s is [%" PRIu64 ", %" PRIu64 ", %" PRIu64 ", %" PRIu64 "], not %s",
+             name, t->ne[0], t->ne[1], t->ne[2], t->ne[3], want);
     return false;
 }
 
 /* [n] of F32, every one finite */
 static const float *vector(struct binder *b, const char *name, int n, bool needed) {
     const struct tensor *t = find(b, name, needed);
-    if (!t || !shaped(b, t, name, n, 0)) return NULL;
+    if (!t || !shaped(b, t, name, n, 0))
+        return NULL;
     if (t->type != DT_F32) {
         const struct dtype_info *info = dtype_of(t->type);
         b->st = fail(b->err, PLM_ENOTSUP, "tensor %s is %s; only F32 is supported there", name,
@@ -49,7 +56,8 @@ static const float *vector(struct binder *b, const char *name, int n, bool neede
     }
     const float *v = t->data;
     for (int i = 0; i < n; i++) {
-        if (isfinite(v[i])) continue;
+        if (isfinite(v[i]))
+            continue;
         b->st = fail(b->err, PLM_EFORMAT, "tensor %s: value %d is not finite", name, i);
         return NULL;
     }
@@ -58,7 +66,8 @@ static const float *vector(struct binder *b, const char *name, int n, bool neede
 
 static struct matrix matrix(struct binder *b, const char *name, int out, int in, bool needed) {
     const struct tensor *t = find(b, name, needed);
-    if (!t || !shaped(b, t, name, in, out)) return (struct matrix){0};
+    if (!t || !shaped(b, t, name, in, out))
+        return (struct matrix){0};
     const struct dtype_info *info = dtype_of(t->type);
     if (!info || !info->computes) {
         b->st = fail(b->err, PLM_ENOTSUP, "tensor %s is %s, which has no kernels here", name,
@@ -84,7 +93,8 @@ static void bind_layer(struct binder *b, const struct family *family, int l) {
     for (int i = 0; i < LORA_LINEARS; i++) {
         snprintf(name, sizeof name, "blk.%d.%s.weight", l, lora_gguf_name[i]);
         w->linear[i] = matrix(b, name, linear_out(c, i), linear_in(c, i), true);
-        if (!(family->bias_known >> i & 1)) continue;
+        if (!(family->bias_known >> i & 1))
+            continue;
         snprintf(name, sizeof name, "blk.%d.%s.bias", l, lora_gguf_name[i]);
         w->bias[i] = vector(b, name, linear_out(c, i), family->bias_needed >> i & 1);
     }
@@ -95,7 +105,8 @@ static void make_freq(struct binder *b) {
     const struct config *c = &b->m->cfg;
     int n = c->rotary / 2;
     const float *factor = vector(b, "rope_freqs.weight", n, false);
-    if (b->st) return;
+    if (b->st)
+        return;
     b->m->freq = mem_alloc((size_t)n, sizeof(float));
     if (!b->m->freq) {
         b->st = fail(b->err, PLM_ENOMEM, "no memory for %d RoPE frequencies", n);
@@ -113,22 +124,30 @@ static void make_freq(struct binder *b) {
 
 /* Is it one of the names that binding asked for? Each has its place, so only an unknown one can be left. */
 static bool is_known(const struct config *c, const struct family *family, struct str name) {
-    static const char *const whole[] = {"token_embd.weight", "output_norm.weight", "output.weight", "rope_freqs.weight"};
+    static const char *const whole[] = {"token_embd.weight", "output_norm.weight", "output.weight",
+                                        "rope_freqs.weight"};
     for (size_t i = 0; i < sizeof whole / sizeof *whole; i++) {
-        if (str_eq(name, whole[i])) return true;
+        if (str_eq(name, whole[i]))
+            return true;
     }
-    if (!str_starts(name, "blk.")) return false;
+    if (!str_starts(name, "blk."))
+        return false;
     struct str rest = {name.p + 4, name.n - 4}, number;
     int64_t l;
     char plain[24];
-    if (!str_cut(&rest, '.', &number) || !parse_i64(number, &l) || l < 0 || l >= c->layers) return false;
+    if (!str_cut(&rest, '.', &number) || !parse_i64(number, &l) || l < 0 || l >= c->layers)
+        return false;
     snprintf(plain, sizeof plain, "%d", (int)l);
-    if (!str_eq(number, plain)) return false; // "blk.00."
-    if (str_eq(rest, "attn_norm.weight") || str_eq(rest, "ffn_norm.weight")) return true;
+    if (!str_eq(number, plain))
+        return false; // "blk.00."
+    if (str_eq(rest, "attn_norm.weight") || str_eq(rest, "ffn_norm.weight"))
+        return true;
     for (int i = 0; i < LORA_LINEARS; i++) {
-        if (!str_starts(rest, lora_gguf_name[i])) continue;
+        if (!str_starts(rest, lora_gguf_name[i]))
+            continue;
         struct str end = {rest.p + strlen(lora_gguf_name[i]), rest.n - strlen(lora_gguf_name[i])};
-        if (str_eq(end, ".weight") || (str_eq(end, ".bias") && family->bias_known >> i & 1)) return true;
+        if (str_eq(end, ".weight") || (str_eq(end, ".bias") && family->bias_known >> i & 1))
+            return true;
     }
     return false;
 }
@@ -136,9 +155,10 @@ static bool is_known(const struct config *c, const struct family *family, struct
 static plm_status refuse_unknown(const plm_model *m, const struct family *family, plm_error *err) {
     for (size_t i = 0; i < gguf_n_tensors(m->file); i++) {
         struct str name = gguf_tensor_at(m->file, i)->name;
-        if (is_known(&m->cfg, family, name)) continue;
-        return fail(err, PLM_ENOTSUP, "tensor %.*s has no place in a %s model of %d layers", (int)name.n, name.p,
-                    m->cfg.arch, m->cfg.layers);
+        if (is_known(&m->cfg, family, name))
+            continue;
+        return fail(err, PLM_ENOTSUP, "tensor %.*s has no place in a %s model of %d layers", (int)name.n,
+                    name.p, m->cfg.arch, m->cfg.layers);
     }
     return fail(err, PLM_EFORMAT, "a tensor name stands twice");
 }
@@ -154,7 +174,8 @@ static void count_bytes(plm_model *m) {
         n += 2 * sizeof(float) * (uint64_t)c->width;
         for (int i = 0; i < LORA_LINEARS; i++) {
             n += matrix_bytes(&m->layer[l].linear[i]);
-            if (m->layer[l].bias[i]) n += sizeof(float) * (uint64_t)linear_out(c, i);
+            if (m->layer[l].bias[i])
+                n += sizeof(float) * (uint64_t)linear_out(c, i);
         }
     }
     m->facts.bytes_per_token = n;
@@ -173,15 +194,19 @@ static plm_status describe_types(plm_model *m, plm_error *err) {
     for (;;) {
         int most = 0;
         for (int i = 1; i < DT_LIMIT; i++) {
-            if (count[i] > count[most]) most = i;
+            if (count[i] > count[most])
+                most = i;
         }
-        if (!count[most]) break;
+        if (!count[most])
+            break;
         bytes_printf(&text, "%s%s %zu", text.len ? ", " : "", dtype_of(most)->name, count[most]);
         count[most] = 0;
     }
     plm_status st = bytes_status(&text, "the tensor types", err);
-    if (!st) m->types = bytes_take(&text);
-    if (!st && !m->types) st = fail(err, PLM_ENOMEM, "no memory to describe the tensor types");
+    if (!st)
+        m->types = bytes_take(&text);
+    if (!st && !m->types)
+        st = fail(err, PLM_ENOMEM, "no memory to describe the tensor types");
     bytes_free(&text);
     return st;
 }
@@ -191,20 +216,27 @@ plm_status weights_bind(plm_model *m, const struct family *family, plm_error *er
     struct binder b = {.m = m, .err = err};
     const struct tensor *embed = gguf_tensor(m->file, "token_embd.weight");
     if (embed && (embed->ne[1] < 2 || embed->ne[1] > 1 << 24)) {
-        return fail(err, PLM_EFORMAT, "tensor token_embd.weight has %" PRIu64 " rows, not from 2 to 2^24", embed->ne[1]);
+        return fail(err, PLM_EFORMAT, "tensor token_embd.weight has %" PRIu64 " rows, not from 2 to 2^24",
+                    embed->ne[1]);
     }
     c->vocab = embed ? (int)embed->ne[1] : 0;
     m->embed = matrix(&b, "token_embd.weight", c->vocab, c->width, true);
     m->out_norm = vector(&b, "output_norm.weight", c->width, true);
     m->head = matrix(&b, "output.weight", c->vocab, c->width, false);
-    if (!m->head.data) m->head = m->embed; // tied
+    if (!m->head.data)
+        m->head = m->embed; // tied
     make_freq(&b);
-    if (b.st) return b.st;
+    if (b.st)
+        return b.st;
     m->layer = mem_zero((size_t)c->layers, sizeof *m->layer);
-    if (!m->layer) return fail(err, PLM_ENOMEM, "no memory for %d layers", c->layers);
-    for (int l = 0; l < c->layers && !b.st; l++) bind_layer(&b, family, l);
-    if (b.st) return b.st;
-    if (b.bound != gguf_n_tensors(m->file)) return refuse_unknown(m, family, err);
+    if (!m->layer)
+        return fail(err, PLM_ENOMEM, "no memory for %d layers", c->layers);
+    for (int l = 0; l < c->layers && !b.st; l++)
+        bind_layer(&b, family, l);
+    if (b.st)
+        return b.st;
+    if (b.bound != gguf_n_tensors(m->file))
+        return refuse_unknown(m, family, err);
     count_bytes(m);
     return describe_types(m, err);
 }
