@@ -14,6 +14,8 @@ int fuzz_safetensors(const uint8_t *data, size_t size);
 int fuzz_adapter(const uint8_t *data, size_t size);
 int fuzz_token(const uint8_t *data, size_t size);
 int fuzz_git(const uint8_t *data, size_t size);
+int fuzz_jsonl_import(const uint8_t *data, size_t size);
+int fuzz_markdown(const uint8_t *data, size_t size);
 int fuzz_reply(const uint8_t *data, size_t size);
 
 /* The bytes as a file, for parsers that take a path; the same path on each call. */
