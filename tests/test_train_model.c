@@ -37,7 +37,8 @@ static int set_up(void **state)
     snprintf(model_path, sizeof model_path, "%s/tiny.gguf", folder);
     snprintf(adapter_path, sizeof adapter_path, "%s/adapter.gguf", folder);
     snprintf(checkpoint, sizeof checkpoint, "%s/run.ckpt", folder);
-    return tiny_model_write(model_path, &(struct tiny_model){.type = DT_Q8_0, .seed = 5}, NULL) ? -1 : 0;
+    const struct tiny_model spec = {.type = DT_Q8_0, .seed = 5, .width = 32, .heads = 2, .kv_heads = 1, .ffn = 64};
+    return tiny_model_write(model_path, &spec, NULL) ? -1 : 0;
 }
 
 static int tear_down(void **state)
@@ -59,11 +60,11 @@ static const plm_train_options usual = {.steps = 12, .batch = 4, .eval_every = 3
 
 static void add_conversations(plm_trainer *t, int n, int valid)
 {
-    static const char *const things[] = {"the sea", "a river in winter", "12 stones", "an old house and the garden of it"};
+    static const char *const things[] = {"the sea", "a river", "12 stones", "an old house"};
     for (int i = 0; i < n; i++) {
         char question[200], answer[100], name[20];
-        snprintf(question, sizeof question, "What is %d times %s, and what was it in the winter?", i, things[i % 4]);
-        snprintf(answer, sizeof answer, "It is %s, %d of them.", things[(i * 7) % 4], i * 3);
+        snprintf(question, sizeof question, "What is %d times %s?", i, things[i % 4]);
+        snprintf(answer, sizeof answer, "%s, %d", things[(i * 7) % 4], i * 3);
         snprintf(name, sizeof name, "line %d", i + 1);
         const plm_message m[] = {{"user", question}, {"assistant", answer}};
         assert_ok(plm_trainer_add(t, &(plm_example){.messages = m, .n_messages = 2, .weight = (float)(1 + i % 2),
@@ -117,13 +118,13 @@ static void packed_and_single_passes_agree(void **state)
         run_open(&r, kernels[k], 2, &usual);
         steps(r.t, 2); /* so that B is no longer zero */
         size_t n = r.a->lora->parameters;
-        float *packed = calloc(n, sizeof *packed), *single = calloc(n, sizeof *single), share[8];
+        float *packed = calloc(n, sizeof *packed), *single = calloc(n, sizeof *single), share[4];
         int count = order_step(&r.t->order, 2, r.t->step_ex);
         assert_int_equal(count, 4);
         for (int i = 0; i < count; i++) {
             share[i] = r.t->step_ex[i]->weight / 6;
         }
-        double loss[8];
+        double loss[4];
         assert_ok(trainer_pass(r.t, r.t->step_ex, count, r.t->pass_tokens, share, packed, &why));
         assert_int_equal(r.t->packer.passes, 1);
         memcpy(loss, r.t->loss, sizeof loss);
@@ -151,7 +152,7 @@ static void a_step_goes_down_the_slope_that_its_loss_has(void **state)
     run_open(&r, "ref", 2, &usual);
     steps(r.t, 2);
     size_t n = r.a->lora->parameters;
-    float *grad = calloc(n, sizeof *grad), *start = calloc(n, sizeof *start), *w = r.a->lora->values, share[8];
+    float *grad = calloc(n, sizeof *grad), *start = calloc(n, sizeof *start), *w = r.a->lora->values, share[4];
     int count = order_step(&r.t->order, 2, r.t->step_ex);
     double weights = 0, slope = 0, loss[2] = {0};
     for (int i = 0; i < count; i++) {
@@ -185,7 +186,7 @@ static void conversations_are_learned_by_heart(void **state)
 {
     (void)state;
     for (int k = 0; k < 2; k++) {
-        plm_train_options o = {.steps = 150, .batch = 4, .rate = 2e-2f};
+        plm_train_options o = {.steps = 80, .batch = 4, .rate = 2e-2f};
         struct run r = {0};
         assert_ok(plm_model_open(&r.m, model_path, &(plm_model_options){.cpu = kernels[k]}, &why));
         assert_ok(plm_adapter_new(&r.a, r.m, &(plm_adapter_options){.rank = 8, .seed = 1}, &why));
@@ -209,7 +210,7 @@ static void every_number_of_threads_gives_the_same_file(void **state)
     for (int k = 0; k < 2; k++) {
         char one[65], other[65];
         const int threads[] = {1, 2, 3, 7};
-        for (int i = 0; i < 4; i++) {
+        for (int i = 0; i < (k ? 4 : 2); i++) {
             struct run r;
             run_open(&r, kernels[k], threads[i], &usual);
             finish(&r, i ? other : one);
@@ -281,7 +282,7 @@ static void a_resumed_run_gives_the_same_file(void **state)
         run_open(&r, kernels[k], 2, &usual);
         finish(&r, whole);
         run_close(&r);
-        for (int stop = 1; stop <= 12; stop += 3) {
+        for (int stop = 1; stop <= 12; stop += 5) {
             unlink(checkpoint);
             run_open(&r, kernels[k], 2, &usual);
             steps(r.t, stop);
