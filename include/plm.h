@@ -489,6 +489,8 @@ typedef struct plm_augment_policy {
     const plm_kind *kind;
     bool summary_only; /* --share summary: numbers and common words, no text */
     bool unredacted;   /* the teacher runs on this device: nothing leaves it */
+    bool capable;      /* with unredacted: a teacher of several billion parameters, asked for several at once and
+                          for new inputs too; a small one only rewrites, one record a call */
     int wanted;        /* synthetic examples to keep; 0: method's rule from the number of records */
     int64_t newer_than; /* only records with a larger id are asked about; 0: all */
     const int64_t *exclude; /* records that must be neither shown nor used (the gate's) */

@@ -182,6 +182,8 @@ static plm_status share_modes(struct draft *d, int wanted, plm_error *err)
     }
     modes &= p->summary_only ? ~keep : ~0u;
     modes &= inputs ? ~0u : ~(unsigned)PLM_MODE_REWRITE;
+    // What a small teacher invents is neither new nor like the person; what it rewrites keeps the real output.
+    modes &= p->unredacted && !p->capable && modes & keep ? keep : ~0u;
     if (!modes) {
         return fail(err, PLM_ENOTSUP, p->summary_only ? "Records of the kind %s can only be rewritten, which a summary "
                                                         "alone does not allow."
@@ -379,7 +381,7 @@ static plm_status draft(struct draft *d, plm_store *store, char **request, plm_e
     d->q.summary = d->summary;
     d->q.topics = (const char **)d->topics;
     d->q.summary_only = p->summary_only;
-    d->q.single = p->unredacted;
+    d->q.single = p->unredacted && !p->capable;
     d->q.max_answer_tokens = p->kind->max_answer_tokens > 0 ? p->kind->max_answer_tokens : 64;
     char id[33], *text = NULL;
     int64_t *ids = mem_alloc(d->n_numbered + 1, sizeof *ids);

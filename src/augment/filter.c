@@ -9,6 +9,7 @@
 
 #define NEAR_MAX 0.7         /* ROUGE-L with any other input */
 #define OWN_MAX 0.9          /* of a rewrite with its own source */
+#define SAME_MIN 0.2         /* ROUGE-1 of a rewrite with its own source: below it says something else */
 #define Z_MAX 2.5
 
 enum { REAL_NLLS_MAX = 64, TOO_FEW_FOR_Z = 5 };
@@ -253,27 +254,80 @@ static void nearest(struct candidate *c, const struct doc *d)
     c->near = f > c->near ? f : c->near;
 }
 
-// A rewrite may be like its source, but no copy; a paraphrase of an output must say the same without repeating it.
+static bool has_word(const struct doc *d, struct str w)
+{
+    for (size_t i = 0; i < d->words.n; i++) {
+        if (d->words.w[i].n == w.n && memcmp(d->words.w[i].p, w.p, w.n) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool holds_digit(struct str w)
+{
+    for (size_t i = 0; i < w.n; i++) {
+        if (w.p[i] >= '0' && w.p[i] <= '9') {
+            return true;
+        }
+    }
+    return false;
+}
+
+// Numbers are facts that need no understanding: none may be new, and those the real output uses must be there.
+static bool numbers_agree(const struct doc *rewrite, const struct doc *source, const struct doc *output)
+{
+    for (size_t i = 0; i < rewrite->words.n; i++) {
+        struct str w = rewrite->words.w[i];
+        if (holds_digit(w) && !has_word(source, w) && !has_word(output, w)) {
+            return false;
+        }
+    }
+    for (size_t i = 0; i < output->words.n; i++) {
+        struct str w = output->words.w[i];
+        if (holds_digit(w) && has_word(source, w) && !has_word(rewrite, w)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static const char *rewrite_fault(const struct doc *text, const struct doc *source, const struct doc *output,
+                                 double *near)
+{
+    double same = rouge_n(&source->words, &text->words, 1).f;
+    *near = doc_likeness(text, source, 0);
+    if (*near > OWN_MAX) {
+        return "a copy of its source";
+    }
+    *near = same;
+    return same < SAME_MIN                       ? "says something else than its source"
+           : numbers_agree(text, source, output) ? NULL
+                                                 : "a number was lost or made up";
+}
+
+// A rewrite must say what its source says without being a copy; so must the paraphrase of an output.
 static plm_status rule_own_source(const struct filter *f, const struct others *o, struct candidate *c, plm_error *err)
 {
-    if (c->wire.mode == PLM_MODE_REWRITE) {
-        double own = doc_likeness(&c->text, &o->real[c->parent - f->reals->r], 0);
-        if (own > OWN_MAX) {
-            c->near = own;
-            drop(c, PLM_RULE_NEAR, "a copy of its source");
-        }
-        return PLM_OK;
-    }
     struct doc out;
+    const char *why;
     plm_status st = doc_open(&out, c->output, err);
-    if (!st) {
-        double same = rouge_n(&out.words, &c->text.words, 1).f;
-        if (same < .2 || same > .95) {
-            drop(c, PLM_RULE_NEAR, same < .2 ? "says something else than the output" : "a copy of the output");
-        }
-        doc_close(&out);
+    if (st) {
+        return st;
     }
-    return st;
+    if (c->wire.mode == PLM_MODE_REWRITE) {
+        why = rewrite_fault(&c->text, &o->real[c->parent - f->reals->r], &out, &c->near);
+    } else {
+        c->near = rouge_n(&out.words, &c->text.words, 1).f;
+        why = c->near < SAME_MIN ? "says something else than the output"
+              : c->near > .95    ? "a copy of the output"
+                                 : NULL;
+    }
+    if (why) {
+        drop(c, PLM_RULE_NEAR, why);
+    }
+    doc_close(&out);
+    return PLM_OK;
 }
 
 static plm_status rule_near(struct filter *f, plm_error *err)

@@ -59,7 +59,8 @@ void remote_close(struct remote *r);
 plm_status remote_ask(struct remote *r, const char *body, const struct call *c, struct answer *out, plm_error *err);
 
 struct local;
-plm_status local_open(struct local **out, const struct teacher_options *opt, char name[80], plm_error *err);
+plm_status local_open(struct local **out, const struct teacher_options *opt, char name[80], bool *capable,
+                      plm_error *err);
 void local_close(struct local *l);
 plm_status local_ask(struct local *l, const struct call *c, struct answer *out, plm_error *err);
 #endif

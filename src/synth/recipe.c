@@ -250,6 +250,7 @@ static void single_examples(struct bytes *b, const struct wire_request *q, const
 static void single_prompt(struct bytes *b, const struct wire_request *q, const struct task *t)
 {
     if (t->mode == PLM_MODE_REWRITE) {
+        // No worked example here: a small model copies it into its answer.
         bytes_printf(b, "Rewrite the text below %s. Keep every fact, number and name. Do not add anything. Reply with "
                         "the rewritten text alone.\n\n%s",
                      ways[(size_t)t->variation % (sizeof ways / sizeof *ways)], q->records[t->number[0] - 1].input);

@@ -33,6 +33,7 @@ plm_status teacher_open(struct teacher **out, const struct teacher_options *opt,
 void teacher_close(struct teacher *t);
 const char *teacher_name(const struct teacher *t);  /* stable: "gguf:sha256..." or "url model" */
 bool teacher_is_local(const struct teacher *t);     /* nothing leaves this machine */
+bool teacher_is_capable(const struct teacher *t);   /* a service elsewhere, or a GGUF of 3 billion weights or more */
 const char *teacher_endpoint(const struct teacher *t);
 /* The exact HTTP body for a call (also the text that call hashes are taken of, for GGUF teachers too). */
 plm_status teacher_body(const struct teacher *t, const struct call *c, char **body, plm_error *err);

@@ -11,7 +11,7 @@ struct teacher {
     struct local *local;     /* one of the two */
     struct remote *remote;
     char *name, *endpoint;
-    bool on_device;
+    bool on_device, capable;
 };
 
 // What the service calls the model: the end of "URL MODEL", or the whole "gguf:HASH".
@@ -66,7 +66,7 @@ static plm_status open_remote(struct teacher *t, const struct teacher_options *o
 static plm_status open_local(struct teacher *t, const struct teacher_options *opt, plm_error *err)
 {
     char name[80];
-    plm_status st = local_open(&t->local, opt, name, err);
+    plm_status st = local_open(&t->local, opt, name, &t->capable, err);
     if (st) {
         return st;
     }
@@ -118,6 +118,11 @@ const char *teacher_name(const struct teacher *t)
 bool teacher_is_local(const struct teacher *t)
 {
     return t->on_device;
+}
+
+bool teacher_is_capable(const struct teacher *t)
+{
+    return t->capable || !t->on_device;
 }
 
 const char *teacher_endpoint(const struct teacher *t)

@@ -14,7 +14,8 @@ struct local {
     int32_t *ids;            /* [context] */
 };
 
-plm_status local_open(struct local **out, const struct teacher_options *opt, char name[80], plm_error *err)
+plm_status local_open(struct local **out, const struct teacher_options *opt, char name[80], bool *capable,
+                      plm_error *err)
 {
     struct local *l = mem_zero(1, sizeof *l);
     if (!l) {
@@ -39,6 +40,7 @@ plm_status local_open(struct local **out, const struct teacher_options *opt, cha
         return st;
     }
     snprintf(name, 80, "gguf:%s", hex);
+    *capable = plm_model_describe(l->model)->parameters >= 3000000000u;
     *out = l;
     return PLM_OK;
 }
