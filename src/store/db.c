@@ -19,7 +19,7 @@ static const struct {
 static const char *const pragmas[] = {
     "PRAGMA trusted_schema = OFF", "PRAGMA cell_size_check = ON", "PRAGMA mmap_size = 0",
     "PRAGMA temp_store = MEMORY",  "PRAGMA foreign_keys = ON",    "PRAGMA synchronous = FULL",
-    "PRAGMA secure_delete = ON",   "PRAGMA fullfsync = ON",
+    "PRAGMA secure_delete = ON",   "PRAGMA fullfsync = ON",      "PRAGMA cache_size = -32768",
 };
 
 plm_status db_fail(const struct plm_store *st, int rc, plm_error *err) {
