@@ -61,6 +61,8 @@ static void copy_keys(struct gguf_writer *w, const struct gguf *g, const struct 
                 gguf_put_u32(w, c->key, c->u32);
             if (c->kind == CHANGE_F32)
                 gguf_put_f32(w, c->key, c->f32);
+            if (c->kind == CHANGE_ARRAY)
+                gguf_put_i32s(w, c->key, (const int32_t[]){(int32_t)c->u32, (int32_t)c->u32}, 2);
             if (c->kind == CHANGE_STRING)
                 gguf_put_string(w, c->key, c->string);
         } else if (!end) {

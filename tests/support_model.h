@@ -23,7 +23,7 @@ struct change {
     const char *retype;      /* F32 tensor that is said to be I32 */
     const char *poison;      /* F32 tensor whose second value becomes NaN */
     const char *key;         /* key that is set */
-    enum { CHANGE_NONE, CHANGE_U32, CHANGE_F32, CHANGE_STRING, CHANGE_DROP } kind;
+    enum { CHANGE_NONE, CHANGE_U32, CHANGE_F32, CHANGE_STRING, CHANGE_ARRAY, CHANGE_DROP } kind;
     uint32_t u32;
     float f32;
     const char *string;

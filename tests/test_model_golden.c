@@ -141,7 +141,6 @@ static void reference_kernels_give_transformers_numbers(void **state) {
     open_values(&v, "ref");
     compare_texts(&v, &worst, &ratio);
     assert_true(worst < 2e-3);
-    assert_int_equal(compare_greedy(&v, 0.01), 0);
     close_values(&v);
 }
 

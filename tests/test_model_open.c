@@ -139,6 +139,31 @@ static void wrong_numbers_are_named(void **state) {
            PLM_EFORMAT, "an adapter, not a model");
 }
 
+static void h27_block_counts_and_per_layer_arrays(void **state) {
+    (void)state;
+    static const uint32_t counts[] = {0, 513, 1025, 0x7fffffff, 0xffffffffu};
+    for (size_t i = 0; i < sizeof counts / sizeof *counts; i++) {
+        refuse("llama", &(struct change){.key = "llama.block_count", .kind = CHANGE_U32, .u32 = counts[i]},
+               PLM_EFORMAT, counts[i] == 513 ? "blk.2." : "llama.block_count");
+    }
+    refuse("llama", &(struct change){.key = "llama.attention.head_count", .kind = CHANGE_ARRAY, .u32 = 4},
+           PLM_EFORMAT, "llama.attention.head_count");
+    refuse("llama", &(struct change){.key = "llama.feed_forward_length", .kind = CHANGE_ARRAY, .u32 = 96},
+           PLM_EFORMAT, "llama.feed_forward_length");
+}
+
+static void h42_devices_and_folders_are_no_models(void **state) {
+    (void)state;
+    static const char *const paths[] = {"/dev/zero", "/dev/random", "/dev/null", "/tmp", ""};
+    for (size_t i = 0; i < sizeof paths / sizeof *paths; i++) {
+        plm_model *m = NULL;
+        plm_error err = {0};
+        assert_int_not_equal(plm_model_open(&m, paths[i], NULL, &err), PLM_OK);
+        assert_null(m);
+        assert_true(err.text[0]);
+    }
+}
+
 static void a_sliding_window_ends_the_context(void **state) {
     (void)state;
     const char *to = scratch_path("window.gguf");
@@ -290,6 +315,8 @@ int main(void) {
         cmocka_unit_test(a_model_describes_itself),
         cmocka_unit_test(wrong_tensors_are_named),
         cmocka_unit_test(wrong_numbers_are_named),
+        cmocka_unit_test(h27_block_counts_and_per_layer_arrays),
+        cmocka_unit_test(h42_devices_and_folders_are_no_models),
         cmocka_unit_test(a_sliding_window_ends_the_context),
         cmocka_unit_test(wrong_options_are_refused),
         cmocka_unit_test(no_memory_is_a_clean_failure),

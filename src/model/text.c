@@ -77,7 +77,7 @@ plm_status plm_raw_encode(const plm_model *m, const char *prompt, const char *an
         return fail(err, PLM_EINVAL, "plm_raw_encode needs a model, a prompt and a buffer");
     struct ids list = {0};
     plm_status st = PLM_OK;
-    if (vocab_add_bos(m->vocab))
+    if (vocab_add_bos(m->vocab) && vocab_bos(m->vocab) >= 0)
         st = ids_push(&list, vocab_bos(m->vocab), err);
     if (!st)
         st = vocab_encode(m->vocab, prompt, strlen(prompt), false, &list, err);
