@@ -411,13 +411,22 @@ static void lamp_1_makes_balanced_pairs(void **state) {
     import_text(&i, *state, "q.json",
                 "[{\"id\": \"1\", \"user_id\": \"a\", \"input\": \"For an author who has written the paper with the title"
                 " ...\", \"profile\": [{\"title\": \"P1\", \"citation\": \"C1\"}, {\"title\": \"P2\", \"citation\": \"C2\"},"
-                " {\"title\": \"P3\"}]}, {\"id\": \"2\", \"user_id\": \"b\", \"input\": \"x\", \"profile\":"
+                " {\"title\": \"Old ships\", \"citation\": \"C3\"}, {\"title\": \"Green tea\"}, {\"title\": \"Black tea\"}]}, {\"id\": \"2\", \"user_id\": \"b\", \"input\": \"x\", \"profile\":"
                 " [{\"title\": \"Q\", \"citation\": \"D\"}]}]", (plm_import_options){.me = "a"});
     assert_int_equal(i.st, PLM_OK);
     SAYS(i.records, "the title \"P1\", which reference is related? Just answer with [1] or [2] without explanation. "
                     "[1]: \"C1\" [2]: \"D\"|[1]|");
     SAYS(i.records, "[1]: \"D\" [2]: \"C2\"|[2]|");
-    assert_string_equal(import_counts(&i), "3 2 0 0 1");
+    // Without a citation the person's own nearest title is the right answer.
+    SAYS(i.records, "the title \"Green tea\", which reference is related? Just answer with [1] or [2] without "
+                    "explanation. [1]: \"D\" [2]: \"Black tea\"|[2]|");
+    SAYS(i.records, "[1]: \"Green tea\" [2]: \"D\"|[1]|");
+    assert_string_equal(import_counts(&i), "5 5 0 0 0");
+    import_text(&i, *state, "q.json",
+                "[{\"id\": \"1\", \"input\": \"For an author who has written the paper\", \"profile\":"
+                " [{\"title\": \"P1\"}, {}, {\"title\": \"P2\"}]}]", (plm_import_options){0});
+    SAYS(i.skips, "profile item 1: the file holds nobody else's reference to compare with");
+    SAYS(i.skips, "profile item 2: it has no title");
 }
 
 static void malformed_lamp_files_are_refused(void **state) {

@@ -1,13 +1,14 @@
 /* lamp.c: a person's history out of a questions file of the LaMP benchmark: a list of {id, input, profile, user_id}.
  * The list is split while it is read, so a file of any size needs the memory of one question. Whose history: --me, or
  * the user, or the only person in the file. Other people's texts are never stored as records; lamp-1 takes one
- * reference of somebody else as the wrong answer of each pair. */
+ * title of somebody else as the wrong answer of each pair. */
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include "base/text.h"
 #include "import/inside.h"
 
-enum { QUESTION_MAX = 64 << 20, POOL = 64 };
+enum { QUESTION_MAX = 64 << 20, POOL = 64, TITLES = 1000 };
 
 struct lamp {
     struct sink *s;
@@ -19,7 +20,7 @@ struct lamp {
     bool exact;               /* chosen by name, not for being the first */
     json_t *first_id;         /* who the first question is about */
     bool several;             /* there is more than one person */
-    json_t *pool[POOL];       /* references of other people's papers, with whose they are */
+    json_t *pool[POOL];       /* titles that papers cite or have, with whose they are */
     size_t n_pool;
 };
 
@@ -83,7 +84,8 @@ static const plm_kind *kind_of(const struct lamp *l, const char *input) {
 
 static void collect_reference(struct lamp *l, json_t *id, const json_t *profile) {
     for (size_t i = 0; l->n_pool < POOL && i < 2 && i < json_array_size(profile); i++) {
-        json_t *reference = json_object_get(json_array_get(profile, i), "citation");
+        const json_t *item = json_array_get(profile, i);
+        json_t *cited = json_object_get(item, "citation"), *reference = cited ? cited : json_object_get(item, "title");
         if (json_is_string(reference)) {
             json_t *entry = json_pack("[OO]", id, reference);
             if (entry) {
@@ -124,10 +126,46 @@ static plm_status take_question(struct lamp *l, json_t *q, plm_error *err) {
     return PLM_OK;
 }
 
-/* A question of lamp-1 from a paper and one that it cites; the wrong answer is a reference of somebody else. The order
- * alternates, so that neither answer is the better guess. */
-static plm_status take_pair(struct lamp *l, const json_t *item, size_t i, const char *where, plm_error *err) {
+/* Which of a person's own titles is nearest to each, by BM25; only the first TITLES are looked at. */
+static plm_status find_nearest(const json_t *profile, size_t nearest[TITLES], plm_error *err) {
+    size_t n = json_array_size(profile) < TITLES ? json_array_size(profile) : TITLES, split = 0;
+    struct words *titles = mem_zero(n + 1, sizeof *titles);
+    double *scores = mem_zero(n + 1, sizeof *scores);
+    struct bm25 *index = NULL;
+    plm_status fault = titles && scores ? PLM_OK : fail(err, PLM_ENOMEM, "out of memory");
+    for (; !fault && split < n; split++) {
+        const char *title = json_text(json_array_get(profile, split), "title");
+        fault = words_split(&titles[split], title ? title : "", title ? strlen(title) : 0, WORDS_UNICODE, err);
+    }
+    if (!fault && n) {
+        fault = bm25_open(&index, titles, n, err);
+    }
+    for (size_t i = 0; !fault && i < n; i++) {
+        if ((fault = bm25_scores(index, &titles[i], scores, err))) {
+            break;
+        }
+        nearest[i] = i; // where there is no other
+        for (size_t k = 0; k < n; k++) {
+            if (k != i && titles[k].n && (nearest[i] == i || scores[k] > scores[nearest[i]])) {
+                nearest[i] = k;
+            }
+        }
+    }
+    bm25_close(index);
+    for (size_t i = 0; titles && i < split; i++) {
+        words_free(&titles[i]);
+    }
+    mem_free(titles);
+    mem_free(scores);
+    return fault;
+}
+
+/* A question of lamp-1 from a paper: the right answer is one that it cites or, where that is not known, the author's
+ * own nearest title; the wrong one is somebody else's. The order alternates, so that neither is the better guess. */
+static plm_status take_pair(struct lamp *l, const json_t *item, const json_t *near, size_t i, const char *where,
+                            plm_error *err) {
     const char *title = json_text(item, "title"), *cited = json_text(item, "citation"), *other = NULL;
+    cited = cited || near == item ? cited : json_text(near, "title");
     const json_t *user = json_object_get(l->chosen, "user_id");
     const json_t *mine = user ? user : json_object_get(l->chosen, "id");
     for (size_t k = 0; !other && k < l->n_pool; k++) {
@@ -137,7 +175,7 @@ static plm_status take_pair(struct lamp *l, const json_t *item, size_t i, const 
     }
     if (!title || !cited || !other) {
         sink_skip(l->s, where, !title    ? "it has no title"
-                               : !cited ? "it has no citation to ask about"
+                               : !cited ? "it has no citation, and there is no other title"
                                         : "the file holds nobody else's reference to compare with");
         return PLM_OK;
     }
@@ -166,15 +204,17 @@ static plm_status take_pair(struct lamp *l, const json_t *item, size_t i, const 
 static plm_status take_history(struct lamp *l, plm_error *err) {
     const json_t *profile = json_object_get(l->chosen, "profile");
     bool pairs = strcmp(l->kind->name, "lamp-1") == 0;
-    plm_status fault = PLM_OK;
+    size_t nearest[TITLES];
+    plm_status fault = pairs ? find_nearest(profile, nearest, err) : PLM_OK;
     for (size_t i = 0; !fault && i < json_array_size(profile); i++) {
         const json_t *item = json_array_get(profile, i);
+        const json_t *near = pairs && i < TITLES ? json_array_get(profile, nearest[i]) : item;
         char where[WHERE_MAX];
         snprintf(where, sizeof where, "profile item %zu", i + 1);
         if (!json_is_object(item)) {
             sink_skip(l->s, where, "it is not an object");
         } else {
-            fault = pairs ? take_pair(l, item, i, where, err) : row_take(l->s, l->kind, item, where, err);
+            fault = pairs ? take_pair(l, item, near, i, where, err) : row_take(l->s, l->kind, item, where, err);
         }
     }
     return fault;
