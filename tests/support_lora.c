@@ -2,14 +2,16 @@
 #include <ftw.h>
 #include <unistd.h>
 
-struct lora_shape small_shape(void)
-{
-    return (struct lora_shape){.layers = 2, .in = {16, 16, 16, 16, 16, 16, 24}, .out = {16, 8, 8, 16, 24, 24, 16},
-                               .arch = "llama", .permute_q = 4, .permute_k = 2};
+struct lora_shape small_shape(void) {
+    return (struct lora_shape){.layers = 2,
+                               .in = {16, 16, 16, 16, 16, 16, 24},
+                               .out = {16, 8, 8, 16, 24, 24, 16},
+                               .arch = "llama",
+                               .permute_q = 4,
+                               .permute_k = 2};
 }
 
-struct lora *load(const char *path, const struct lora_shape *s)
-{
+struct lora *load(const char *path, const struct lora_shape *s) {
     plm_error err = {0};
     struct lora *l = NULL;
     if (lora_load(&l, s, path, &err))
@@ -17,15 +19,13 @@ struct lora *load(const char *path, const struct lora_shape *s)
     return l;
 }
 
-void save_gguf(const struct lora *l, const char *path)
-{
+void save_gguf(const struct lora *l, const char *path) {
     plm_error err = {0};
     if (lora_save_gguf(l, path, &err))
         fail_msg("%s", err.text);
 }
 
-void assert_same_values(const struct lora *a, const struct lora *b)
-{
+void assert_same_values(const struct lora *a, const struct lora *b) {
     assert_int_equal(a->layers, b->layers);
     assert_int_equal(a->rank, b->rank);
     assert_int_equal(a->targets, b->targets);
@@ -35,8 +35,7 @@ void assert_same_values(const struct lora *a, const struct lora *b)
 
 static char folder[64];
 
-const char *temp_path(const char *name)
-{
+const char *temp_path(const char *name) {
     static char path[4][200];
     static int turn;
     if (!folder[0]) {
@@ -48,14 +47,12 @@ const char *temp_path(const char *name)
     return path[turn];
 }
 
-static int remove_one(const char *path, const struct stat *info, int kind, struct FTW *where)
-{
+static int remove_one(const char *path, const struct stat *info, int kind, struct FTW *where) {
     (void)info, (void)kind, (void)where;
     return remove(path);
 }
 
-void temp_clear(void)
-{
+void temp_clear(void) {
     if (folder[0])
         nftw(folder, remove_one, 8, FTW_DEPTH | FTW_PHYS);
     folder[0] = 0;

@@ -4,8 +4,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-static void check_refusal(plm_status got, plm_status st, const plm_error *err, const char *words, const void *out)
-{
+static void check_refusal(plm_status got, plm_status st, const plm_error *err, const char *words,
+                          const void *out) {
     if (got != st || !strstr(err->text, words))
         print_message("expected %d with '%s', got %d: %s\n", st, words, got, got ? err->text : "");
     assert_int_equal(got, st);
@@ -15,8 +15,7 @@ static void check_refusal(plm_status got, plm_status st, const plm_error *err, c
     assert_null(strchr(err->text, '\n'));
 }
 
-void refuse_gguf(struct raw *r, plm_status st, const char *words)
-{
+void refuse_gguf(struct raw *r, plm_status st, const char *words) {
     plm_error err = {0};
     struct gguf *g = NULL;
     unsigned char *copy = malloc(r->n ? r->n : 1);
@@ -28,8 +27,7 @@ void refuse_gguf(struct raw *r, plm_status st, const char *words)
     raw_free(r);
 }
 
-void refuse_safetensors(const void *data, size_t n, plm_status st, const char *words)
-{
+void refuse_safetensors(const void *data, size_t n, plm_status st, const char *words) {
     plm_error err = {0};
     struct safetensors *s = NULL;
     unsigned char *copy = malloc(n ? n : 1);
@@ -42,8 +40,7 @@ void refuse_safetensors(const void *data, size_t n, plm_status st, const char *w
 
 static char folder[64];
 
-const char *temp_path(const char *name)
-{
+const char *temp_path(const char *name) {
     static char path[4][200];
     static int turn;
     if (!folder[0]) {
@@ -55,21 +52,18 @@ const char *temp_path(const char *name)
     return path[turn];
 }
 
-static int remove_one(const char *path, const struct stat *info, int kind, struct FTW *where)
-{
+static int remove_one(const char *path, const struct stat *info, int kind, struct FTW *where) {
     (void)info, (void)kind, (void)where;
     return remove(path);
 }
 
-void temp_clear(void)
-{
+void temp_clear(void) {
     if (folder[0])
         nftw(folder, remove_one, 8, FTW_DEPTH | FTW_PHYS);
     folder[0] = 0;
 }
 
-long fail_each_allocation(plm_status (*what)(void *ctx, plm_error *err), void *ctx)
-{
+long fail_each_allocation(plm_status (*what)(void *ctx, plm_error *err), void *ctx) {
     long n = 0;
     for (int forever = 0; forever < 2; forever++) {
         plm_status st = PLM_ENOMEM;
@@ -88,8 +82,7 @@ long fail_each_allocation(plm_status (*what)(void *ctx, plm_error *err), void *c
     return n;
 }
 
-size_t peak_of(void (*what)(void *ctx), void *ctx)
-{
+size_t peak_of(void (*what)(void *ctx), void *ctx) {
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
     (void)what, (void)ctx;
     return 0;

@@ -20,7 +20,8 @@ const char *temp_path(const char *name);
 void temp_clear(void);
 
 /* Runs what with mem_fail_at(1), (2) ... until it returns PLM_OK; every other answer must be PLM_ENOMEM.
- * Once with single failures, once with all allocations failing from the n-th on. Returns the allocations made. */
+ * Once with single failures, once with all allocations failing from the n-th on. Returns the allocations
+ * made. */
 long fail_each_allocation(plm_status (*what)(void *ctx, plm_error *err), void *ctx);
 
 /* Peak memory of a call over what the process had before, in a child of its own. SIZE_MAX: the child died.

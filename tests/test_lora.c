@@ -3,8 +3,7 @@
 #include "support_lora.h"
 #include <math.h>
 
-static struct lora *fresh(int rank, unsigned targets, uint64_t seed)
-{
+static struct lora *fresh(int rank, unsigned targets, uint64_t seed) {
     struct lora_shape s = small_shape();
     struct lora *l = NULL;
     plm_error err = {0};
@@ -14,8 +13,7 @@ static struct lora *fresh(int rank, unsigned targets, uint64_t seed)
 }
 
 /* Gives B values too, so that order and scale show. */
-static struct lora *filled(int rank, unsigned targets)
-{
+static struct lora *filled(int rank, unsigned targets) {
     struct lora *l = fresh(rank, targets, 3);
     struct rng r;
     rng_seed(&r, 11, 0);
@@ -24,8 +22,7 @@ static struct lora *filled(int rank, unsigned targets)
     return l;
 }
 
-static void test_a_new_adapter_is_one_block_in_the_order_of_layers(void **state)
-{
+static void test_a_new_adapter_is_one_block_in_the_order_of_layers(void **state) {
     (void)state;
     struct lora *l = fresh(4, 0x7f, 1);
     size_t at = 0;
@@ -42,8 +39,7 @@ static void test_a_new_adapter_is_one_block_in_the_order_of_layers(void **state)
     lora_free(l);
 }
 
-static void test_a_new_adapter_has_uniform_a_and_no_b(void **state)
-{
+static void test_a_new_adapter_has_uniform_a_and_no_b(void **state) {
     (void)state;
     struct lora *l = fresh(256, 0x7f, 1);
     for (int i = 0; i < 2 * LORA_LINEARS; i++) {
@@ -63,15 +59,15 @@ static void test_a_new_adapter_has_uniform_a_and_no_b(void **state)
     lora_free(l);
 }
 
-static void test_the_seed_and_the_place_alone_decide_the_values(void **state)
-{
+static void test_the_seed_and_the_place_alone_decide_the_values(void **state) {
     (void)state;
     struct lora *a = fresh(4, 0x7f, 1), *b = fresh(4, 0x7f, 1), *c = fresh(4, 0x7f, 2);
     struct lora *only_v = fresh(4, 1 << LORA_V, 1);
     assert_same_values(a, b);
     assert_true(memcmp(a->values, c->values, 64) != 0);
     for (int i = 0; i < 2; i++) {
-        struct lora_pair *all = &a->pair[i * LORA_LINEARS + LORA_V], *one = &only_v->pair[i * LORA_LINEARS + LORA_V];
+        struct lora_pair *all = &a->pair[i * LORA_LINEARS + LORA_V],
+                         *one = &only_v->pair[i * LORA_LINEARS + LORA_V];
         assert_memory_equal(all->A, one->A, 4 * 16 * sizeof(float));
     }
     assert_null(only_v->pair[LORA_Q].A);
@@ -82,8 +78,7 @@ static void test_the_seed_and_the_place_alone_decide_the_values(void **state)
     lora_free(only_v);
 }
 
-static void test_what_makes_no_adapter_is_refused(void **state)
-{
+static void test_what_makes_no_adapter_is_refused(void **state) {
     (void)state;
     struct lora_shape s = small_shape();
     struct lora *l = NULL;
@@ -98,8 +93,7 @@ static void test_what_makes_no_adapter_is_refused(void **state)
     lora_free(NULL);
 }
 
-static void test_scale_is_alpha_over_rank_or_as_it_is(void **state)
-{
+static void test_scale_is_alpha_over_rank_or_as_it_is(void **state) {
     (void)state;
     struct lora l = {.alpha = 16};
     struct lora_pair p = {.rank = 8};
@@ -109,8 +103,7 @@ static void test_scale_is_alpha_over_rank_or_as_it_is(void **state)
     assert_true(lora_scale(&l, &p, .5f) == .5f);
 }
 
-static void test_metadata_is_sorted_and_replaced(void **state)
-{
+static void test_metadata_is_sorted_and_replaced(void **state) {
     (void)state;
     struct lora *l = fresh(1, 1, 0);
     plm_error err;
@@ -136,8 +129,7 @@ static void test_metadata_is_sorted_and_replaced(void **state)
     lora_free(l);
 }
 
-static void test_a_copy_is_equal_and_apart(void **state)
-{
+static void test_a_copy_is_equal_and_apart(void **state) {
     (void)state;
     struct lora *l = filled(3, 0x15), *c = NULL;
     plm_error err;
@@ -159,8 +151,7 @@ static void test_a_copy_is_equal_and_apart(void **state)
 
 /* ---- files ---- */
 
-static void test_gguf_and_peft_forms_of_one_adapter_are_equal(void **state)
-{
+static void test_gguf_and_peft_forms_of_one_adapter_are_equal(void **state) {
     (void)state;
     struct lora_shape s = small_shape();
     struct lora *a = load(GGUF_ADAPTER, &s), *b = load(PEFT_ADAPTER, &s);
@@ -171,8 +162,7 @@ static void test_gguf_and_peft_forms_of_one_adapter_are_equal(void **state)
     lora_free(b);
 }
 
-static void test_rows_of_q_and_k_alone_differ_between_the_forms(void **state)
-{
+static void test_rows_of_q_and_k_alone_differ_between_the_forms(void **state) {
     (void)state;
     struct lora_shape s = small_shape();
     s.permute_q = s.permute_k = 0;
@@ -189,11 +179,14 @@ static void test_rows_of_q_and_k_alone_differ_between_the_forms(void **state)
 }
 
 /* Head width 8: rows 0 1 2 3 | 4 5 6 7 of PEFT become 0 4 1 5 2 6 3 7 in GGUF. */
-static void test_the_permutation_written_out(void **state)
-{
+static void test_the_permutation_written_out(void **state) {
     (void)state;
-    struct lora_shape s = {.layers = 1, .in = {4, 4, 4, 4, 4, 4, 4}, .out = {16, 8, 4, 4, 4, 4, 4}, .arch = "llama",
-                           .permute_q = 2, .permute_k = 1};
+    struct lora_shape s = {.layers = 1,
+                           .in = {4, 4, 4, 4, 4, 4, 4},
+                           .out = {16, 8, 4, 4, 4, 4, 4},
+                           .arch = "llama",
+                           .permute_q = 2,
+                           .permute_k = 1};
     struct lora *l = NULL;
     plm_error err;
     assert_int_equal(lora_new(&l, &s, 1, 0, 1 << LORA_Q, 0, &err), PLM_OK);
@@ -205,7 +198,8 @@ static void test_the_permutation_written_out(void **state)
     assert_int_equal(lora_save_peft(l, &s, dir, &err), PLM_OK);
     struct safetensors *t = NULL;
     assert_int_equal(safetensors_open(&t, file, &err), PLM_OK);
-    const struct safe_tensor *b = safetensors_find(t, "base_model.model.model.layers.0.self_attn.q_proj.lora_B.weight");
+    const struct safe_tensor *b =
+        safetensors_find(t, "base_model.model.model.layers.0.self_attn.q_proj.lora_B.weight");
     assert_non_null(b);
     for (int i = 0; i < 16; i++) {
         float v;
@@ -217,8 +211,7 @@ static void test_the_permutation_written_out(void **state)
     temp_clear();
 }
 
-static void test_gguf_round_trip_keeps_every_bit(void **state)
-{
+static void test_gguf_round_trip_keeps_every_bit(void **state) {
     (void)state;
     struct lora_shape s = small_shape();
     struct lora *l = filled(5, 0x7f);
@@ -248,8 +241,7 @@ static void test_gguf_round_trip_keeps_every_bit(void **state)
     temp_clear();
 }
 
-static void test_peft_round_trip_keeps_every_bit(void **state)
-{
+static void test_peft_round_trip_keeps_every_bit(void **state) {
     (void)state;
     struct lora_shape s = small_shape();
     struct lora *l = filled(5, 0x2d);
@@ -271,8 +263,7 @@ static void test_peft_round_trip_keeps_every_bit(void **state)
     temp_clear();
 }
 
-static void test_ranks_of_their_own_survive_both_forms(void **state)
-{
+static void test_ranks_of_their_own_survive_both_forms(void **state) {
     (void)state;
     struct lora_shape s = small_shape();
     struct lora *l = filled(4, 0x7f);
@@ -297,8 +288,7 @@ static void test_ranks_of_their_own_survive_both_forms(void **state)
     temp_clear();
 }
 
-static void test_alpha_zero_means_scale_one_in_both_forms(void **state)
-{
+static void test_alpha_zero_means_scale_one_in_both_forms(void **state) {
     (void)state;
     struct lora_shape s = small_shape();
     struct lora *l = filled(4, 0x7f);
@@ -319,8 +309,7 @@ static void test_alpha_zero_means_scale_one_in_both_forms(void **state)
     temp_clear();
 }
 
-static void test_without_a_shape_an_adapter_is_described(void **state)
-{
+static void test_without_a_shape_an_adapter_is_described(void **state) {
     (void)state;
     struct lora *a = load(GGUF_ADAPTER, NULL), *b = load(PEFT_ADAPTER, NULL);
     assert_true(a->layers == 2 && a->rank == 3 && a->targets == 0x7f && a->parameters == b->parameters);
@@ -330,8 +319,7 @@ static void test_without_a_shape_an_adapter_is_described(void **state)
     lora_free(b);
 }
 
-static void test_half_precision_is_widened(void **state)
-{
+static void test_half_precision_is_widened(void **state) {
     (void)state;
     const uint16_t f16[4] = {0x3c00, 0xc000, 0x0001, 0x7bff}, bf16[4] = {0x3f80, 0xc000, 0x0001, 0x7f7f};
     const float wide[2][4] = {{1, -2, 0x1p-24f, 65504}, {1, -2, 0x1p-133f, 0x1.fep127f}};
@@ -360,18 +348,22 @@ static void test_half_precision_is_widened(void **state)
 
 /* ---- the full-size adapter, where it is ---- */
 
-static void test_the_golden_adapter_in_both_forms(void **state)
-{
+static void test_the_golden_adapter_in_both_forms(void **state) {
     (void)state;
     const char *shared = getenv("PLM_SHARED");
     char base[400], gguf[500], peft[500];
-    snprintf(base, sizeof base, "%s/golden/lora-smollm2-135m-instruct-q4_1-r4", shared ? shared : PLM_SOURCE_DIR "/../shared");
+    snprintf(base, sizeof base, "%s/golden/lora-smollm2-135m-instruct-q4_1-r4",
+             shared ? shared : PLM_SOURCE_DIR "/../shared");
     snprintf(gguf, sizeof gguf, "%s.gguf", base);
     snprintf(peft, sizeof peft, "%s-init", base);
     if (!file_exists(gguf))
         skip();
-    struct lora_shape s = {.layers = 30, .in = {576, 576, 576, 576, 576, 576, 1536},
-                           .out = {576, 192, 192, 576, 1536, 1536, 576}, .arch = "llama", .permute_q = 9, .permute_k = 3};
+    struct lora_shape s = {.layers = 30,
+                           .in = {576, 576, 576, 576, 576, 576, 1536},
+                           .out = {576, 192, 192, 576, 1536, 1536, 576},
+                           .arch = "llama",
+                           .permute_q = 9,
+                           .permute_k = 3};
     struct lora *a = load(gguf, &s), *b = load(peft, &s);
     assert_same_values(a, b);
     assert_true(a->alpha == 8 && b->alpha == 8 && a->rank == 4);
@@ -392,8 +384,7 @@ static void test_the_golden_adapter_in_both_forms(void **state)
     temp_clear();
 }
 
-int main(void)
-{
+int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_new_adapter_is_one_block_in_the_order_of_layers),
         cmocka_unit_test(test_a_new_adapter_has_uniform_a_and_no_b),

@@ -1,5 +1,5 @@
-/* test_lora_hostile.c: adapters that are damaged, foreign, or meant for something else: each is refused with a
- * sentence that names the tensor or option, in GGUF's and in PEFT's form. */
+/* test_lora_hostile.c: adapters that are damaged, foreign, or meant for something else: each is refused with
+ * a sentence that names the tensor or option, in GGUF's and in PEFT's form. */
 #include "support_lora.h"
 #include <malloc.h>
 #include <math.h>
@@ -12,14 +12,13 @@
 struct bent {
     const char *type, *kind, *arch, *a, *b; /* keys, and the names of the two tensors */
     uint64_t a_in, a_rank, b_rank, b_out;
-    float poison_a, poison_b;               /* the last value of each */
+    float poison_a, poison_b; /* the last value of each */
     uint32_t dtype;
-    size_t cut;                             /* bytes missing at the end */
-    void (*more)(struct raw *r);            /* writes one more key */
+    size_t cut;                  /* bytes missing at the end */
+    void (*more)(struct raw *r); /* writes one more key */
 };
 
-static struct raw bent_file(const struct bent *x)
-{
+static struct raw bent_file(const struct bent *x) {
     uint64_t a_in = x->a_in ? x->a_in : 16, a_rank = x->a_rank ? x->a_rank : 2;
     uint64_t b_rank = x->b_rank ? x->b_rank : 2, b_out = x->b_out ? x->b_out : 8;
     size_t width = x->dtype == 1 ? 2 : 4, a_bytes = (size_t)(a_in * a_rank) * width;
@@ -42,8 +41,8 @@ static struct raw bent_file(const struct bent *x)
     return r;
 }
 
-static void check(plm_status got, plm_status st, const struct lora *l, const plm_error *err, const char *words)
-{
+static void check(plm_status got, plm_status st, const struct lora *l, const plm_error *err,
+                  const char *words) {
     if (got != st || !strstr(err->text, words))
         print_message("expected %d with '%s', got %d: %s\n", st, words, got, got ? err->text : "");
     assert_int_equal(got, st);
@@ -52,8 +51,7 @@ static void check(plm_status got, plm_status st, const struct lora *l, const plm
     assert_non_null(strstr(err->text, "x.file"));
 }
 
-static void refuse(const struct bent *x, plm_status st, const char *words)
-{
+static void refuse(const struct bent *x, plm_status st, const char *words) {
     struct lora_shape s = small_shape();
     struct lora *l = NULL;
     plm_error err = {0};
@@ -66,8 +64,7 @@ static void refuse(const struct bent *x, plm_status st, const char *words)
     raw_free(&r);
 }
 
-static void test_the_straight_one_is_taken(void **state)
-{
+static void test_the_straight_one_is_taken(void **state) {
     (void)state;
     struct lora_shape s = small_shape();
     struct lora *l = NULL;
@@ -79,8 +76,7 @@ static void test_the_straight_one_is_taken(void **state)
     raw_free(&r);
 }
 
-static void test_h17_truncated_adapter_is_not_zeros(void **state)
-{
+static void test_h17_truncated_adapter_is_not_zeros(void **state) {
     (void)state;
     refuse(&(struct bent){.cut = 1}, PLM_EFORMAT, "cut short: tensor blk.0.attn_v.weight.lora_b");
     refuse(&(struct bent){.cut = 64}, PLM_EFORMAT, "cut short: tensor blk.0.attn_v.weight.lora_b");
@@ -97,35 +93,45 @@ static void test_h17_truncated_adapter_is_not_zeros(void **state)
     map_close(&whole);
 }
 
-static void test_h40_dimensions_of_another_model(void **state)
-{
+static void test_h40_dimensions_of_another_model(void **state) {
     (void)state;
-    refuse(&(struct bent){.a_in = 32}, PLM_EFORMAT, "layer 0 attn_v: the adapter is for a matrix of 32 to 8, the model has 16");
+    refuse(&(struct bent){.a_in = 32}, PLM_EFORMAT,
+           "layer 0 attn_v: the adapter is for a matrix of 32 to 8, the model has 16");
     refuse(&(struct bent){.b_out = 16}, PLM_EFORMAT, "16 to 16, the model has 16 to 8");
-    refuse(&(struct bent){.a = "blk.7.attn_v.weight.lora_a"}, PLM_EFORMAT, "adapts layer 7 of a model that has 2");
+    refuse(&(struct bent){.a = "blk.7.attn_v.weight.lora_a"}, PLM_EFORMAT,
+           "adapts layer 7 of a model that has 2");
 }
 
-static void test_h40_rank_of_a_is_not_rank_of_b(void **state)
-{
+static void test_h40_rank_of_a_is_not_rank_of_b(void **state) {
     (void)state;
     refuse(&(struct bent){.a_rank = 4}, PLM_EFORMAT, "A has rank 4 and B has rank 2");
     refuse(&(struct bent){.a_rank = 1025, .b_rank = 1025}, PLM_ELIMIT, "rank 1025 (at most 1024)");
 }
 
-static void raw_kv_f32(struct raw *r, const char *key, float v)
-{
+static void raw_kv_f32(struct raw *r, const char *key, float v) {
     raw_key(r, key, 6);
     raw_f32(r, v);
 }
-static void alpha_nan(struct raw *r) { raw_kv_f32(r, "adapter.lora.alpha", NAN); }
-static void alpha_negative(struct raw *r) { raw_kv_f32(r, "adapter.lora.alpha", -1); }
-static void alpha_infinite(struct raw *r) { raw_kv_f32(r, "adapter.lora.alpha", INFINITY); }
-static void alpha_whole(struct raw *r) { raw_kv_u32(r, "adapter.lora.alpha", 16); }
-static void alpha_text(struct raw *r) { raw_kv_text(r, "adapter.lora.alpha", "16"); }
-static void alpha_zero(struct raw *r) { raw_kv_f32(r, "adapter.lora.alpha", 0); }
+static void alpha_nan(struct raw *r) {
+    raw_kv_f32(r, "adapter.lora.alpha", NAN);
+}
+static void alpha_negative(struct raw *r) {
+    raw_kv_f32(r, "adapter.lora.alpha", -1);
+}
+static void alpha_infinite(struct raw *r) {
+    raw_kv_f32(r, "adapter.lora.alpha", INFINITY);
+}
+static void alpha_whole(struct raw *r) {
+    raw_kv_u32(r, "adapter.lora.alpha", 16);
+}
+static void alpha_text(struct raw *r) {
+    raw_kv_text(r, "adapter.lora.alpha", "16");
+}
+static void alpha_zero(struct raw *r) {
+    raw_kv_f32(r, "adapter.lora.alpha", 0);
+}
 
-static void test_h40_alpha(void **state)
-{
+static void test_h40_alpha(void **state) {
     (void)state;
     refuse(&(struct bent){.more = alpha_nan}, PLM_EFORMAT, "an alpha of");
     refuse(&(struct bent){.more = alpha_negative}, PLM_EFORMAT, "an alpha of -1");
@@ -141,75 +147,90 @@ static void test_h40_alpha(void **state)
     raw_free(&r);
 }
 
-static void test_h40_targets_that_are_not_the_seven_linears(void **state)
-{
+static void test_h40_targets_that_are_not_the_seven_linears(void **state) {
     (void)state;
     const char *const names[] = {
-        "token_embd.weight.lora_a", "output.weight.lora_a", "blk.0.attn_qkv.weight.lora_a", "blk.0.attn_q_norm.lora_a",
-        "blk.0.attn_v.weight", "blk.0.attn_v.lora_a", "blk.0.attn_v.bias.lora_a", "blk.-1.attn_v.weight.lora_a",
-        "blk.00.attn_v.weight.lora_a", "blk.1024.attn_v.weight.lora_a", "blk.99999999999.attn_v.weight.lora_a",
-        "blk..attn_v.weight.lora_a", "blk.0.attn_v.weight.lora_c", "blk.0..weight.lora_a", "blk.0.weight.lora_a", "blk.0",
-        "x", "blk.0.attn_v.weight.lora_a ", "Blk.0.attn_v.weight.lora_a",
+        "token_embd.weight.lora_a",
+        "output.weight.lora_a",
+        "blk.0.attn_qkv.weight.lora_a",
+        "blk.0.attn_q_norm.lora_a",
+        "blk.0.attn_v.weight",
+        "blk.0.attn_v.lora_a",
+        "blk.0.attn_v.bias.lora_a",
+        "blk.-1.attn_v.weight.lora_a",
+        "blk.00.attn_v.weight.lora_a",
+        "blk.1024.attn_v.weight.lora_a",
+        "blk.99999999999.attn_v.weight.lora_a",
+        "blk..attn_v.weight.lora_a",
+        "blk.0.attn_v.weight.lora_c",
+        "blk.0..weight.lora_a",
+        "blk.0.weight.lora_a",
+        "blk.0",
+        "x",
+        "blk.0.attn_v.weight.lora_a ",
+        "Blk.0.attn_v.weight.lora_a",
     };
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         refuse(&(struct bent){.a = names[i]}, PLM_ENOTSUP, names[i]);
 }
 
-static void test_half_a_pair(void **state)
-{
+static void test_half_a_pair(void **state) {
     (void)state;
-    refuse(&(struct bent){.b = "blk.0.attn_q.weight.lora_b"}, PLM_EFORMAT, "layer 0 attn_q has A or B without the other");
-    refuse(&(struct bent){.b = "blk.1.attn_v.weight.lora_b"}, PLM_EFORMAT, "layer 0 attn_v has A or B without the other");
+    refuse(&(struct bent){.b = "blk.0.attn_q.weight.lora_b"}, PLM_EFORMAT,
+           "layer 0 attn_q has A or B without the other");
+    refuse(&(struct bent){.b = "blk.1.attn_v.weight.lora_b"}, PLM_EFORMAT,
+           "layer 0 attn_v has A or B without the other");
 }
 
-static void test_values_that_are_not_finite(void **state)
-{
+static void test_values_that_are_not_finite(void **state) {
     (void)state;
     const float bad[] = {NAN, INFINITY, -INFINITY};
     for (int i = 0; i < 3; i++) {
-        refuse(&(struct bent){.poison_a = bad[i]}, PLM_EFORMAT, "layer 0 attn_v: A holds a value that is not a finite");
-        refuse(&(struct bent){.poison_b = bad[i]}, PLM_EFORMAT, "layer 0 attn_v: B holds a value that is not a finite");
+        refuse(&(struct bent){.poison_a = bad[i]}, PLM_EFORMAT,
+               "layer 0 attn_v: A holds a value that is not a finite");
+        refuse(&(struct bent){.poison_b = bad[i]}, PLM_EFORMAT,
+               "layer 0 attn_v: B holds a value that is not a finite");
         refuse(&(struct bent){.poison_b = bad[i], .dtype = 1}, PLM_EFORMAT, "B holds");
     }
 }
 
-static void test_types_that_adapters_do_not_have(void **state)
-{
+static void test_types_that_adapters_do_not_have(void **state) {
     (void)state;
-    refuse(&(struct bent){.dtype = 26}, PLM_ENOTSUP, "layer 0 attn_v: an adapter's values are F32, F16 or BF16, not I32");
+    refuse(&(struct bent){.dtype = 26}, PLM_ENOTSUP,
+           "layer 0 attn_v: an adapter's values are F32, F16 or BF16, not I32");
 }
 
-static void alora(struct raw *r)
-{
+static void alora(struct raw *r) {
     raw_key(r, "adapter.alora.invocation_tokens", 9);
     raw_u32(r, 4);
     raw_u64(r, 1);
     raw_u32(r, 5);
 }
-static void base_short(struct raw *r) { raw_kv_text(r, "plm.base.sha256", "abc"); }
-static void base_upper(struct raw *r)
-{
+static void base_short(struct raw *r) {
+    raw_kv_text(r, "plm.base.sha256", "abc");
+}
+static void base_upper(struct raw *r) {
     raw_kv_text(r, "plm.base.sha256", "ABCDEFABCDEFABCDEFABCDEFABCDEFABCDEFABCDEFABCDEFABCDEFABCDEFABCD");
 }
-static void base_number(struct raw *r) { raw_kv_u32(r, "plm.base.sha256", 7); }
-static void meta_nul(struct raw *r)
-{
+static void base_number(struct raw *r) {
+    raw_kv_u32(r, "plm.base.sha256", 7);
+}
+static void meta_nul(struct raw *r) {
     raw_key(r, "plm.prompt", 8);
     raw_u64(r, 3);
     raw_put(r, "a\0b", 3);
 }
-static void name_nul(struct raw *r)
-{
+static void name_nul(struct raw *r) {
     raw_key(r, "general.name", 8);
     raw_u64(r, 3);
     raw_put(r, "a\0b", 3);
 }
 
-static void test_files_that_are_something_else(void **state)
-{
+static void test_files_that_are_something_else(void **state) {
     (void)state;
     refuse(&(struct bent){.type = "model"}, PLM_EFORMAT, "is not an adapter");
-    refuse(&(struct bent){.type = "adapters are this and that and more and more"}, PLM_EFORMAT, "general.type");
+    refuse(&(struct bent){.type = "adapters are this and that and more and more"}, PLM_EFORMAT,
+           "general.type");
     refuse(&(struct bent){.kind = "ia3"}, PLM_ENOTSUP, "type 'ia3', not lora");
     refuse(&(struct bent){.arch = "qwen2"}, PLM_EFORMAT, "architecture 'qwen2'; the model is llama");
     refuse(&(struct bent){.more = alora}, PLM_ENOTSUP, "aLoRA");
@@ -220,15 +241,13 @@ static void test_files_that_are_something_else(void **state)
     refuse(&(struct bent){.more = name_nul}, PLM_EFORMAT, "general.name");
 }
 
-static void test_an_adapter_without_pairs(void **state)
-{
+static void test_an_adapter_without_pairs(void **state) {
     (void)state;
     refuse(&(struct bent){.a = "blk.0.attn_norm.weight", .b = "blk.0.ffn_norm.weight"}, PLM_EFORMAT,
            "without a single pair");
 }
 
-static void test_more_words_than_an_adapter_holds(void **state)
-{
+static void test_more_words_than_an_adapter_holds(void **state) {
     (void)state;
     struct raw r = raw_gguf(3, 2, 3 + LORA_MAX_META + 1);
     struct lora *l = NULL;
@@ -256,13 +275,13 @@ static void test_more_words_than_an_adapter_holds(void **state)
 #define V PREFIX "0.self_attn.v_proj"
 
 /* Tensors of one F32 pair with these names; r 2, in 16, out 8. */
-static struct raw peft_tensors(const char *a, const char *b, float poison)
-{
+static struct raw peft_tensors(const char *a, const char *b, float poison) {
     char head[1000];
     struct raw r = {0};
     snprintf(head, sizeof head,
              "{\"%s\":{\"dtype\":\"F32\",\"shape\":[2,16],\"data_offsets\":[0,128]},"
-             "\"%s\":{\"dtype\":\"F32\",\"shape\":[8,2],\"data_offsets\":[128,192]}}", a, b);
+             "\"%s\":{\"dtype\":\"F32\",\"shape\":[8,2],\"data_offsets\":[128,192]}}",
+             a, b);
     raw_u64(&r, strlen(head));
     raw_put(&r, head, strlen(head));
     for (int i = 0; i < 47; i++)
@@ -272,8 +291,7 @@ static struct raw peft_tensors(const char *a, const char *b, float poison)
 }
 
 static plm_status parse_peft(struct lora **l, const char *config, const char *a, const char *b, float poison,
-                             plm_error *err)
-{
+                             plm_error *err) {
     struct lora_shape s = small_shape();
     struct raw r = peft_tensors(a, b, poison);
     char *copy = malloc(strlen(config) + 1);
@@ -284,20 +302,19 @@ static plm_status parse_peft(struct lora **l, const char *config, const char *a,
     return st;
 }
 
-static void refuse_config(const char *more, plm_status st, const char *words)
-{
+static void refuse_config(const char *more, plm_status st, const char *words) {
     char config[600];
     struct lora *l = NULL;
     plm_error err = {0};
-    snprintf(config, sizeof config, "{\"peft_type\":\"LORA\",\"r\":2,\"lora_alpha\":4%s%s}", more[0] ? "," : "", more);
+    snprintf(config, sizeof config, "{\"peft_type\":\"LORA\",\"r\":2,\"lora_alpha\":4%s%s}",
+             more[0] ? "," : "", more);
     plm_status got = parse_peft(&l, config, V ".lora_A.weight", V ".lora_B.weight", 1, &err);
     check(got, st, l, &err, words);
 }
 
 static const char good[] = "{\"peft_type\":\"LORA\",\"r\":2,\"lora_alpha\":4}";
 
-static void test_peft_options_that_change_the_arithmetic(void **state)
-{
+static void test_peft_options_that_change_the_arithmetic(void **state) {
     (void)state;
     refuse_config("\"use_dora\":true", PLM_ENOTSUP, "use_dora is set");
     refuse_config("\"bias\":\"all\"", PLM_ENOTSUP, "bias is not none");
@@ -311,8 +328,7 @@ static void test_peft_options_that_change_the_arithmetic(void **state)
     refuse_config("\"use_qalora\":1", PLM_ENOTSUP, "use_qalora is set");
 }
 
-static void test_peft_numbers_that_make_no_sense(void **state)
-{
+static void test_peft_numbers_that_make_no_sense(void **state) {
     (void)state;
     struct lora *l = NULL;
     plm_error err = {0};
@@ -339,20 +355,20 @@ static void test_peft_numbers_that_make_no_sense(void **state)
     }
 }
 
-static void test_peft_patterns(void **state)
-{
+static void test_peft_patterns(void **state) {
     (void)state;
     refuse_config("\"rank_pattern\":{\"(a+)+$\":2}", PLM_ENOTSUP, "'(a+)+$' is no plain module name");
     refuse_config("\"rank_pattern\":[1]", PLM_EFORMAT, "rank_pattern is not an object");
     refuse_config("\"alpha_pattern\":{\"v_proj\":-1}", PLM_EFORMAT, "the value of 'v_proj' makes no sense");
-    refuse_config("\"alpha_pattern\":{\"v_proj\":\"4\"}", PLM_EFORMAT, "the value of 'v_proj' makes no sense");
+    refuse_config("\"alpha_pattern\":{\"v_proj\":\"4\"}", PLM_EFORMAT,
+                  "the value of 'v_proj' makes no sense");
     refuse_config("\"rank_pattern\":{\"v_proj\":4}", PLM_EFORMAT, "has rank 2, the configuration says 4");
-    refuse_config("\"rank_pattern\":{\"layers.0.self_attn.v_proj\":4}", PLM_EFORMAT, "the configuration says 4");
+    refuse_config("\"rank_pattern\":{\"layers.0.self_attn.v_proj\":4}", PLM_EFORMAT,
+                  "the configuration says 4");
 }
 
 /* scale times B[0], where B is all ones: what the forward pass multiplies by. */
-static float effect(const char *config)
-{
+static float effect(const char *config) {
     struct lora *l = NULL;
     plm_error err = {0};
     if (parse_peft(&l, config, V ".lora_A.weight", V ".lora_B.weight", 1, &err))
@@ -363,25 +379,33 @@ static float effect(const char *config)
     return scale;
 }
 
-static void test_peft_scales(void **state)
-{
+static void test_peft_scales(void **state) {
     (void)state;
     const double close = 1e-6;
     assert_float_equal(effect(good), 2, close);
     assert_float_equal(effect("{\"peft_type\":\"LORA\",\"r\":2}"), 4, close); /* PEFT's own alpha is 8 */
     assert_float_equal(effect("{\"peft_type\":\"LORA\",\"r\":2,\"lora_alpha\":0}"), 1, close);
-    assert_float_equal(effect("{\"peft_type\":\"LORA\",\"r\":2,\"lora_alpha\":4,\"use_rslora\":true}"), 4 / sqrt(2), close);
-    assert_float_equal(effect("{\"peft_type\":\"LORA\",\"r\":8,\"lora_alpha\":4,\"rank_pattern\":{\"v_proj\":2}}"), 2, close);
+    assert_float_equal(effect("{\"peft_type\":\"LORA\",\"r\":2,\"lora_alpha\":4,\"use_rslora\":true}"),
+                       4 / sqrt(2), close);
+    assert_float_equal(
+        effect("{\"peft_type\":\"LORA\",\"r\":8,\"lora_alpha\":4,\"rank_pattern\":{\"v_proj\":2}}"), 2,
+        close);
     assert_float_equal(effect("{\"peft_type\":\"LORA\",\"r\":8,\"lora_alpha\":4,\"use_rslora\":true,"
-                              "\"rank_pattern\":{\"v_proj\":2}}"), 4 / sqrt(2), close);
-    assert_float_equal(effect("{\"peft_type\":\"LORA\",\"r\":2,\"lora_alpha\":4,\"alpha_pattern\":{\"v_proj\":10}}"), 5, close);
-    assert_float_equal(effect("{\"peft_type\":\"LORA\",\"r\":2,\"lora_alpha\":0,\"alpha_pattern\":{\"v_proj\":10}}"), 5, close);
-    assert_float_equal(effect("{\"peft_type\":\"LORA\",\"r\":2,\"lora_alpha\":4,\"alpha_pattern\":{\"roj\":10,"
-                              "\"q_proj\":6}}"), 2, close);
+                              "\"rank_pattern\":{\"v_proj\":2}}"),
+                       4 / sqrt(2), close);
+    assert_float_equal(
+        effect("{\"peft_type\":\"LORA\",\"r\":2,\"lora_alpha\":4,\"alpha_pattern\":{\"v_proj\":10}}"), 5,
+        close);
+    assert_float_equal(
+        effect("{\"peft_type\":\"LORA\",\"r\":2,\"lora_alpha\":0,\"alpha_pattern\":{\"v_proj\":10}}"), 5,
+        close);
+    assert_float_equal(
+        effect("{\"peft_type\":\"LORA\",\"r\":2,\"lora_alpha\":4,\"alpha_pattern\":{\"roj\":10,"
+               "\"q_proj\":6}}"),
+        2, close);
 }
 
-static void test_peft_tensors_that_are_no_pair_on_a_linear(void **state)
-{
+static void test_peft_tensors_that_are_no_pair_on_a_linear(void **state) {
     (void)state;
     const char *const names[][2] = {
         {V ".lora_magnitude_vector", "belongs to DoRA"},
@@ -404,12 +428,12 @@ static void test_peft_tensors_that_are_no_pair_on_a_linear(void **state)
     }
 }
 
-static void test_peft_pairs_that_are_damaged(void **state)
-{
+static void test_peft_pairs_that_are_damaged(void **state) {
     (void)state;
     struct lora *l = NULL;
     plm_error err = {0};
-    plm_status st = parse_peft(&l, good, V ".lora_A.weight", PREFIX "1.self_attn.v_proj.lora_B.weight", 1, &err);
+    plm_status st =
+        parse_peft(&l, good, V ".lora_A.weight", PREFIX "1.self_attn.v_proj.lora_B.weight", 1, &err);
     check(st, PLM_EFORMAT, l, &err, "without the other");
     st = parse_peft(&l, good, V ".lora_A.weight", V ".lora_B.weight", NAN, &err);
     check(st, PLM_EFORMAT, l, &err, "B holds a value that is not a finite number");
@@ -417,8 +441,7 @@ static void test_peft_pairs_that_are_damaged(void **state)
     check(st, PLM_EFORMAT, l, &err, "adapts layer 2 of a model that has 2");
 }
 
-static void test_folders_that_are_no_adapter(void **state)
-{
+static void test_folders_that_are_no_adapter(void **state) {
     (void)state;
     struct lora *l = NULL;
     plm_error err = {0};
@@ -434,7 +457,8 @@ static void test_folders_that_are_no_adapter(void **state)
     assert_int_equal(lora_save_peft(from, &s, dir, &err), PLM_OK);
     assert_int_equal(lora_load(&l, &other, dir, &err), PLM_EFORMAT);
     assert_non_null(strstr(err.text, "'llama'; the model is qwen2"));
-    const char *const bad[] = {"[]", "{\"base_sha256\":\"xyz\"}", "{\"meta\":{\"x\":\"y\"}}", "{\"meta\":{\"plm.x\":1}}", "{"};
+    const char *const bad[] = {"[]", "{\"base_sha256\":\"xyz\"}", "{\"meta\":{\"x\":\"y\"}}",
+                               "{\"meta\":{\"plm.x\":1}}", "{"};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         assert_int_equal(file_replace(words, bad[i], strlen(bad[i]), &err), PLM_OK);
         plm_status st = lora_load(&l, &s, dir, &err);
@@ -449,8 +473,7 @@ static void test_folders_that_are_no_adapter(void **state)
 /* ---- memory ---- */
 
 /* Makes allocations fail one after another, once each and then from each on. */
-static void fail_each(plm_status (*what)(const char *path, plm_error *err), const char *path)
-{
+static void fail_each(plm_status (*what)(const char *path, plm_error *err), const char *path) {
     for (int forever = 0; forever < 2; forever++) {
         plm_status st = PLM_ENOMEM;
         for (long n = 1; st && n < 100000; n++) {
@@ -464,8 +487,7 @@ static void fail_each(plm_status (*what)(const char *path, plm_error *err), cons
     }
 }
 
-static plm_status load_and_free(const char *path, plm_error *err)
-{
+static plm_status load_and_free(const char *path, plm_error *err) {
     struct lora_shape s = small_shape();
     struct lora *l = NULL;
     plm_status st = lora_load(&l, &s, path, err);
@@ -474,8 +496,7 @@ static plm_status load_and_free(const char *path, plm_error *err)
     return st;
 }
 
-static plm_status make_and_copy(const char *path, plm_error *err)
-{
+static plm_status make_and_copy(const char *path, plm_error *err) {
     struct lora_shape s = small_shape();
     struct lora *l = NULL, *c = NULL;
     (void)path;
@@ -491,19 +512,16 @@ static plm_status make_and_copy(const char *path, plm_error *err)
 
 static struct lora *kept;
 
-static plm_status save_kept_gguf(const char *path, plm_error *err)
-{
+static plm_status save_kept_gguf(const char *path, plm_error *err) {
     return lora_save_gguf(kept, path, err);
 }
 
-static plm_status save_kept_peft(const char *path, plm_error *err)
-{
+static plm_status save_kept_peft(const char *path, plm_error *err) {
     struct lora_shape s = small_shape();
     return lora_save_peft(kept, &s, path, err);
 }
 
-static void test_every_failed_allocation_is_reported(void **state)
-{
+static void test_every_failed_allocation_is_reported(void **state) {
     (void)state;
     struct lora_shape s = small_shape();
     plm_error err;
@@ -527,8 +545,7 @@ static void test_every_failed_allocation_is_reported(void **state)
 }
 
 /* The peak over what was there before, in a child. */
-static size_t peak_of_peft(const char *config, size_t len)
-{
+static size_t peak_of_peft(const char *config, size_t len) {
     int ends[2], status;
     size_t peak = SIZE_MAX;
     struct raw r = peft_tensors(V ".lora_A.weight", V ".lora_B.weight", 1);
@@ -553,8 +570,7 @@ static size_t peak_of_peft(const char *config, size_t len)
     return status == 0 ? peak : SIZE_MAX;
 }
 
-static void test_a_hostile_configuration_takes_less_than_64_mebibytes(void **state)
-{
+static void test_a_hostile_configuration_takes_less_than_64_mebibytes(void **state) {
     (void)state;
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
     skip(); /* a sanitizer's own memory is not the question */
@@ -575,8 +591,7 @@ static void test_a_hostile_configuration_takes_less_than_64_mebibytes(void **sta
     }
 }
 
-int main(void)
-{
+int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_the_straight_one_is_taken),
         cmocka_unit_test(test_h17_truncated_adapter_is_not_zeros),

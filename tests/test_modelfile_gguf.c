@@ -1,12 +1,11 @@
-/* test_modelfile_gguf.c: GGUF files that are right: what gguf-py wrote is read as it was meant, what our writer
- * writes has the bytes that the format prescribes, and a round trip loses nothing. */
+/* test_modelfile_gguf.c: GGUF files that are right: what gguf-py wrote is read as it was meant, what our
+ * writer writes has the bytes that the format prescribes, and a round trip loses nothing. */
 #include "support_modelfile.h"
 #include "tiny_model.h"
 #include <math.h>
 #include <sys/stat.h>
 
-static struct gguf *open_kinds(void)
-{
+static struct gguf *open_kinds(void) {
     struct gguf *g = NULL;
     plm_error err = {0};
     if (gguf_open(&g, PLM_TEST_DATA "/modelfile/kinds.gguf", &err))
@@ -14,8 +13,7 @@ static struct gguf *open_kinds(void)
     return g;
 }
 
-static void test_scalars_of_another_writer(void **state)
-{
+static void test_scalars_of_another_writer(void **state) {
     (void)state;
     struct gguf *g = open_kinds();
     plm_error err;
@@ -34,8 +32,7 @@ static void test_scalars_of_another_writer(void **state)
     gguf_close(g);
 }
 
-static void test_integers_that_do_not_fit_are_named(void **state)
-{
+static void test_integers_that_do_not_fit_are_named(void **state) {
     (void)state;
     struct gguf *g = open_kinds();
     plm_error err;
@@ -50,8 +47,7 @@ static void test_integers_that_do_not_fit_are_named(void **state)
     gguf_close(g);
 }
 
-static void test_a_value_of_another_type_is_an_error_naming_the_key(void **state)
-{
+static void test_a_value_of_another_type_is_an_error_naming_the_key(void **state) {
     (void)state;
     struct gguf *g = open_kinds();
     plm_error err;
@@ -71,8 +67,7 @@ static void test_a_value_of_another_type_is_an_error_naming_the_key(void **state
     gguf_close(g);
 }
 
-static void test_an_absent_key_leaves_the_default(void **state)
-{
+static void test_an_absent_key_leaves_the_default(void **state) {
     (void)state;
     struct gguf *g = open_kinds();
     plm_error err;
@@ -86,8 +81,7 @@ static void test_an_absent_key_leaves_the_default(void **state)
     gguf_close(g);
 }
 
-static void test_arrays_of_another_writer(void **state)
-{
+static void test_arrays_of_another_writer(void **state) {
     (void)state;
     struct gguf *g = open_kinds();
     plm_error err;
@@ -109,8 +103,7 @@ static void test_arrays_of_another_writer(void **state)
     gguf_close(g);
 }
 
-static void test_integers_of_every_width_in_arrays(void **state)
-{
+static void test_integers_of_every_width_in_arrays(void **state) {
     (void)state;
     const uint32_t types[] = {0, 1, 2, 3, 4, 5, 10, 11};
     const int width[] = {1, 1, 2, 2, 4, 4, 8, 8};
@@ -130,14 +123,14 @@ static void test_integers_of_every_width_in_arrays(void **state)
         assert_true(!gguf_array(g, "k", &a, &found, &err) && found);
         assert_true(gguf_array_int(&a, 0) == 3);
         assert_true(gguf_array_int(&a, 1) == all_ones[i]);
-        assert_true(gguf_array_float(&a, 1) == (types[i] == 10 ? 18446744073709551615.0 : (double)all_ones[i]));
+        assert_true(gguf_array_float(&a, 1) ==
+                    (types[i] == 10 ? 18446744073709551615.0 : (double)all_ones[i]));
         gguf_close(g);
         raw_free(&r);
     }
 }
 
-static void test_tensors_of_another_writer(void **state)
-{
+static void test_tensors_of_another_writer(void **state) {
     (void)state;
     struct gguf *g = open_kinds();
     const struct tensor *t = gguf_tensor(g, "f32");
@@ -164,8 +157,7 @@ static void test_tensors_of_another_writer(void **state)
     gguf_close(g);
 }
 
-static void test_version_2_is_read_like_3(void **state)
-{
+static void test_version_2_is_read_like_3(void **state) {
     (void)state;
     struct raw r = raw_gguf(2, 1, 2);
     struct gguf *g = NULL;
@@ -187,8 +179,7 @@ static void test_version_2_is_read_like_3(void **state)
 
 /* ---- writing ---- */
 
-static plm_status write_small(const char *path, plm_error *err)
-{
+static plm_status write_small(const char *path, plm_error *err) {
     struct gguf_writer *w;
     const float a[] = {1, 2, 3}, b[] = {4, 5};
     plm_status st = gguf_writer_open(&w, path, err);
@@ -212,15 +203,15 @@ static plm_status write_small(const char *path, plm_error *err)
     return st;
 }
 
-static void test_the_writer_writes_the_bytes_of_the_format(void **state)
-{
+static void test_the_writer_writes_the_bytes_of_the_format(void **state) {
     (void)state;
     struct raw r = raw_gguf(3, 2, 7);
     raw_kv_text(&r, "general.architecture", "llama");
     raw_kv_u32(&r, "n", 7);
     raw_key(&r, "f", 6), raw_f32(&r, -0.5f);
     raw_key(&r, "b", 7), raw_u8(&r, 1);
-    raw_key(&r, "s", 9), raw_u32(&r, 8), raw_u64(&r, 3), raw_text(&r, "x"), raw_text(&r, ""), raw_text(&r, "yz");
+    raw_key(&r, "s", 9), raw_u32(&r, 8), raw_u64(&r, 3), raw_text(&r, "x"), raw_text(&r, ""),
+        raw_text(&r, "yz");
     raw_key(&r, "fs", 9), raw_u32(&r, 6), raw_u64(&r, 3), raw_f32(&r, 1), raw_f32(&r, 2), raw_f32(&r, 3);
     raw_key(&r, "is", 9), raw_u32(&r, 5), raw_u64(&r, 2), raw_u32(&r, UINT32_MAX), raw_u32(&r, 2);
     raw_tensor(&r, "a", 1, (uint64_t[]){3}, 0, 0);
@@ -240,8 +231,7 @@ static void test_the_writer_writes_the_bytes_of_the_format(void **state)
     temp_clear();
 }
 
-static void test_raw_values_are_copied_through(void **state)
-{
+static void test_raw_values_are_copied_through(void **state) {
     (void)state;
     struct gguf *g = open_kinds(), *h = NULL;
     struct gguf_writer *w;
@@ -262,7 +252,8 @@ static void test_raw_values_are_copied_through(void **state)
         gguf_put_tensor(w, name, t->type, t->n_dims, t->ne);
     }
     for (size_t i = 0; i < gguf_n_tensors(g); i++)
-        assert_int_equal(gguf_put_data(w, gguf_tensor_at(g, i)->data, gguf_tensor_at(g, i)->bytes, &err), PLM_OK);
+        assert_int_equal(gguf_put_data(w, gguf_tensor_at(g, i)->data, gguf_tensor_at(g, i)->bytes, &err),
+                         PLM_OK);
     assert_int_equal(gguf_writer_commit(w, &err), PLM_OK);
     assert_int_equal(gguf_open(&h, path, &err), PLM_OK);
     assert_int_equal(gguf_map(h)->size, gguf_map(g)->size);
@@ -272,16 +263,14 @@ static void test_raw_values_are_copied_through(void **state)
     temp_clear();
 }
 
-static struct gguf_writer *begin(const char *path)
-{
+static struct gguf_writer *begin(const char *path) {
     struct gguf_writer *w;
     plm_error err;
     assert_int_equal(gguf_writer_open(&w, path, &err), PLM_OK);
     return w;
 }
 
-static void test_writing_wrong_things_leaves_no_file(void **state)
-{
+static void test_writing_wrong_things_leaves_no_file(void **state) {
     (void)state;
     plm_error err;
     const char *path = temp_path("wrong.gguf");
@@ -313,8 +302,7 @@ static void test_writing_wrong_things_leaves_no_file(void **state)
     temp_clear();
 }
 
-static void test_a_folder_that_is_not_there_is_named(void **state)
-{
+static void test_a_folder_that_is_not_there_is_named(void **state) {
     (void)state;
     plm_error err;
     struct gguf_writer *w = NULL;
@@ -323,21 +311,18 @@ static void test_a_folder_that_is_not_there_is_named(void **state)
     assert_null(w);
 }
 
-static plm_status write_there(void *ctx, plm_error *err)
-{
+static plm_status write_there(void *ctx, plm_error *err) {
     return write_small(ctx, err);
 }
 
-static plm_status open_there(void *ctx, plm_error *err)
-{
+static plm_status open_there(void *ctx, plm_error *err) {
     struct gguf *g = NULL;
     plm_status st = gguf_open(&g, ctx, err);
     gguf_close(g);
     return st;
 }
 
-static void test_failed_allocations_while_writing_leave_the_old_file(void **state)
-{
+static void test_failed_allocations_while_writing_leave_the_old_file(void **state) {
     (void)state;
     char path[200];
     plm_error err;
@@ -353,8 +338,7 @@ static void test_failed_allocations_while_writing_leave_the_old_file(void **stat
 
 /* ---- the tiny model ---- */
 
-static void test_the_tiny_model_is_whole_and_always_the_same(void **state)
-{
+static void test_the_tiny_model_is_whole_and_always_the_same(void **state) {
     (void)state;
     const int types[] = {DT_F32, DT_F16, DT_BF16, DT_Q8_0, DT_Q4_0, DT_Q4_1, DT_Q5_0, DT_Q5_1};
     plm_error err;
@@ -382,8 +366,7 @@ static void test_the_tiny_model_is_whole_and_always_the_same(void **state)
     temp_clear();
 }
 
-static void test_a_vocabulary_of_152_thousand_opens_in_50_ms(void **state)
-{
+static void test_a_vocabulary_of_152_thousand_opens_in_50_ms(void **state) {
     (void)state;
     struct raw r = raw_gguf(3, 0, 2);
     plm_error err;
@@ -412,8 +395,7 @@ static void test_a_vocabulary_of_152_thousand_opens_in_50_ms(void **state)
     raw_free(&r);
 }
 
-int main(void)
-{
+int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_scalars_of_another_writer),
         cmocka_unit_test(test_integers_that_do_not_fit_are_named),

@@ -1,5 +1,6 @@
 /* test_modelfile_hostile.c: GGUF files that broke other readers, each shape by its number in the catalogue of
- * historical ones, and the rules behind them: refused with one sentence, nothing allocated beyond the file. */
+ * historical ones, and the rules behind them: refused with one sentence, nothing allocated beyond the file.
+ */
 #include "support_modelfile.h"
 #include <sys/stat.h>
 #include <unistd.h>
@@ -7,8 +8,8 @@
 static const uint64_t one_row[] = {32};
 
 /* A header, a key, and one F32 tensor of 32 weights whose description the caller may bend. */
-static struct raw with_tensor(uint32_t n_dims, const uint64_t *ne, uint32_t type, uint64_t offset, size_t data)
-{
+static struct raw with_tensor(uint32_t n_dims, const uint64_t *ne, uint32_t type, uint64_t offset,
+                              size_t data) {
     struct raw r = raw_gguf(3, 1, 1);
     raw_kv_text(&r, "general.architecture", "llama");
     raw_tensor(&r, "w.weight", n_dims, ne, type, offset);
@@ -17,8 +18,7 @@ static struct raw with_tensor(uint32_t n_dims, const uint64_t *ne, uint32_t type
     return r;
 }
 
-static struct raw with_alignment(uint32_t type, uint64_t value, int width)
-{
+static struct raw with_alignment(uint32_t type, uint64_t value, int width) {
     struct raw r = raw_gguf(3, 1, 1);
     raw_key(&r, "general.alignment", type);
     raw_le(&r, value, width);
@@ -28,8 +28,7 @@ static struct raw with_alignment(uint32_t type, uint64_t value, int width)
     return r;
 }
 
-static void test_h01_tensor_count_that_wraps(void **state)
-{
+static void test_h01_tensor_count_that_wraps(void **state) {
     (void)state;
     const uint64_t counts[] = {UINT64_MAX, (uint64_t)1 << 63, UINT64_MAX / 40, 0xffffffff, 65537, 2};
     for (size_t i = 0; i < sizeof counts / sizeof *counts; i++) {
@@ -39,8 +38,7 @@ static void test_h01_tensor_count_that_wraps(void **state)
     }
 }
 
-static void test_h02_key_count_that_wraps(void **state)
-{
+static void test_h02_key_count_that_wraps(void **state) {
     (void)state;
     const uint64_t counts[] = {UINT64_MAX, (uint64_t)1 << 63, UINT64_MAX / 14 + 1, 0xffffffff, 65537, 3};
     for (size_t i = 0; i < sizeof counts / sizeof *counts; i++) {
@@ -50,11 +48,11 @@ static void test_h02_key_count_that_wraps(void **state)
     }
 }
 
-static void test_h03_h26_string_length_that_wraps(void **state)
-{
+static void test_h03_h26_string_length_that_wraps(void **state) {
     (void)state;
-    const uint64_t lengths[] = {UINT64_MAX, UINT64_MAX - 7, (uint64_t)1 << 63, ((uint64_t)1 << 63) - 1,
-                                (uint64_t)1 << 32, (uint64_t)1 << 31, ((uint64_t)1 << 31) - 1, 41};
+    const uint64_t lengths[] = {
+        UINT64_MAX,        UINT64_MAX - 7,    (uint64_t)1 << 63,       ((uint64_t)1 << 63) - 1,
+        (uint64_t)1 << 32, (uint64_t)1 << 31, ((uint64_t)1 << 31) - 1, 41};
     for (size_t i = 0; i < sizeof lengths / sizeof *lengths; i++) {
         struct raw key = raw_gguf(3, 0, 1), value = raw_gguf(3, 0, 1), name = raw_gguf(3, 1, 0);
         raw_u64(&key, lengths[i]);
@@ -70,8 +68,7 @@ static void test_h03_h26_string_length_that_wraps(void **state)
     }
 }
 
-static void test_h04_array_count_that_wraps(void **state)
-{
+static void test_h04_array_count_that_wraps(void **state) {
     (void)state;
     const uint32_t types[] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 10, 11, 12};
     const uint64_t counts[] = {UINT64_MAX, (uint64_t)1 << 61, (uint64_t)1 << 62, ((uint64_t)1 << 63) + 1, 41};
@@ -86,8 +83,7 @@ static void test_h04_array_count_that_wraps(void **state)
         }
 }
 
-static void test_h05_more_than_four_dimensions(void **state)
-{
+static void test_h05_more_than_four_dimensions(void **state) {
     (void)state;
     const uint32_t dims[] = {0, 5, 8, 255, UINT32_MAX};
     const uint64_t ne[8] = {32, 1, 1, 1, 1, 1, 1, 1};
@@ -98,8 +94,7 @@ static void test_h05_more_than_four_dimensions(void **state)
 }
 
 /* Every KV type, an array of each, and two tensors: a file that a truncation can cut anywhere. */
-static struct raw every_type(void)
-{
+static struct raw every_type(void) {
     struct raw r = raw_gguf(3, 2, 26);
     const int width[] = {1, 1, 2, 2, 4, 4, 4, 1, 0, 0, 8, 8, 8};
     char key[32];
@@ -129,8 +124,7 @@ static struct raw every_type(void)
     return r;
 }
 
-static void test_h06_h24_every_truncation(void **state)
-{
+static void test_h06_h24_every_truncation(void **state) {
     (void)state;
     struct raw whole = every_type();
     struct gguf *g = NULL;
@@ -145,8 +139,7 @@ static void test_h06_h24_every_truncation(void **state)
     raw_free(&whole);
 }
 
-static void test_h06_every_byte_flipped_is_survived(void **state)
-{
+static void test_h06_every_byte_flipped_is_survived(void **state) {
     (void)state;
     struct raw whole = every_type();
     const unsigned char values[] = {0, 0xff, 0x80, 0x7f, 1};
@@ -164,8 +157,7 @@ static void test_h06_every_byte_flipped_is_survived(void **state)
     raw_free(&whole);
 }
 
-static void test_h07_absent_things_are_found_absent(void **state)
-{
+static void test_h07_absent_things_are_found_absent(void **state) {
     (void)state;
     struct raw r = raw_gguf(3, 0, 0);
     struct gguf *g = NULL;
@@ -182,8 +174,7 @@ static void test_h07_absent_things_are_found_absent(void **state)
 }
 
 /* Two tensors of these element counts and types, each size possible alone. */
-static struct raw two_tensors(uint32_t type, uint64_t n, uint64_t second_at)
-{
+static struct raw two_tensors(uint32_t type, uint64_t n, uint64_t second_at) {
     struct raw r = raw_gguf(3, 2, 0);
     raw_tensor(&r, "a.weight", 1, &n, type, 0);
     raw_tensor(&r, "b.weight", 1, &n, type, second_at);
@@ -192,22 +183,19 @@ static struct raw two_tensors(uint32_t type, uint64_t n, uint64_t second_at)
     return r;
 }
 
-static void test_h08_sum_of_tensor_sizes_wraps(void **state)
-{
+static void test_h08_sum_of_tensor_sizes_wraps(void **state) {
     (void)state;
     struct raw r = two_tensors(24, (uint64_t)1 << 62, (uint64_t)1 << 62);
     refuse_gguf(&r, PLM_EFORMAT, "cut short: tensor a.weight");
 }
 
-static void test_h09_two_tensors_of_almost_2_63_bytes(void **state)
-{
+static void test_h09_two_tensors_of_almost_2_63_bytes(void **state) {
     (void)state;
     struct raw r = two_tensors(24, 0x7fffffffffffffc0, 0x7fffffffffffffc0);
     refuse_gguf(&r, PLM_EFORMAT, "a.weight");
 }
 
-static void test_h10_bytes_wrap_where_elements_fit(void **state)
-{
+static void test_h10_bytes_wrap_where_elements_fit(void **state) {
     (void)state;
     const uint64_t ne[4] = {(uint64_t)1 << 31, (uint64_t)1 << 31, 1, 1};
     struct raw f32 = with_tensor(2, ne, 0, 0, 64);
@@ -217,8 +205,7 @@ static void test_h10_bytes_wrap_where_elements_fit(void **state)
     refuse_gguf(&f64, PLM_EFORMAT, "w.weight is too large");
 }
 
-static void test_h10_dimensions_whose_product_wraps(void **state)
-{
+static void test_h10_dimensions_whose_product_wraps(void **state) {
     (void)state;
     const uint64_t ne[4] = {(uint64_t)1 << 32, (uint64_t)1 << 32, 1, 1};
     struct raw r = with_tensor(2, ne, 0, 0, 64);
@@ -231,8 +218,7 @@ static void test_h10_dimensions_whose_product_wraps(void **state)
     refuse_gguf(&r, PLM_EFORMAT, "w.weight: dimension 0");
 }
 
-static void test_h11_size_that_padding_wraps(void **state)
-{
+static void test_h11_size_that_padding_wraps(void **state) {
     (void)state;
     const uint64_t ne[1] = {(uint64_t)INT64_MAX};
     struct raw r = with_tensor(1, ne, 24, 0, 64);
@@ -241,8 +227,7 @@ static void test_h11_size_that_padding_wraps(void **state)
     refuse_gguf(&two, PLM_EFORMAT, "a.weight");
 }
 
-static void test_h12_zero_dimension(void **state)
-{
+static void test_h12_zero_dimension(void **state) {
     (void)state;
     for (uint32_t at = 0; at < 4; at++) {
         uint64_t ne[4] = {32, 1, 1, 1};
@@ -252,21 +237,21 @@ static void test_h12_zero_dimension(void **state)
     }
 }
 
-static void test_h13_alignment_zero(void **state)
-{
+static void test_h13_alignment_zero(void **state) {
     (void)state;
     struct raw r = with_alignment(4, 0, 4);
     refuse_gguf(&r, PLM_EFORMAT, "general.alignment is 0");
 }
 
-static void test_h14_alignment_that_is_none(void **state)
-{
+static void test_h14_alignment_that_is_none(void **state) {
     (void)state;
-    struct raw odd = with_alignment(4, 33, 4), huge = with_alignment(4, 0x80000000, 4), one = with_alignment(4, 1, 4);
+    struct raw odd = with_alignment(4, 33, 4), huge = with_alignment(4, 0x80000000, 4),
+               one = with_alignment(4, 1, 4);
     refuse_gguf(&odd, PLM_EFORMAT, "not a power of two");
     refuse_gguf(&huge, PLM_ENOTSUP, "general.alignment is 2147483648");
     refuse_gguf(&one, PLM_ENOTSUP, "general.alignment is 1");
-    struct raw u64 = with_alignment(10, 32, 8), i32 = with_alignment(5, 32, 4), f32 = with_alignment(6, 32, 4);
+    struct raw u64 = with_alignment(10, 32, 8), i32 = with_alignment(5, 32, 4),
+               f32 = with_alignment(6, 32, 4);
     refuse_gguf(&u64, PLM_EFORMAT, "general.alignment is u64, not u32");
     refuse_gguf(&i32, PLM_EFORMAT, "not u32");
     refuse_gguf(&f32, PLM_EFORMAT, "not u32");
@@ -278,8 +263,7 @@ static void test_h14_alignment_that_is_none(void **state)
     refuse_gguf(&array, PLM_EFORMAT, "general.alignment is an array");
 }
 
-static void test_h15_offset_outside_the_file(void **state)
-{
+static void test_h15_offset_outside_the_file(void **state) {
     (void)state;
     const uint64_t offsets[] = {32, 128, (uint64_t)1 << 40, UINT64_MAX - 31, UINT64_MAX - 127, 1};
     for (size_t i = 0; i < sizeof offsets / sizeof *offsets; i++) {
@@ -288,8 +272,7 @@ static void test_h15_offset_outside_the_file(void **state)
     }
 }
 
-static void test_h15_tensors_that_overlap_or_leave_a_gap(void **state)
-{
+static void test_h15_tensors_that_overlap_or_leave_a_gap(void **state) {
     (void)state;
     const uint64_t second[] = {0, 32, 96, 160, 256};
     for (size_t i = 0; i < sizeof second / sizeof *second; i++) {
@@ -302,8 +285,7 @@ static void test_h15_tensors_that_overlap_or_leave_a_gap(void **state)
     }
 }
 
-static void test_h16_data_shorter_than_declared(void **state)
-{
+static void test_h16_data_shorter_than_declared(void **state) {
     (void)state;
     for (size_t n = 0; n < 128; n += 31) {
         struct raw r = with_tensor(1, one_row, 0, 0, n);
@@ -311,18 +293,17 @@ static void test_h16_data_shorter_than_declared(void **state)
     }
 }
 
-static void test_h18_tensor_type_outside_the_table(void **state)
-{
+static void test_h18_tensor_type_outside_the_table(void **state) {
     (void)state;
-    const uint32_t types[] = {4, 5, 31, 32, 33, 36, 37, 38, 43, 63, 64, 0x100, 0x7fffffff, 0x80000000, UINT32_MAX};
+    const uint32_t types[] = {4,  5,  31, 32,    33,         36,         37,        38,
+                              43, 63, 64, 0x100, 0x7fffffff, 0x80000000, UINT32_MAX};
     for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
         struct raw r = with_tensor(1, one_row, types[i], 0, 128);
         refuse_gguf(&r, PLM_ENOTSUP, "w.weight has the unknown type");
     }
 }
 
-static void test_h19_row_of_a_part_of_a_block(void **state)
-{
+static void test_h19_row_of_a_part_of_a_block(void **state) {
     (void)state;
     const uint64_t ne[2] = {48, 2}; /* 96 weights are whole blocks, a row is not */
     struct raw r = with_tensor(2, ne, 2, 0, 128);
@@ -332,8 +313,7 @@ static void test_h19_row_of_a_part_of_a_block(void **state)
     refuse_gguf(&r, PLM_EFORMAT, "not whole blocks of 256 (Q4_K)");
 }
 
-static void test_h20_empty_key(void **state)
-{
+static void test_h20_empty_key(void **state) {
     (void)state;
     struct raw r = raw_gguf(3, 0, 1);
     raw_key(&r, "", 0);
@@ -343,8 +323,7 @@ static void test_h20_empty_key(void **state)
     refuse_gguf(&r, PLM_EFORMAT, "empty key name at byte 24");
 }
 
-static void test_h21_duplicate_key_or_tensor(void **state)
-{
+static void test_h21_duplicate_key_or_tensor(void **state) {
     (void)state;
     struct raw r = raw_gguf(3, 0, 3);
     raw_kv_u32(&r, "same", 1);
@@ -359,8 +338,7 @@ static void test_h21_duplicate_key_or_tensor(void **state)
     refuse_gguf(&r, PLM_EFORMAT, "tensor w.weight is there twice");
 }
 
-static void test_h22_array_of_an_unknown_type(void **state)
-{
+static void test_h22_array_of_an_unknown_type(void **state) {
     (void)state;
     const uint32_t types[] = {13, 14, 255, 0x80000000, UINT32_MAX};
     for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
@@ -376,8 +354,7 @@ static void test_h22_array_of_an_unknown_type(void **state)
     }
 }
 
-static void test_h22_array_of_arrays(void **state)
-{
+static void test_h22_array_of_arrays(void **state) {
     (void)state;
     struct raw r = raw_gguf(3, 0, 1);
     raw_key(&r, "k", 9);
@@ -390,8 +367,7 @@ static void test_h22_array_of_arrays(void **state)
     refuse_gguf(&r, PLM_ENOTSUP, "key k: an array of arrays");
 }
 
-static void test_h23_string_past_the_end_is_no_empty_string(void **state)
-{
+static void test_h23_string_past_the_end_is_no_empty_string(void **state) {
     (void)state;
     struct raw r = raw_gguf(3, 0, 2);
     raw_key(&r, "k", 8);
@@ -408,14 +384,19 @@ static void test_h23_string_past_the_end_is_no_empty_string(void **state)
     refuse_gguf(&r, PLM_EFORMAT, "key k: a string reaches past");
 }
 
-static void test_h24_magic_only_and_nothing(void **state)
-{
+static void test_h24_magic_only_and_nothing(void **state) {
     (void)state;
     struct raw r = {0};
     refuse_gguf(&r, PLM_EFORMAT, "not a GGUF file");
     raw_put(&r, "GGUF", 4);
     refuse_gguf(&r, PLM_EFORMAT, "ends inside its header");
-    const char *const foreign[] = {"gguf\3\0\0\0", "PK\3\4aaaa", "\x7f" "ELFaaaa", "%PDF-1.7", "GGML\1\0\0\0", "\x80\2}qaaaa"};
+    const char *const foreign[] = {"gguf\3\0\0\0",
+                                   "PK\3\4aaaa",
+                                   "\x7f"
+                                   "ELFaaaa",
+                                   "%PDF-1.7",
+                                   "GGML\1\0\0\0",
+                                   "\x80\2}qaaaa"};
     for (size_t i = 0; i < sizeof foreign / sizeof *foreign; i++) {
         raw_put(&r, foreign[i], 8);
         raw_zeros(&r, 100);
@@ -423,8 +404,7 @@ static void test_h24_magic_only_and_nothing(void **state)
     }
 }
 
-static void test_h25_versions_that_are_not_read(void **state)
-{
+static void test_h25_versions_that_are_not_read(void **state) {
     (void)state;
     const uint32_t versions[] = {0, 1, 4, 0x7fffffff, UINT32_MAX};
     for (size_t i = 0; i < sizeof versions / sizeof *versions; i++) {
@@ -437,8 +417,7 @@ static void test_h25_versions_that_are_not_read(void **state)
 
 /* ---- the rest of the catalogue ---- */
 
-static void test_counts_off_by_one(void **state)
-{
+static void test_counts_off_by_one(void **state) {
     (void)state;
     for (int d = -1; d <= 1; d += 2) {
         struct raw r = raw_gguf(3, 1, (uint64_t)(2 + d));
@@ -458,8 +437,7 @@ static void test_counts_off_by_one(void **state)
     }
 }
 
-static void test_names_of_tensors(void **state)
-{
+static void test_names_of_tensors(void **state) {
     (void)state;
     char name[80];
     struct gguf *g = NULL;
@@ -500,8 +478,7 @@ static void test_names_of_tensors(void **state)
     refuse_gguf(&r, PLM_EFORMAT, "not UTF-8");
 }
 
-static void test_format_letters_in_names_stay_letters(void **state)
-{
+static void test_format_letters_in_names_stay_letters(void **state) {
     (void)state;
     struct raw r = raw_gguf(3, 1, 0);
     raw_tensor(&r, "%n%s%s../../x", 1, (uint64_t[]){0}, 0, 0);
@@ -509,8 +486,7 @@ static void test_format_letters_in_names_stay_letters(void **state)
     refuse_gguf(&r, PLM_EFORMAT, "%n%s%s../../x");
 }
 
-static void test_keys_at_their_length_limit(void **state)
-{
+static void test_keys_at_their_length_limit(void **state) {
     (void)state;
     char *key = malloc(65537);
     memset(key, 'k', 65536);
@@ -534,8 +510,7 @@ static void test_keys_at_their_length_limit(void **state)
     free(key);
 }
 
-static void test_strings_at_their_length_limit(void **state)
-{
+static void test_strings_at_their_length_limit(void **state) {
     (void)state;
     for (size_t over = 0; over < 2; over++) {
         struct gguf *g = NULL;
@@ -557,8 +532,7 @@ static void test_strings_at_their_length_limit(void **state)
     }
 }
 
-static void test_bool_of_two(void **state)
-{
+static void test_bool_of_two(void **state) {
     (void)state;
     struct raw r = raw_gguf(3, 0, 1);
     raw_key(&r, "flag", 7);
@@ -573,8 +547,7 @@ static void test_bool_of_two(void **state)
     refuse_gguf(&r, PLM_EFORMAT, "key flag is neither true nor false");
 }
 
-static void test_bytes_behind_the_last_tensor(void **state)
-{
+static void test_bytes_behind_the_last_tensor(void **state) {
     (void)state;
     struct raw r = with_tensor(1, one_row, 0, 0, 129);
     refuse_gguf(&r, PLM_EFORMAT, "1 bytes follow the last tensor");
@@ -585,8 +558,7 @@ static void test_bytes_behind_the_last_tensor(void **state)
 
 /* ---- files ---- */
 
-static void refuse_path(const char *path)
-{
+static void refuse_path(const char *path) {
     struct gguf *g = NULL;
     plm_error err = {0};
     assert_int_not_equal(gguf_open(&g, path, &err), PLM_OK);
@@ -594,8 +566,7 @@ static void refuse_path(const char *path)
     assert_non_null(strstr(err.text, path));
 }
 
-static void test_h42_devices_pipes_folders_and_loops_are_no_files(void **state)
-{
+static void test_h42_devices_pipes_folders_and_loops_are_no_files(void **state) {
     (void)state;
     refuse_path("/dev/zero");
     refuse_path("/dev/null");
@@ -612,8 +583,7 @@ static void test_h42_devices_pipes_folders_and_loops_are_no_files(void **state)
     temp_clear();
 }
 
-static void test_a_sparse_terabyte_costs_nothing(void **state)
-{
+static void test_a_sparse_terabyte_costs_nothing(void **state) {
     (void)state;
     struct raw r = with_tensor(1, one_row, 0, 0, 128);
     char path[200];
@@ -630,8 +600,7 @@ static void test_a_sparse_terabyte_costs_nothing(void **state)
 
 /* ---- memory ---- */
 
-static void parse_all(void *ctx)
-{
+static void parse_all(void *ctx) {
     const struct raw *r = ctx;
     struct gguf *g = NULL;
     plm_error err;
@@ -640,8 +609,7 @@ static void parse_all(void *ctx)
 }
 
 /* Fills r to a MiB with as many small entries as go in. */
-static struct raw crowd(int kind)
-{
+static struct raw crowd(int kind) {
     struct raw r = raw_gguf(3, 0, 0);
     char name[8];
     uint64_t n = 0;
@@ -666,8 +634,7 @@ static struct raw crowd(int kind)
     return r;
 }
 
-static void test_a_hostile_mebibyte_takes_less_than_64(void **state)
-{
+static void test_a_hostile_mebibyte_takes_less_than_64(void **state) {
     (void)state;
     for (int kind = 0; kind < 3; kind++) {
         struct raw r = crowd(kind);
@@ -678,8 +645,7 @@ static void test_a_hostile_mebibyte_takes_less_than_64(void **state)
     }
 }
 
-static void test_65536_keys_parse_at_once(void **state)
-{
+static void test_65536_keys_parse_at_once(void **state) {
     (void)state;
     struct raw r = raw_gguf(3, 0, 65536);
     char name[64];
@@ -703,8 +669,7 @@ static void test_65536_keys_parse_at_once(void **state)
     raw_free(&r);
 }
 
-static plm_status parse_and_close(void *ctx, plm_error *err)
-{
+static plm_status parse_and_close(void *ctx, plm_error *err) {
     const struct raw *r = ctx;
     struct gguf *g = NULL;
     plm_status st = gguf_parse(&g, r->p, r->n, "x", err);
@@ -713,16 +678,14 @@ static plm_status parse_and_close(void *ctx, plm_error *err)
     return st;
 }
 
-static void test_every_failed_allocation_is_reported(void **state)
-{
+static void test_every_failed_allocation_is_reported(void **state) {
     (void)state;
     struct raw r = every_type();
     assert_true(fail_each_allocation(parse_and_close, &r) > 4);
     raw_free(&r);
 }
 
-int main(void)
-{
+int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_h01_tensor_count_that_wraps),
         cmocka_unit_test(test_h02_key_count_that_wraps),

@@ -1,10 +1,9 @@
-/* test_modelfile_safetensors.c: safetensors as the reference library writes them, every rule of the format broken
- * once, and our own files read back. */
+/* test_modelfile_safetensors.c: safetensors as the reference library writes them, every rule of the format
+ * broken once, and our own files read back. */
 #include "support_modelfile.h"
 
 /* A file of this header and n zero bytes of data. */
-static struct raw file_of(const char *header, size_t n)
-{
+static struct raw file_of(const char *header, size_t n) {
     struct raw r = {0};
     raw_u64(&r, strlen(header));
     raw_put(&r, header, strlen(header));
@@ -12,15 +11,13 @@ static struct raw file_of(const char *header, size_t n)
     return r;
 }
 
-static void refuse(const char *header, size_t n, const char *words)
-{
+static void refuse(const char *header, size_t n, const char *words) {
     struct raw r = file_of(header, n);
     refuse_safetensors(r.p, r.n, PLM_EFORMAT, words);
     raw_free(&r);
 }
 
-static void accept(const char *header, size_t n, size_t count)
-{
+static void accept(const char *header, size_t n, size_t count) {
     struct raw r = file_of(header, n);
     struct safetensors *s = NULL;
     plm_error err = {0};
@@ -31,8 +28,7 @@ static void accept(const char *header, size_t n, size_t count)
     raw_free(&r);
 }
 
-static void test_a_file_of_the_reference_library(void **state)
-{
+static void test_a_file_of_the_reference_library(void **state) {
     (void)state;
     struct safetensors *s = NULL;
     plm_error err = {0};
@@ -41,7 +37,8 @@ static void test_a_file_of_the_reference_library(void **state)
     assert_int_equal(safetensors_count(s), 4);
     const struct safe_tensor *t = safetensors_find(s, "b");
     float b[6];
-    assert_true(t->type == DT_F32 && t->n_dims == 2 && t->shape[0] == 2 && t->shape[1] == 3 && t->bytes == 24);
+    assert_true(t->type == DT_F32 && t->n_dims == 2 && t->shape[0] == 2 && t->shape[1] == 3 &&
+                t->bytes == 24);
     memcpy(b, t->data, 24);
     for (int i = 0; i < 6; i++)
         assert_true(b[i] == (float)i);
@@ -57,11 +54,10 @@ static void test_a_file_of_the_reference_library(void **state)
     safetensors_close(NULL);
 }
 
-#define F32(name, shape, from, to) \
+#define F32(name, shape, from, to)                                                                           \
     "\"" name "\":{\"dtype\":\"F32\",\"shape\":" shape ",\"data_offsets\":[" #from "," #to "]}"
 
-static void test_what_the_format_allows(void **state)
-{
+static void test_what_the_format_allows(void **state) {
     (void)state;
     accept("{}", 0, 0);
     accept("{} ", 0, 0);
@@ -74,8 +70,7 @@ static void test_what_the_format_allows(void **state)
     accept("{\"a\":{\"dtype\":\"F4\",\"shape\":[2],\"data_offsets\":[0,1]}}", 1, 1);
 }
 
-static void test_escapes_in_names(void **state)
-{
+static void test_escapes_in_names(void **state) {
     (void)state;
     struct raw r = file_of("{" F32("a\\\"\\u00e9\\ud83d\\ude00\\n\\/", "[1]", 0, 4) "}", 4);
     struct safetensors *s = NULL;
@@ -95,8 +90,7 @@ static void test_escapes_in_names(void **state)
     refuse("{" F32("", "[1]", 0, 4) "}", 4, "empty name");
 }
 
-static void test_header_lengths(void **state)
-{
+static void test_header_lengths(void **state) {
     (void)state;
     struct raw r = {0};
     for (size_t n = 0; n < 8; n++) {
@@ -118,8 +112,7 @@ static void test_header_lengths(void **state)
     raw_free(&r);
 }
 
-static void test_headers_that_are_no_object_alone(void **state)
-{
+static void test_headers_that_are_no_object_alone(void **state) {
     (void)state;
     refuse("[]", 0, "not a safetensors header");
     refuse("\xef\xbb\xbf{}", 0, "not a safetensors header");
@@ -138,11 +131,11 @@ static void test_headers_that_are_no_object_alone(void **state)
     raw_free(&r);
 }
 
-static void test_depth_bombs(void **state)
-{
+static void test_depth_bombs(void **state) {
     (void)state;
     char *bomb = malloc(100001);
-    const char *const starts[] = {"{\"a\":", "{\"__metadata__\":{\"a\":", "{\"a\":{\"shape\":", "{\"a\":{\"x\":"};
+    const char *const starts[] = {
+        "{\"a\":", "{\"__metadata__\":{\"a\":", "{\"a\":{\"shape\":", "{\"a\":{\"x\":"};
     for (size_t i = 0; i < 4; i++) {
         memset(bomb, i % 2 ? '{' : '[', 100000);
         memcpy(bomb, starts[i], strlen(starts[i]));
@@ -154,16 +147,14 @@ static void test_depth_bombs(void **state)
     free(bomb);
 }
 
-static void test_duplicates(void **state)
-{
+static void test_duplicates(void **state) {
     (void)state;
     refuse("{" F32("a", "[1]", 0, 4) "," F32("a", "[1]", 4, 8) "}", 8, "tensor a is there twice");
     refuse("{\"a\":{\"dtype\":\"F32\",\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}}", 4, "twice");
     refuse("{\"__metadata__\":{},\"__metadata__\":{}}", 0, "__metadata__ is there twice");
 }
 
-static void test_metadata_that_is_not_strings(void **state)
-{
+static void test_metadata_that_is_not_strings(void **state) {
     (void)state;
     refuse("{\"__metadata__\":{\"a\":1}}", 0, "string");
     refuse("{\"__metadata__\":{\"a\":{}}}", 0, "string");
@@ -171,8 +162,7 @@ static void test_metadata_that_is_not_strings(void **state)
     refuse("{\"__metadata__\":null}", 0, "object");
 }
 
-static void test_descriptions_that_lack_or_add_something(void **state)
-{
+static void test_descriptions_that_lack_or_add_something(void **state) {
     (void)state;
     refuse("{\"a\":{\"shape\":[1],\"data_offsets\":[0,4]}}", 4, "needs dtype");
     refuse("{\"a\":{\"dtype\":\"F32\",\"data_offsets\":[0,4]}}", 4, "needs dtype");
@@ -186,14 +176,16 @@ static void test_descriptions_that_lack_or_add_something(void **state)
     refuse("{\"a\":{\"dtype\":4,\"shape\":[1],\"data_offsets\":[0,4]}}", 4, "string");
 }
 
-static void test_numbers_that_are_not_whole(void **state)
-{
+static void test_numbers_that_are_not_whole(void **state) {
     (void)state;
-    const char *const shapes[] = {"[-1]", "[1e0]", "[1E0]", "[1.0]", "[\"1\"]", "[01]", "[+1]", "[ ]x", "[1", "[1,]",
-                                  "[null]", "[true]", "1", "[18446744073709551616]", "[0x1]"};
+    const char *const shapes[] = {
+        "[-1]", "[1e0]", "[1E0]", "[1.0]",  "[\"1\"]", "[01]", "[+1]",
+        "[ ]x", "[1",    "[1,]",  "[null]", "[true]",  "1",    "[18446744073709551616]",
+        "[0x1]"};
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
         char header[200];
-        snprintf(header, sizeof header, "{\"a\":{\"dtype\":\"F32\",\"shape\":%s,\"data_offsets\":[0,4]}}", shapes[i]);
+        snprintf(header, sizeof header, "{\"a\":{\"dtype\":\"F32\",\"shape\":%s,\"data_offsets\":[0,4]}}",
+                 shapes[i]);
         refuse(header, 4, "header byte");
     }
     refuse("{" F32("a", "[1]", 0, 4e0) "}", 4, "whole number");
@@ -203,8 +195,7 @@ static void test_numbers_that_are_not_whole(void **state)
     refuse("{" F32("a", "[1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1]", 0, 4) "}", 4, "too long");
 }
 
-static void test_shapes_that_wrap_to_the_right_size(void **state)
-{
+static void test_shapes_that_wrap_to_the_right_size(void **state) {
     (void)state;
     refuse("{" F32("a", "[4611686018427387905]", 0, 4) "}", 4, "shape does not make 4 bytes"); /* 2^62 + 1 */
     refuse("{" F32("a", "[9223372036854775808,2]", 0, 0) "}", 0, "shape does not make 0 bytes");
@@ -212,8 +203,7 @@ static void test_shapes_that_wrap_to_the_right_size(void **state)
     refuse("{\"a\":{\"dtype\":\"F4\",\"shape\":[3],\"data_offsets\":[0,1]}}", 1, "shape does not make");
 }
 
-static void test_offsets_that_do_not_cover_the_data(void **state)
-{
+static void test_offsets_that_do_not_cover_the_data(void **state) {
     (void)state;
     refuse("{" F32("a", "[1]", 4, 0) "}", 4, "not in the file");
     refuse("{" F32("a", "[2]", 0, 8) "}", 4, "not in the file's 4");
@@ -226,10 +216,10 @@ static void test_offsets_that_do_not_cover_the_data(void **state)
     refuse("{}", 1, "end at byte 0 of 1");
 }
 
-static void test_every_truncation_and_every_bent_byte(void **state)
-{
+static void test_every_truncation_and_every_bent_byte(void **state) {
     (void)state;
-    struct raw r = file_of("{\"__metadata__\":{\"f\":\"p\"}," F32("a", "[2,1]", 0, 8) "," F32("b", "[]", 8, 12) "} ", 12);
+    struct raw r = file_of(
+        "{\"__metadata__\":{\"f\":\"p\"}," F32("a", "[2,1]", 0, 8) "," F32("b", "[]", 8, 12) "} ", 12);
     const unsigned char values[] = {0, 0xff, '"', '{', '}', ',', '9', '\\'};
     for (size_t n = 0; n < r.n; n++)
         refuse_safetensors(r.p, n, PLM_EFORMAT, "");
@@ -251,14 +241,12 @@ static void test_every_truncation_and_every_bent_byte(void **state)
 
 static const float data[] = {1, -2.5f, 3, 4, 5, 6};
 
-static plm_status write_two(void *path, plm_error *err)
-{
+static plm_status write_two(void *path, plm_error *err) {
     const struct safe_out t[] = {{"z.weight", 2, {2, 2}, data}, {"a\"b", 1, {2}, data + 4}};
     return safetensors_write(path, t, 2, err);
 }
 
-static void test_our_files_are_read_back(void **state)
-{
+static void test_our_files_are_read_back(void **state) {
     (void)state;
     char path[200];
     plm_error err;
@@ -280,16 +268,14 @@ static void test_our_files_are_read_back(void **state)
     temp_clear();
 }
 
-static plm_status open_there(void *path, plm_error *err)
-{
+static plm_status open_there(void *path, plm_error *err) {
     struct safetensors *s = NULL;
     plm_status st = safetensors_open(&s, path, err);
     safetensors_close(s);
     return st;
 }
 
-static void test_failed_allocations_are_reported(void **state)
-{
+static void test_failed_allocations_are_reported(void **state) {
     (void)state;
     char path[200];
     snprintf(path, sizeof path, "%s", temp_path("two.safetensors"));
@@ -298,8 +284,7 @@ static void test_failed_allocations_are_reported(void **state)
     temp_clear();
 }
 
-static void parse_it(void *ctx)
-{
+static void parse_it(void *ctx) {
     const struct raw *r = ctx;
     struct safetensors *s = NULL;
     plm_error err;
@@ -308,13 +293,13 @@ static void parse_it(void *ctx)
 }
 
 /* As many tensors as a MiB of header describes. */
-static void test_a_hostile_mebibyte_takes_less_than_64(void **state)
-{
+static void test_a_hostile_mebibyte_takes_less_than_64(void **state) {
     (void)state;
     struct raw head = {0}, r = {0};
     for (unsigned i = 0; head.n < (1 << 20) - 100; i++) {
         char one[100];
-        snprintf(one, sizeof one, "%c\"%x\":{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[0,0]}", i ? ',' : '{', i);
+        snprintf(one, sizeof one, "%c\"%x\":{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[0,0]}",
+                 i ? ',' : '{', i);
         raw_put(&head, one, strlen(one));
     }
     raw_put(&head, "}", 1);
@@ -327,8 +312,7 @@ static void test_a_hostile_mebibyte_takes_less_than_64(void **state)
     raw_free(&r);
 }
 
-int main(void)
-{
+int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_file_of_the_reference_library),
         cmocka_unit_test(test_what_the_format_allows),

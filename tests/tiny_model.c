@@ -7,7 +7,8 @@
 #include "modelfile/modelfile.h"
 
 static const char chatml[] =
-    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>' + "
+    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + "
+    "'<|im_end|>' + "
     "'\\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}";
 
 static const char *const controls[] = {"<|endoftext|>", "<|im_start|>", "<|im_end|>"};
@@ -16,14 +17,14 @@ enum { CONTROLS = 3, BYTES = 256 };
 /* Pairs in the order of their rank; a blank is written as byte-level BPE writes it. */
 #define SP "\xc4\xa0"
 static const char *const merges[] = {
-    SP " t", "h e", "i n", SP " a", "r e", "o n", SP "t he", "e r", SP " s", "a t", "e n", "o r", "i t", SP " w",
-    "in g", "a n", "o u", "e s", "i s", "n d", SP "a nd", "t h", "a r", SP " o", "l l", SP "t o", "o m", "e d",
-    SP " b", SP " c", "v er", SP "w as", "a s", SP "o f", "s t", "l e", "u n", "an d", SP " 1", "1 2", "e ver",
+    SP " t",  "h e",   "i n",   SP " a",  "r e",  "o n",   SP "t he", "e r",   SP " s", "a t",     "e n",
+    "o r",    "i t",   SP " w", "in g",   "a n",  "o u",   "e s",     "i s",   "n d",   SP "a nd", "t h",
+    "a r",    SP " o", "l l",   SP "t o", "o m",  "e d",   SP " b",   SP " c", "v er",  SP "w as", "a s",
+    SP "o f", "s t",   "l e",   "u n",    "an d", SP " 1", "1 2",     "e ver",
 };
 enum { MERGES = sizeof merges / sizeof *merges, VOCAB = CONTROLS + BYTES + MERGES };
 
-int tiny_model_vocab(void)
-{
+int tiny_model_vocab(void) {
     return VOCAB;
 }
 
@@ -38,8 +39,7 @@ struct words {
 };
 
 /* The printable character that stands for a byte. */
-static uint32_t byte_char(int byte)
-{
+static uint32_t byte_char(int byte) {
     uint32_t next = 256;
     for (int b = 0; b < 256; b++) {
         bool itself = (b >= 33 && b <= 126) || (b >= 161 && b <= 172) || b >= 174;
@@ -50,8 +50,7 @@ static uint32_t byte_char(int byte)
     return 0;
 }
 
-static void add_controls(struct words *w, int *n)
-{
+static void add_controls(struct words *w, int *n) {
     for (int i = 0; i < CONTROLS; i++) {
         w->type[*n] = 3;
         snprintf(w->text[(*n)++], sizeof *w->text, "%s", controls[i]);
@@ -59,8 +58,7 @@ static void add_controls(struct words *w, int *n)
 }
 
 /* A merge's token is its two sides joined. */
-static void fill_words(struct words *w, bool controls_first)
-{
+static void fill_words(struct words *w, bool controls_first) {
     int n = 0;
     memset(w, 0, sizeof *w);
     if (controls_first)
@@ -86,8 +84,7 @@ static void fill_words(struct words *w, bool controls_first)
         w->token[i] = w->text[i];
 }
 
-static plm_status put_words(struct gguf_writer *w, const struct tiny_model *m, bool llama, plm_error *err)
-{
+static plm_status put_words(struct gguf_writer *w, const struct tiny_model *m, bool llama, plm_error *err) {
     struct words *v = mem_alloc(1, sizeof *v);
     if (!v)
         return fail(err, PLM_ENOMEM, "no memory for a tiny vocabulary");
@@ -120,8 +117,8 @@ struct plans {
     int n;
 };
 
-static void plan(struct plans *p, const char *name, int layer, int type, int in, int out, float mean, float spread)
-{
+static void plan(struct plans *p, const char *name, int layer, int type, int in, int out, float mean,
+                 float spread) {
     struct plan *t = &p->t[p->n++];
     *t = (struct plan){.type = type, .in = in, .out = out, .mean = mean, .spread = spread};
     if (layer < 0)
@@ -130,8 +127,7 @@ static void plan(struct plans *p, const char *name, int layer, int type, int in,
         snprintf(t->name, sizeof t->name, "blk.%d.%s", layer, name);
 }
 
-static void plan_layer(struct plans *p, const struct tiny_model *m, bool llama, int i)
-{
+static void plan_layer(struct plans *p, const struct tiny_model *m, bool llama, int i) {
     int w = m->width, kv = w / m->heads * m->kv_heads;
     float c = 1 / sqrtf((float)w), f = 1 / sqrtf((float)m->ffn);
     plan(p, "attn_norm.weight", i, DT_F32, w, 0, 1, .1f);
@@ -151,8 +147,7 @@ static void plan_layer(struct plans *p, const struct tiny_model *m, bool llama, 
 }
 
 static plm_status put_values(struct gguf_writer *w, const struct plan *t, uint64_t seed, uint64_t stream,
-                             plm_error *err)
-{
+                             plm_error *err) {
     size_t rows = t->out ? (size_t)t->out : 1, cols = (size_t)t->in;
     uint64_t bytes = 0;
     struct rng r;
@@ -176,8 +171,7 @@ static plm_status put_values(struct gguf_writer *w, const struct plan *t, uint64
     return st;
 }
 
-static plm_status put_weights(struct gguf_writer *w, const struct tiny_model *m, bool llama, plm_error *err)
-{
+static plm_status put_weights(struct gguf_writer *w, const struct tiny_model *m, bool llama, plm_error *err) {
     struct plans p = {.t = mem_alloc((size_t)m->layers * 12 + 3, sizeof *p.t)};
     plm_status st = PLM_OK;
     if (!p.t)
@@ -199,15 +193,18 @@ static plm_status put_weights(struct gguf_writer *w, const struct tiny_model *m,
 
 /* ---- the file ---- */
 
-static void put_config(struct gguf_writer *w, const struct tiny_model *m)
-{
+static void put_config(struct gguf_writer *w, const struct tiny_model *m) {
     const struct {
         const char *key;
         int value;
     } numbers[] = {
-        {"context_length", m->context}, {"embedding_length", m->width}, {"block_count", m->layers},
-        {"feed_forward_length", m->ffn}, {"attention.head_count", m->heads},
-        {"attention.head_count_kv", m->kv_heads}, {"rope.dimension_count", m->width / m->heads},
+        {"context_length", m->context},
+        {"embedding_length", m->width},
+        {"block_count", m->layers},
+        {"feed_forward_length", m->ffn},
+        {"attention.head_count", m->heads},
+        {"attention.head_count_kv", m->kv_heads},
+        {"rope.dimension_count", m->width / m->heads},
         {"vocab_size", VOCAB},
     };
     char key[64];
@@ -224,13 +221,11 @@ static void put_config(struct gguf_writer *w, const struct tiny_model *m)
     gguf_put_f32(w, key, 10000);
 }
 
-static int given(int value, int other)
-{
+static int given(int value, int other) {
     return value ? value : other;
 }
 
-plm_status tiny_model_write(const char *path, const struct tiny_model *spec, plm_error *err)
-{
+plm_status tiny_model_write(const char *path, const struct tiny_model *spec, plm_error *err) {
     struct tiny_model m = spec ? *spec : (struct tiny_model){0};
     m.arch = m.arch ? m.arch : "llama";
     m.template = m.template ? m.template : chatml;
@@ -245,7 +240,8 @@ plm_status tiny_model_write(const char *path, const struct tiny_model *spec, plm
         return fail(err, PLM_EINVAL, "a tiny model is llama or qwen2, not %s", m.arch);
     if (m.width < 1 || m.layers < 1 || m.heads < 1 || m.kv_heads < 1 || m.ffn < 1 || m.context < 1 ||
         m.width % (2 * m.heads) || m.heads % m.kv_heads)
-        return fail(err, PLM_EINVAL, "no model has width %d with %d heads and %d for keys", m.width, m.heads, m.kv_heads);
+        return fail(err, PLM_EINVAL, "no model has width %d with %d heads and %d for keys", m.width, m.heads,
+                    m.kv_heads);
     struct gguf_writer *w;
     plm_status st = gguf_writer_open(&w, path, err);
     if (st)

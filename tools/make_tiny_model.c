@@ -1,27 +1,27 @@
 /* make_tiny_model.c: the tiny random model of the tests, as a file for whoever wants to try a command:
- * make-tiny-model OUT.gguf [--arch llama|qwen2] [--type Q4_1] [--seed N] [--layers N] [--width N] [--context N] */
+ * make-tiny-model OUT.gguf [--arch llama|qwen2] [--type Q4_1] [--seed N] [--layers N] [--width N] [--context
+ * N] */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include "../tests/tiny_model.h"
 
-static int misuse(void)
-{
-    fputs("usage: make-tiny-model OUT.gguf [--arch llama|qwen2] [--type Q4_1] [--seed N] [--layers N] [--width N]\n"
-          "                       [--context N]\n", stderr);
+static int misuse(void) {
+    fputs("usage: make-tiny-model OUT.gguf [--arch llama|qwen2] [--type Q4_1] [--seed N] [--layers N] "
+          "[--width N]\n"
+          "                       [--context N]\n",
+          stderr);
     return 2;
 }
 
-static int type_of(const char *name)
-{
+static int type_of(const char *name) {
     for (int i = 0; i < DT_LIMIT; i++)
         if (dtype_of(i) && strcmp(dtype_of(i)->name, name) == 0)
             return i;
     return -1;
 }
 
-int main(int argc, char **argv)
-{
+int main(int argc, char **argv) {
     struct tiny_model m = {0};
     const char *out = NULL;
     for (int i = 1; i < argc; i++) {

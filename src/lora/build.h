@@ -7,7 +7,7 @@
 
 enum { HALF_A, HALF_B };
 
-struct lora_source { /* [rows, cols] as the file has them; cols are contiguous; any alignment */
+struct lora_source {  /* [rows, cols] as the file has them; cols are contiguous; any alignment */
     const void *data; /* NULL: not there */
     int type;         /* DT_F32, DT_F16 or DT_BF16 */
     uint64_t rows, cols;

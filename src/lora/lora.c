@@ -12,13 +12,11 @@ const char *const lora_peft_name[LORA_LINEARS] = {
     "mlp.gate_proj",    "mlp.up_proj",      "mlp.down_proj",
 };
 
-float lora_scale(const struct lora *l, const struct lora_pair *p, float user_scale)
-{
+float lora_scale(const struct lora *l, const struct lora_pair *p, float user_scale) {
     return l->alpha == 0 ? user_scale : user_scale * l->alpha / (float)p->rank;
 }
 
-plm_status lora_alloc(struct lora **out, int layers, plm_error *err)
-{
+plm_status lora_alloc(struct lora **out, int layers, plm_error *err) {
     struct lora *l = mem_zero(1, sizeof *l);
     struct lora_pair *pair = mem_zero((size_t)layers * LORA_LINEARS, sizeof *pair);
     if (!l || !pair) {
@@ -32,13 +30,11 @@ plm_status lora_alloc(struct lora **out, int layers, plm_error *err)
     return PLM_OK;
 }
 
-static size_t pair_values(const struct lora_pair *p)
-{
+static size_t pair_values(const struct lora_pair *p) {
     return (size_t)p->rank * ((size_t)p->in + (size_t)p->out);
 }
 
-plm_status lora_lay_out(struct lora *l, plm_error *err)
-{
+plm_status lora_lay_out(struct lora *l, plm_error *err) {
     size_t pairs = (size_t)l->layers * LORA_LINEARS, at = 0;
     l->parameters = 0;
     for (size_t i = 0; i < pairs; i++)
@@ -60,9 +56,9 @@ plm_status lora_lay_out(struct lora *l, plm_error *err)
     return PLM_OK;
 }
 
-/* A uniform in +-1/sqrt(in), each matrix from a stream of its own; B stays zero: the adapter begins as nothing. */
-static void start_values(struct lora *l, uint64_t seed)
-{
+/* A uniform in +-1/sqrt(in), each matrix from a stream of its own; B stays zero: the adapter begins as
+ * nothing. */
+static void start_values(struct lora *l, uint64_t seed) {
     for (size_t i = 0; i < (size_t)l->layers * LORA_LINEARS; i++) {
         struct lora_pair *p = &l->pair[i];
         struct rng r;
@@ -74,12 +70,12 @@ static void start_values(struct lora *l, uint64_t seed)
 }
 
 plm_status lora_new(struct lora **out, const struct lora_shape *s, int rank, float alpha, unsigned targets,
-                    uint64_t seed, plm_error *err)
-{
+                    uint64_t seed, plm_error *err) {
     if (rank < 1 || rank > LORA_MAX_NEW_RANK)
         return fail(err, PLM_EINVAL, "rank %d is not between 1 and %d", rank, LORA_MAX_NEW_RANK);
     if (targets == 0 || targets >> LORA_LINEARS)
-        return fail(err, PLM_EINVAL, "an adapter needs one or more of the %d linears of a layer", LORA_LINEARS);
+        return fail(err, PLM_EINVAL, "an adapter needs one or more of the %d linears of a layer",
+                    LORA_LINEARS);
     if (s->layers < 1 || s->layers > LORA_MAX_LAYERS || strlen(s->arch) >= sizeof(*out)->arch)
         return fail(err, PLM_EINVAL, "no adapter for a model of %d layers", s->layers);
     plm_status st = lora_check_alpha((double)alpha, "the new adapter", err);
@@ -92,7 +88,8 @@ plm_status lora_new(struct lora **out, const struct lora_shape *s, int rank, flo
     memcpy(l->arch, s->arch, strlen(s->arch) + 1);
     for (int i = 0; i < s->layers * LORA_LINEARS; i++) {
         int k = i % LORA_LINEARS;
-        l->pair[i] = (struct lora_pair){.rank = targets >> k & 1 ? rank : 0, .in = s->in[k], .out = s->out[k]};
+        l->pair[i] =
+            (struct lora_pair){.rank = targets >> k & 1 ? rank : 0, .in = s->in[k], .out = s->out[k]};
     }
     st = lora_lay_out(l, err);
     if (st) {
@@ -104,8 +101,7 @@ plm_status lora_new(struct lora **out, const struct lora_shape *s, int rank, flo
     return PLM_OK;
 }
 
-static plm_status copy_words(struct lora *to, const struct lora *from, plm_error *err)
-{
+static plm_status copy_words(struct lora *to, const struct lora *from, plm_error *err) {
     memcpy(to->arch, from->arch, sizeof to->arch);
     memcpy(to->base_sha256, from->base_sha256, sizeof to->base_sha256);
     if (from->name && !(to->name = mem_dupz(from->name)))
@@ -116,8 +112,7 @@ static plm_status copy_words(struct lora *to, const struct lora *from, plm_error
     return st;
 }
 
-plm_status lora_copy(struct lora **out, const struct lora *from, plm_error *err)
-{
+plm_status lora_copy(struct lora **out, const struct lora *from, plm_error *err) {
     struct lora *l = NULL;
     plm_status st = lora_alloc(&l, from->layers, err);
     if (st)
@@ -136,8 +131,7 @@ plm_status lora_copy(struct lora **out, const struct lora *from, plm_error *err)
     return PLM_OK;
 }
 
-void lora_free(struct lora *l)
-{
+void lora_free(struct lora *l) {
     if (!l)
         return;
     for (size_t i = 0; i < l->n_meta; i++) {
@@ -154,8 +148,7 @@ void lora_free(struct lora *l)
 /* ---- metadata ---- */
 
 /* Where key is, or where it would stand. */
-static size_t meta_place(const struct lora *l, const char *key, bool *there)
-{
+static size_t meta_place(const struct lora *l, const char *key, bool *there) {
     size_t i = 0;
     int c = -1;
     while (i < l->n_meta && (c = strcmp(l->meta[i].key, key)) < 0)
@@ -164,8 +157,7 @@ static size_t meta_place(const struct lora *l, const char *key, bool *there)
     return i;
 }
 
-plm_status lora_meta_set(struct lora *l, const char *key, const char *value, plm_error *err)
-{
+plm_status lora_meta_set(struct lora *l, const char *key, const char *value, plm_error *err) {
     if (!str_starts(str_of(key), "plm.") || strcmp(key, "plm.base.sha256") == 0 || strlen(key) > 200)
         return fail(err, PLM_EINVAL, "an adapter's own keys start with plm., unlike %.60s", key);
     if (strlen(value) > GGUF_MAX_STRING || !utf8_valid(value, strlen(value), NULL) ||
@@ -182,7 +174,8 @@ plm_status lora_meta_set(struct lora *l, const char *key, const char *value, plm
         return PLM_OK;
     }
     char *k = mem_dupz(key);
-    struct lora_meta *meta = k && l->n_meta < LORA_MAX_META ? mem_grow(l->meta, l->n_meta + 1, sizeof *meta) : NULL;
+    struct lora_meta *meta =
+        k && l->n_meta < LORA_MAX_META ? mem_grow(l->meta, l->n_meta + 1, sizeof *meta) : NULL;
     if (!meta) {
         mem_free(v);
         mem_free(k);
@@ -197,8 +190,7 @@ plm_status lora_meta_set(struct lora *l, const char *key, const char *value, plm
     return PLM_OK;
 }
 
-const char *lora_meta_get(const struct lora *l, const char *key)
-{
+const char *lora_meta_get(const struct lora *l, const char *key) {
     bool there;
     size_t i = meta_place(l, key, &there);
     return there ? l->meta[i].value : NULL;

@@ -1,5 +1,5 @@
-/* lora.h: the door of lora/. An adapter's low-rank pairs, gradient slots' sizes, and files. It knows ranks and
- * matrices, not models; model/adapter.c gives it the shapes. y = W x + scale * alpha / rank * B (A x). */
+/* lora.h: the door of lora/. An adapter's low-rank pairs, gradient slots' sizes, and files. It knows ranks
+ * and matrices, not models; model/adapter.c gives it the shapes. y = W x + scale * alpha / rank * B (A x). */
 #ifndef LORA_LORA_H
 #define LORA_LORA_H
 #include "modelfile/modelfile.h"
@@ -30,10 +30,10 @@ struct lora {
     unsigned targets;       /* bits 1 << LORA_Q ... */
     struct lora_pair *pair; /* [layers][LORA_LINEARS] */
     size_t parameters;
-    float *values;          /* every A and B in one block, layer by layer, A before B: [parameters] */
+    float *values; /* every A and B in one block, layer by layer, A before B: [parameters] */
     char arch[32];
-    char base_sha256[65];   /* "": unknown */
-    char *name;             /* general.name, may be NULL */
+    char base_sha256[65]; /* "": unknown */
+    char *name;           /* general.name, may be NULL */
     struct lora_meta { char *key, *value; } *meta; /* "plm." strings, sorted by key */
     size_t n_meta;
 };
@@ -47,13 +47,14 @@ void lora_free(struct lora *l);
 /* Keys start with "plm."; "plm.base.sha256" is the field above. Replaces. */
 plm_status lora_meta_set(struct lora *l, const char *key, const char *value, plm_error *err);
 const char *lora_meta_get(const struct lora *l, const char *key);
-/* Files. s NULL: only for description (no shape check; PEFT rows stay as they are). */
-plm_status lora_load(struct lora **out, const struct lora_shape *s, const char *path, plm_error *err); /* GGUF file or PEFT folder */
+/* A GGUF file or PEFT folder. s NULL: only for description (no shape check; PEFT rows stay as they are). */
+plm_status lora_load(struct lora **out, const struct lora_shape *s, const char *path, plm_error *err);
 /* The same for bytes in memory, borrowed for the call; name is for messages. */
 plm_status lora_parse_gguf(struct lora **out, const struct lora_shape *s, const void *data, size_t size,
                            const char *name, plm_error *err);
-plm_status lora_parse_peft(struct lora **out, const struct lora_shape *s, const char *config, size_t config_len,
-                           const void *tensors, size_t tensors_len, const char *name, plm_error *err);
+plm_status lora_parse_peft(struct lora **out, const struct lora_shape *s, const char *config,
+                           size_t config_len, const void *tensors, size_t tensors_len, const char *name,
+                           plm_error *err);
 plm_status lora_save_gguf(const struct lora *l, const char *path, plm_error *err);
 plm_status lora_save_peft(const struct lora *l, const struct lora_shape *s, const char *dir, plm_error *err);
 #endif

@@ -1,6 +1,6 @@
-/* lora_file.c: adapters as GGUF files, the way llama.cpp reads and writes them, with the base's hash and plm's
- * own words in further keys. It refuses any tensor that is not half of a pair on one of the seven linears: an
- * adapter that is understood in part would silently be another adapter. */
+/* lora_file.c: adapters as GGUF files, the way llama.cpp reads and writes them, with the base's hash and
+ * plm's own words in further keys. It refuses any tensor that is not half of a pair on one of the seven
+ * linears: an adapter that is understood in part would silently be another adapter. */
 #include "lora/build.h"
 #include <stdio.h>
 #include <string.h>
@@ -10,8 +10,7 @@ static const char base_key[] = "plm.base.sha256";
 /* ---- in ---- */
 
 /* "blk.3.attn_q.weight.lora_a" */
-static bool parse_name(struct str name, struct lora_place *at)
-{
+static bool parse_name(struct str name, struct lora_place *at) {
     if (!str_starts(name, "blk."))
         return false;
     struct str rest = {name.p + 4, name.n - 4};
@@ -27,13 +26,11 @@ static bool parse_name(struct str name, struct lora_place *at)
 }
 
 /* llama.cpp passes over norms that stand in an adapter, and so do we. */
-static bool passed_over(struct str name)
-{
+static bool passed_over(struct str name) {
     return str_ends(name, "_norm.weight");
 }
 
-static plm_status take_tensors(struct lora_build *b, const struct gguf *g, plm_error *err)
-{
+static plm_status take_tensors(struct lora_build *b, const struct gguf *g, plm_error *err) {
     plm_status st = PLM_OK;
     for (size_t i = 0; !st && i < gguf_n_tensors(g); i++) {
         const struct tensor *t = gguf_tensor_at(g, i);
@@ -41,18 +38,19 @@ static plm_status take_tensors(struct lora_build *b, const struct gguf *g, plm_e
         if (passed_over(t->name))
             continue;
         if (!parse_name(t->name, &at))
-            return fail(err, PLM_ENOTSUP, "%s: tensor %.*s: plm adapts the seven linears of a layer and nothing else",
-                        b->file, (int)t->name.n, t->name.p);
+            return fail(err, PLM_ENOTSUP,
+                        "%s: tensor %.*s: plm adapts the seven linears of a layer and nothing else", b->file,
+                        (int)t->name.n, t->name.p);
         if (t->ne[2] != 1 || t->ne[3] != 1)
-            return fail(err, PLM_ENOTSUP, "%s: tensor %.*s is not a matrix", b->file, (int)t->name.n, t->name.p);
+            return fail(err, PLM_ENOTSUP, "%s: tensor %.*s is not a matrix", b->file, (int)t->name.n,
+                        t->name.p);
         st = build_put(b, at, &(struct lora_source){t->data, t->type, t->ne[1], t->ne[0]}, err);
     }
     return st;
 }
 
 /* Without a shape the tensors say how many layers there are. */
-static int count_layers(const struct gguf *g)
-{
+static int count_layers(const struct gguf *g) {
     int layers = 1;
     for (size_t i = 0; i < gguf_n_tensors(g); i++) {
         struct lora_place at;
@@ -64,8 +62,7 @@ static int count_layers(const struct gguf *g)
 
 /* A string key as a C string in buf; "" when absent. */
 static plm_status short_string(const struct gguf *g, const char *key, char *buf, size_t cap, const char *file,
-                               plm_error *err)
-{
+                               plm_error *err) {
     struct str s = {"", 0};
     bool found;
     plm_status st = gguf_string(g, key, &s, &found, err);
@@ -79,8 +76,7 @@ static plm_status short_string(const struct gguf *g, const char *key, char *buf,
 }
 
 static plm_status check_kind(const struct gguf *g, const struct lora_shape *s, char *arch, const char *file,
-                             plm_error *err)
-{
+                             plm_error *err) {
     char general[32], kind[32];
     plm_status st = short_string(g, "general.type", general, sizeof general, file, err);
     if (!st)
@@ -94,25 +90,25 @@ static plm_status check_kind(const struct gguf *g, const struct lora_shape *s, c
     if (strcmp(kind, "lora") != 0)
         return fail(err, PLM_ENOTSUP, "%s: an adapter of type '%s', not lora", file, kind);
     if (s && strcmp(arch, s->arch) != 0)
-        return fail(err, PLM_EFORMAT, "%s: an adapter for the architecture '%s'; the model is %s", file, arch, s->arch);
+        return fail(err, PLM_EFORMAT, "%s: an adapter for the architecture '%s'; the model is %s", file, arch,
+                    s->arch);
     struct gguf_array tokens;
     bool found;
     st = gguf_array(g, "adapter.alora.invocation_tokens", &tokens, &found, err);
     if (st || found)
-        return fail(err, PLM_ENOTSUP, "%s: an adapter that wakes at certain tokens (aLoRA) is not supported", file);
+        return fail(err, PLM_ENOTSUP, "%s: an adapter that wakes at certain tokens (aLoRA) is not supported",
+                    file);
     return PLM_OK;
 }
 
 /* An integer here aborts llama.cpp; here it is an error like any other. */
-static plm_status read_alpha(const struct gguf *g, float *alpha, const char *file, plm_error *err)
-{
+static plm_status read_alpha(const struct gguf *g, float *alpha, const char *file, plm_error *err) {
     bool found;
     plm_status st = gguf_f32(g, "adapter.lora.alpha", alpha, &found, err);
     return st ? fail_in(err, st, file) : lora_check_alpha((double)*alpha, file, err);
 }
 
-static plm_status read_meta(struct lora *l, const struct gguf *g, const char *file, plm_error *err)
-{
+static plm_status read_meta(struct lora *l, const struct gguf *g, const char *file, plm_error *err) {
     plm_status st = PLM_OK;
     for (size_t i = 0; !st && i < gguf_n_kv(g); i++) {
         enum kv_type type;
@@ -123,8 +119,8 @@ static plm_status read_meta(struct lora *l, const struct gguf *g, const char *fi
             continue;
         struct str text = {(const char *)raw + 8, len - 8};
         if (memchr(text.p, 0, text.n))
-            return fail(err, PLM_EFORMAT, "%s: key %.*s holds a NUL byte", file, (int)(key.n < 64 ? key.n : 64),
-                        key.p);
+            return fail(err, PLM_EFORMAT, "%s: key %.*s holds a NUL byte", file,
+                        (int)(key.n < 64 ? key.n : 64), key.p);
         char *k = mem_dup(key.p, key.n), *v = mem_dup(text.p, text.n);
         st = k && v ? lora_meta_set(l, k, v, err) : fail(err, PLM_ENOMEM, "no memory for an adapter's keys");
         mem_free(k);
@@ -135,8 +131,7 @@ static plm_status read_meta(struct lora *l, const struct gguf *g, const char *fi
     return st;
 }
 
-static plm_status read_words(struct lora *l, const struct gguf *g, const char *file, plm_error *err)
-{
+static plm_status read_words(struct lora *l, const struct gguf *g, const char *file, plm_error *err) {
     plm_status st = short_string(g, base_key, l->base_sha256, sizeof l->base_sha256, file, err);
     if (st)
         return st;
@@ -154,9 +149,8 @@ static plm_status read_words(struct lora *l, const struct gguf *g, const char *f
     return read_meta(l, g, file, err);
 }
 
-static plm_status read_adapter(struct lora **out, const struct lora_shape *s, const struct gguf *g, const char *file,
-                               plm_error *err)
-{
+static plm_status read_adapter(struct lora **out, const struct lora_shape *s, const struct gguf *g,
+                               const char *file, plm_error *err) {
     char arch[sizeof((struct lora *)0)->arch];
     float alpha = 0;
     struct lora *l = NULL;
@@ -184,8 +178,7 @@ static plm_status read_adapter(struct lora **out, const struct lora_shape *s, co
 }
 
 plm_status lora_parse_gguf(struct lora **out, const struct lora_shape *s, const void *data, size_t size,
-                           const char *name, plm_error *err)
-{
+                           const char *name, plm_error *err) {
     struct gguf *g = NULL;
     plm_status st = gguf_parse(&g, data, size, name, err);
     if (!st)
@@ -194,8 +187,7 @@ plm_status lora_parse_gguf(struct lora **out, const struct lora_shape *s, const 
     return st;
 }
 
-plm_status lora_load_gguf(struct lora **out, const struct lora_shape *s, const char *path, plm_error *err)
-{
+plm_status lora_load_gguf(struct lora **out, const struct lora_shape *s, const char *path, plm_error *err) {
     struct gguf *g = NULL;
     plm_status st = gguf_open(&g, path, err);
     if (!st)
@@ -204,15 +196,13 @@ plm_status lora_load_gguf(struct lora **out, const struct lora_shape *s, const c
     return st;
 }
 
-plm_status lora_load(struct lora **out, const struct lora_shape *s, const char *path, plm_error *err)
-{
+plm_status lora_load(struct lora **out, const struct lora_shape *s, const char *path, plm_error *err) {
     return dir_exists(path) ? lora_load_peft(out, s, path, err) : lora_load_gguf(out, s, path, err);
 }
 
 /* ---- out ---- */
 
-static void put_keys(struct gguf_writer *w, const struct lora *l)
-{
+static void put_keys(struct gguf_writer *w, const struct lora *l) {
     gguf_put_string(w, "general.type", "adapter");
     gguf_put_string(w, "general.architecture", l->arch);
     if (l->name)
@@ -225,18 +215,17 @@ static void put_keys(struct gguf_writer *w, const struct lora *l)
         gguf_put_string(w, l->meta[i].key, l->meta[i].value);
 }
 
-static void declare_pair(struct gguf_writer *w, const struct lora_pair *p, int i)
-{
+static void declare_pair(struct gguf_writer *w, const struct lora_pair *p, int i) {
     char name[64];
     uint64_t in = (uint64_t)p->in, out = (uint64_t)p->out, rank = (uint64_t)p->rank;
-    snprintf(name, sizeof name, "blk.%d.%s.weight.lora_a", i / LORA_LINEARS, lora_gguf_name[i % LORA_LINEARS]);
+    snprintf(name, sizeof name, "blk.%d.%s.weight.lora_a", i / LORA_LINEARS,
+             lora_gguf_name[i % LORA_LINEARS]);
     gguf_put_tensor(w, name, DT_F32, 2, (uint64_t[]){in, rank});
     name[strlen(name) - 1] = 'b';
     gguf_put_tensor(w, name, DT_F32, 2, (uint64_t[]){rank, out});
 }
 
-plm_status lora_save_gguf(const struct lora *l, const char *path, plm_error *err)
-{
+plm_status lora_save_gguf(const struct lora *l, const char *path, plm_error *err) {
     struct gguf_writer *w;
     plm_status st = gguf_writer_open(&w, path, err);
     if (st)

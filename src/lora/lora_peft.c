@@ -1,14 +1,14 @@
-/* lora_peft.c: adapters from PEFT folders: adapter_config.json, adapter_model.safetensors, and plm.json for what
- * PEFT has no word for. The tensors that are there decide what is adapted; the configuration decides the scale.
- * It refuses every option that changes the arithmetic beyond a scaled pair, and says which one it was. */
+/* lora_peft.c: adapters from PEFT folders: adapter_config.json, adapter_model.safetensors, and plm.json for
+ * what PEFT has no word for. The tensors that are there decide what is adapted; the configuration decides the
+ * scale. It refuses every option that changes the arithmetic beyond a scaled pair, and says which one it was.
+ */
 #include "lora/peft.h"
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
 #include "base/json.h"
 
-plm_status peft_path(char **out, const char *dir, const char *name, plm_error *err)
-{
+plm_status peft_path(char **out, const char *dir, const char *name, plm_error *err) {
     struct bytes b;
     bytes_init(&b, 1 << 16);
     bytes_printf(&b, "%s/%s", dir, name);
@@ -29,19 +29,21 @@ struct peft {
     const char *file;
 };
 
-static bool is_off(const json_t *v)
-{
+static bool is_off(const json_t *v) {
     return !v || json_is_null(v) || json_is_false(v) || (json_is_array(v) && json_array_size(v) == 0) ||
            (json_is_object(v) && json_object_size(v) == 0);
 }
 
 /* Options that a scaled pair on each linear cannot express. */
-static plm_status check_options(const json_t *c, const char *file, plm_error *err)
-{
+static plm_status check_options(const json_t *c, const char *file, plm_error *err) {
     static const char *const off[] = {
-        "use_dora", "lora_bias", "modules_to_save", "fan_in_fan_out", "use_qalora", "use_bdlora", "layer_replication",
-        "trainable_token_indices", "target_parameters", "alora_invocation_tokens", "arrow_config", "kasa_config",
-        "velora_config", "monteclora_config",
+        "use_dora",          "lora_bias",
+        "modules_to_save",   "fan_in_fan_out",
+        "use_qalora",        "use_bdlora",
+        "layer_replication", "trainable_token_indices",
+        "target_parameters", "alora_invocation_tokens",
+        "arrow_config",      "kasa_config",
+        "velora_config",     "monteclora_config",
     };
     for (size_t i = 0; i < sizeof off / sizeof *off; i++)
         if (!is_off(json_object_get(c, off[i])))
@@ -54,12 +56,13 @@ static plm_status check_options(const json_t *c, const char *file, plm_error *er
         return fail(err, PLM_ENOTSUP, "%s: bias is not none; plm adapts no biases", file);
     /* Other ways to begin change the base's own weights as well. */
     if (init && strcmp(init, "gaussian") != 0 && strcmp(init, "orthogonal") != 0 && strcmp(init, "eva") != 0)
-        return fail(err, PLM_ENOTSUP, "%s: init_lora_weights is %.40s, which also changes the base", file, init);
+        return fail(err, PLM_ENOTSUP, "%s: init_lora_weights is %.40s, which also changes the base", file,
+                    init);
     return PLM_OK;
 }
 
-static plm_status read_number(const json_t *c, const char *key, double *out, const char *file, plm_error *err)
-{
+static plm_status read_number(const json_t *c, const char *key, double *out, const char *file,
+                              plm_error *err) {
     const json_t *v = json_object_get(c, key);
     if (v && !json_is_number(v))
         return fail(err, PLM_EFORMAT, "%s: %s is not a number", file, key);
@@ -69,8 +72,7 @@ static plm_status read_number(const json_t *c, const char *key, double *out, con
 }
 
 /* Patterns are regular expressions to PEFT; we read those that are plain ends of module names. */
-static plm_status check_pattern(const json_t *pattern, const char *what, const char *file, plm_error *err)
-{
+static plm_status check_pattern(const json_t *pattern, const char *what, const char *file, plm_error *err) {
     const char *key;
     json_t *v;
     if (pattern && !json_is_null(pattern) && !json_is_object(pattern))
@@ -85,8 +87,7 @@ static plm_status check_pattern(const json_t *pattern, const char *what, const c
     return PLM_OK;
 }
 
-static plm_status read_config(struct peft *p, const json_t *c, const char *file, plm_error *err)
-{
+static plm_status read_config(struct peft *p, const json_t *c, const char *file, plm_error *err) {
     *p = (struct peft){.alpha = 8, .rank = 8, .file = file}; /* PEFT's own defaults */
     if (!json_is_object(c))
         return fail(err, PLM_EFORMAT, "%s: the adapter's configuration is not an object", file);
@@ -110,8 +111,7 @@ static plm_status read_config(struct peft *p, const json_t *c, const char *file,
 }
 
 /* The value of the first pattern that the end of the module's name matches, else fallback. */
-static double pattern_value(const json_t *pattern, const char *module, double fallback)
-{
+static double pattern_value(const json_t *pattern, const char *module, double fallback) {
     const char *key;
     json_t *v;
     json_object_foreach((json_t *)(uintptr_t)pattern, key, v) {
@@ -123,8 +123,7 @@ static double pattern_value(const json_t *pattern, const char *module, double fa
 }
 
 /* GGUF has one alpha and divides by each pair's rank: what is left of PEFT's scale goes into B. */
-static plm_status set_factors(struct lora_build *b, const struct peft *p, float *alpha, plm_error *err)
-{
+static plm_status set_factors(struct lora_build *b, const struct peft *p, float *alpha, plm_error *err) {
     double common = p->rslora ? p->alpha * sqrt(p->rank) : p->alpha;
     *alpha = (float)common;
     for (int i = 0; i < b->layers * LORA_LINEARS; i++) {
@@ -132,7 +131,8 @@ static plm_status set_factors(struct lora_build *b, const struct peft *p, float 
         const struct lora_source *a = &b->half[i][HALF_A];
         if (!a->data)
             continue;
-        snprintf(module, sizeof module, "model.layers.%d.%s", i / LORA_LINEARS, lora_peft_name[i % LORA_LINEARS]);
+        snprintf(module, sizeof module, "model.layers.%d.%s", i / LORA_LINEARS,
+                 lora_peft_name[i % LORA_LINEARS]);
         double r = pattern_value(p->rank_pattern, module, p->rank);
         double own = pattern_value(p->alpha_pattern, module, p->alpha);
         if ((double)a->rows != r)
@@ -149,8 +149,7 @@ static plm_status set_factors(struct lora_build *b, const struct peft *p, float 
 /* ---- tensors in ---- */
 
 /* What a tensor is that is no half of a pair, for the refusal. */
-static const char *foreign_kind(struct str name)
-{
+static const char *foreign_kind(struct str name) {
     static const char *const kinds[][2] = {
         {"lora_magnitude_vector", "belongs to DoRA"},
         {"lora_embedding_", "adapts the embeddings"},
@@ -165,9 +164,9 @@ static const char *foreign_kind(struct str name)
 }
 
 /* "base_model.model.model.layers.3.self_attn.q_proj.lora_A.weight" */
-static bool parse_name(struct str name, struct lora_place *at)
-{
-    static const char prefix[] = "base_model.model.model.layers.", a[] = ".lora_A.weight", b[] = ".lora_B.weight";
+static bool parse_name(struct str name, struct lora_place *at) {
+    static const char prefix[] = "base_model.model.model.layers.", a[] = ".lora_A.weight",
+                      b[] = ".lora_B.weight";
     if (!str_starts(name, prefix))
         return false;
     struct str rest = {name.p + strlen(prefix), name.n - strlen(prefix)};
@@ -182,8 +181,7 @@ static bool parse_name(struct str name, struct lora_place *at)
     return false;
 }
 
-static int count_layers(const struct safetensors *t)
-{
+static int count_layers(const struct safetensors *t) {
     int layers = 1;
     for (size_t i = 0; i < safetensors_count(t); i++) {
         struct lora_place at;
@@ -193,15 +191,14 @@ static int count_layers(const struct safetensors *t)
     return layers;
 }
 
-static plm_status take_tensors(struct lora_build *b, const struct safetensors *t, plm_error *err)
-{
+static plm_status take_tensors(struct lora_build *b, const struct safetensors *t, plm_error *err) {
     plm_status st = PLM_OK;
     for (size_t i = 0; !st && i < safetensors_count(t); i++) {
         const struct safe_tensor *x = safetensors_at(t, i);
         struct lora_place at;
         if (!parse_name(str_of(x->name), &at))
-            return fail(err, PLM_ENOTSUP, "%s: tensor %.100s %s, which plm does not support", b->file, x->name,
-                        foreign_kind(str_of(x->name)));
+            return fail(err, PLM_ENOTSUP, "%s: tensor %.100s %s, which plm does not support", b->file,
+                        x->name, foreign_kind(str_of(x->name)));
         if (x->n_dims != 2)
             return fail(err, PLM_EFORMAT, "%s: tensor %.100s is not a matrix", b->file, x->name);
         st = build_put(b, at, &(struct lora_source){x->data, x->type, x->shape[0], x->shape[1]}, err);
@@ -210,8 +207,7 @@ static plm_status take_tensors(struct lora_build *b, const struct safetensors *t
 }
 
 static plm_status read_adapter(struct lora **out, const struct lora_shape *s, const json_t *config,
-                               const struct safetensors *t, const char *file, plm_error *err)
-{
+                               const struct safetensors *t, const char *file, plm_error *err) {
     struct peft p;
     struct lora_build b = {0};
     struct lora *l = NULL;
@@ -235,9 +231,9 @@ static plm_status read_adapter(struct lora **out, const struct lora_shape *s, co
     return PLM_OK;
 }
 
-plm_status lora_parse_peft(struct lora **out, const struct lora_shape *s, const char *config, size_t config_len,
-                           const void *tensors, size_t tensors_len, const char *name, plm_error *err)
-{
+plm_status lora_parse_peft(struct lora **out, const struct lora_shape *s, const char *config,
+                           size_t config_len, const void *tensors, size_t tensors_len, const char *name,
+                           plm_error *err) {
     json_t *c = NULL;
     struct safetensors *t = NULL;
     if (config_len > PEFT_TEXT_MAX)
@@ -255,16 +251,17 @@ plm_status lora_parse_peft(struct lora **out, const struct lora_shape *s, const 
 /* ---- plm's own words in ---- */
 
 static plm_status take_words(struct lora *l, const struct lora_shape *s, const json_t *doc, const char *file,
-                             plm_error *err)
-{
-    const char *arch = json_text(doc, "arch"), *base = json_text(doc, "base_sha256"), *name = json_text(doc, "name");
+                             plm_error *err) {
+    const char *arch = json_text(doc, "arch"), *base = json_text(doc, "base_sha256"),
+               *name = json_text(doc, "name");
     const char *key;
     json_t *v;
     if (!json_is_object(doc) || (arch && strlen(arch) >= sizeof l->arch) ||
         (base && !lora_sha256_valid(str_of(base))))
         return fail(err, PLM_EFORMAT, "%s: not the words that plm keeps beside an adapter", file);
     if (s && arch && strcmp(arch, s->arch) != 0)
-        return fail(err, PLM_EFORMAT, "%s: an adapter for the architecture '%s'; the model is %s", file, arch, s->arch);
+        return fail(err, PLM_EFORMAT, "%s: an adapter for the architecture '%s'; the model is %s", file, arch,
+                    s->arch);
     if (arch)
         memcpy(l->arch, arch, strlen(arch) + 1);
     if (base)
@@ -274,15 +271,15 @@ static plm_status take_words(struct lora *l, const struct lora_shape *s, const j
     json_t *meta = json_object_get(doc, "meta");
     json_object_foreach(meta, key, v) {
         const char *text = json_text(meta, key);
-        plm_status st = text ? lora_meta_set(l, key, text, err) : fail(err, PLM_EFORMAT, "%.60s is no text", key);
+        plm_status st =
+            text ? lora_meta_set(l, key, text, err) : fail(err, PLM_EFORMAT, "%.60s is no text", key);
         if (st)
             return fail_in(err, st, file);
     }
     return PLM_OK;
 }
 
-static plm_status load_words(struct lora *l, const struct lora_shape *s, const char *dir, plm_error *err)
-{
+static plm_status load_words(struct lora *l, const struct lora_shape *s, const char *dir, plm_error *err) {
     char *path;
     struct bytes text;
     json_t *doc = NULL;
@@ -303,8 +300,7 @@ static plm_status load_words(struct lora *l, const struct lora_shape *s, const c
     return st;
 }
 
-plm_status lora_load_peft(struct lora **out, const struct lora_shape *s, const char *dir, plm_error *err)
-{
+plm_status lora_load_peft(struct lora **out, const struct lora_shape *s, const char *dir, plm_error *err) {
     char *config_path = NULL, *tensors_path = NULL;
     struct bytes config;
     struct map map = {0};

@@ -12,24 +12,20 @@ struct cursor {
     bool short_of;   /* something was read that is not there */
 };
 
-static inline uint32_t le32(const unsigned char *p)
-{
+static inline uint32_t le32(const unsigned char *p) {
     return (uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
 }
 
-static inline uint64_t le64(const unsigned char *p)
-{
+static inline uint64_t le64(const unsigned char *p) {
     return (uint64_t)le32(p) | (uint64_t)le32(p + 4) << 32;
 }
 
-static inline size_t cursor_left(const struct cursor *c)
-{
+static inline size_t cursor_left(const struct cursor *c) {
     return c->size - c->at;
 }
 
 /* The next n bytes, or NULL where fewer are left. */
-static inline const unsigned char *cursor_take(struct cursor *c, uint64_t n)
-{
+static inline const unsigned char *cursor_take(struct cursor *c, uint64_t n) {
     const unsigned char *p = c->p + c->at;
     if (c->short_of || n > cursor_left(c)) {
         c->short_of = true;
@@ -39,21 +35,18 @@ static inline const unsigned char *cursor_take(struct cursor *c, uint64_t n)
     return p;
 }
 
-static inline uint32_t cursor_u32(struct cursor *c)
-{
+static inline uint32_t cursor_u32(struct cursor *c) {
     const unsigned char *p = cursor_take(c, 4);
     return p ? le32(p) : 0;
 }
 
-static inline uint64_t cursor_u64(struct cursor *c)
-{
+static inline uint64_t cursor_u64(struct cursor *c) {
     const unsigned char *p = cursor_take(c, 8);
     return p ? le64(p) : 0;
 }
 
 /* A length and that many bytes. */
-static inline struct str cursor_string(struct cursor *c)
-{
+static inline struct str cursor_string(struct cursor *c) {
     uint64_t n = cursor_u64(c);
     const unsigned char *p = cursor_take(c, n);
     return p ? (struct str){(const char *)p, (size_t)n} : (struct str){"", 0};

@@ -12,13 +12,13 @@ struct kv {
     enum kv_type type;
     const unsigned char *raw; /* the value as written, for an array with its type and count */
     size_t raw_len;
-    struct gguf_array array;  /* type KV_ARRAY only */
-    uint64_t *string_at;      /* owned: array.at */
+    struct gguf_array array; /* type KV_ARRAY only */
+    uint64_t *string_at;     /* owned: array.at */
 };
 
 struct gguf {
     struct map map;
-    bool mapped;              /* by us; else the bytes are the caller's */
+    bool mapped; /* by us; else the bytes are the caller's */
     struct kv *kv;
     struct tensor *tensor;
     size_t n_kv, n_tensors, alignment, data_at;

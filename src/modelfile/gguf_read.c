@@ -9,29 +9,28 @@
 enum { KV_LEAST = 8 + 1 + 4 + 1, TENSOR_LEAST = 8 + 1 + 4 + 8 + 4 + 8, STRING_LEAST = 8 };
 
 /* How much of a name an error shows. */
-static int shown(struct str s)
-{
+static int shown(struct str s) {
     return s.n < 64 ? (int)s.n : 64;
 }
 
-static plm_status cut_short(const struct cursor *c, const char *name, plm_error *err)
-{
-    return fail(err, PLM_EFORMAT, "%s: the file ends inside its header (after byte %zu of %zu)", name, c->at, c->size);
+static plm_status cut_short(const struct cursor *c, const char *name, plm_error *err) {
+    return fail(err, PLM_EFORMAT, "%s: the file ends inside its header (after byte %zu of %zu)", name, c->at,
+                c->size);
 }
 
-static plm_status check_name(struct str s, size_t max, size_t at, const char *what, const char *file, plm_error *err)
-{
+static plm_status check_name(struct str s, size_t max, size_t at, const char *what, const char *file,
+                             plm_error *err) {
     if (s.n == 0)
         return fail(err, PLM_EFORMAT, "%s: empty %s name at byte %zu", file, what, at);
     if (s.n > max)
-        return fail(err, PLM_EFORMAT, "%s: %s name of %zu bytes at byte %zu (at most %zu)", file, what, s.n, at, max);
+        return fail(err, PLM_EFORMAT, "%s: %s name of %zu bytes at byte %zu (at most %zu)", file, what, s.n,
+                    at, max);
     if (memchr(s.p, 0, s.n) || !utf8_valid(s.p, s.n, NULL))
         return fail(err, PLM_EFORMAT, "%s: the %s name at byte %zu is not UTF-8 text", file, what, at);
     return PLM_OK;
 }
 
-static plm_status read_header(struct gguf *g, struct cursor *c, const char *name, plm_error *err)
-{
+static plm_status read_header(struct gguf *g, struct cursor *c, const char *name, plm_error *err) {
     const unsigned char *magic = cursor_take(c, 4);
     if (!magic || memcmp(magic, "GGUF", 4) != 0)
         return fail(err, PLM_EFORMAT, "%s: not a GGUF file", name);
@@ -61,29 +60,27 @@ static plm_status read_header(struct gguf *g, struct cursor *c, const char *name
 
 /* ---- keys and values ---- */
 
-static plm_status check_bools(const unsigned char *p, size_t n, struct str key, const char *name, plm_error *err)
-{
+static plm_status check_bools(const unsigned char *p, size_t n, struct str key, const char *name,
+                              plm_error *err) {
     for (size_t i = 0; i < n; i++)
         if (p[i] > 1)
             return fail(err, PLM_EFORMAT, "%s: key %.*s is neither true nor false", name, shown(key), key.p);
     return PLM_OK;
 }
 
-static plm_status read_string(struct cursor *c, struct str key, const char *name, plm_error *err)
-{
+static plm_status read_string(struct cursor *c, struct str key, const char *name, plm_error *err) {
     struct str s = cursor_string(c);
     if (c->short_of)
-        return fail(err, PLM_EFORMAT, "%s: key %.*s: a string reaches past the end of the file", name, shown(key),
-                    key.p);
+        return fail(err, PLM_EFORMAT, "%s: key %.*s: a string reaches past the end of the file", name,
+                    shown(key), key.p);
     if (s.n > GGUF_MAX_STRING)
-        return fail(err, PLM_ELIMIT, "%s: key %.*s: a string of %zu bytes (at most %d)", name, shown(key), key.p, s.n,
-                    GGUF_MAX_STRING);
+        return fail(err, PLM_ELIMIT, "%s: key %.*s: a string of %zu bytes (at most %d)", name, shown(key),
+                    key.p, s.n, GGUF_MAX_STRING);
     return PLM_OK;
 }
 
 /* The strings of an array, with the offset of each so that element i is found at once. */
-static plm_status read_string_array(struct kv *kv, struct cursor *c, const char *name, plm_error *err)
-{
+static plm_status read_string_array(struct kv *kv, struct cursor *c, const char *name, plm_error *err) {
     size_t n = kv->array.n;
     if (n == 0)
         return PLM_OK;
@@ -100,8 +97,7 @@ static plm_status read_string_array(struct kv *kv, struct cursor *c, const char 
     return PLM_OK;
 }
 
-static plm_status read_array(struct kv *kv, struct cursor *c, const char *name, plm_error *err)
-{
+static plm_status read_array(struct kv *kv, struct cursor *c, const char *name, plm_error *err) {
     uint32_t type = cursor_u32(c);
     uint64_t n = cursor_u64(c);
     size_t width = kv_width(type);
@@ -113,11 +109,12 @@ static plm_status read_array(struct kv *kv, struct cursor *c, const char *name, 
         return fail(err, PLM_EFORMAT, "%s: key %.*s: an array of the unknown type %u", name, shown(kv->key),
                     kv->key.p, type);
     if (n > cursor_left(c) / (width ? width : STRING_LEAST))
-        return fail(err, PLM_EFORMAT, "%s: key %.*s: an array of %llu elements reaches past the end of the file",
-                    name, shown(kv->key), kv->key.p, (unsigned long long)n);
+        return fail(err, PLM_EFORMAT,
+                    "%s: key %.*s: an array of %llu elements reaches past the end of the file", name,
+                    shown(kv->key), kv->key.p, (unsigned long long)n);
     if (n > GGUF_MAX_ARRAY)
-        return fail(err, PLM_ELIMIT, "%s: key %.*s: an array of %llu elements (at most %d)", name, shown(kv->key),
-                    kv->key.p, (unsigned long long)n, GGUF_MAX_ARRAY);
+        return fail(err, PLM_ELIMIT, "%s: key %.*s: an array of %llu elements (at most %d)", name,
+                    shown(kv->key), kv->key.p, (unsigned long long)n, GGUF_MAX_ARRAY);
     kv->array = (struct gguf_array){.type = (enum kv_type)type, .n = (size_t)n, .p = c->p + c->at};
     if (type == KV_STRING)
         return read_string_array(kv, c, name, err);
@@ -125,8 +122,7 @@ static plm_status read_array(struct kv *kv, struct cursor *c, const char *name, 
     return type == KV_BOOL ? check_bools(kv->array.p, kv->array.n, kv->key, name, err) : PLM_OK;
 }
 
-static plm_status read_kv(struct kv *kv, struct cursor *c, const char *name, plm_error *err)
-{
+static plm_status read_kv(struct kv *kv, struct cursor *c, const char *name, plm_error *err) {
     size_t at = c->at;
     kv->key = cursor_string(c);
     uint32_t type = cursor_u32(c);
@@ -136,7 +132,8 @@ static plm_status read_kv(struct kv *kv, struct cursor *c, const char *name, plm
     if (st)
         return st;
     if (type > KV_F64)
-        return fail(err, PLM_EFORMAT, "%s: key %.*s has the unknown type %u", name, shown(kv->key), kv->key.p, type);
+        return fail(err, PLM_EFORMAT, "%s: key %.*s has the unknown type %u", name, shown(kv->key), kv->key.p,
+                    type);
     kv->type = (enum kv_type)type;
     size_t start = c->at;
     kv->raw = c->p + c->at;
@@ -154,8 +151,7 @@ static plm_status read_kv(struct kv *kv, struct cursor *c, const char *name, plm
     return st;
 }
 
-static plm_status read_kvs(struct gguf *g, struct cursor *c, const char *name, plm_error *err)
-{
+static plm_status read_kvs(struct gguf *g, struct cursor *c, const char *name, plm_error *err) {
     for (size_t i = 0; i < g->n_kv; i++) {
         plm_status st = read_kv(&g->kv[i], c, name, err);
         if (st)
@@ -171,8 +167,7 @@ static plm_status read_kvs(struct gguf *g, struct cursor *c, const char *name, p
 }
 
 /* Weights are read where they lie in the map, so less than 8 would leave words across their boundaries. */
-static plm_status read_alignment(struct gguf *g, const char *name, plm_error *err)
-{
+static plm_status read_alignment(struct gguf *g, const char *name, plm_error *err) {
     const struct kv *kv = gguf_kv(g, "general.alignment");
     g->alignment = GGUF_ALIGNMENT;
     if (!kv)
@@ -183,19 +178,19 @@ static plm_status read_alignment(struct gguf *g, const char *name, plm_error *er
     if (a == 0 || (a & (a - 1)))
         return fail(err, PLM_EFORMAT, "%s: general.alignment is %u, not a power of two", name, a);
     if (a < 8 || a > GGUF_MAX_ALIGNMENT)
-        return fail(err, PLM_ENOTSUP, "%s: general.alignment is %u (plm reads 8 to %d)", name, a, GGUF_MAX_ALIGNMENT);
+        return fail(err, PLM_ENOTSUP, "%s: general.alignment is %u (plm reads 8 to %d)", name, a,
+                    GGUF_MAX_ALIGNMENT);
     g->alignment = a;
     return PLM_OK;
 }
 
 /* ---- tensors ---- */
 
-static plm_status size_tensor(struct tensor *t, const char *name, plm_error *err)
-{
+static plm_status size_tensor(struct tensor *t, const char *name, plm_error *err) {
     const struct dtype_info *info = dtype_of(t->type);
     if (!info || info->block <= 0)
-        return fail(err, PLM_ENOTSUP, "%s: tensor %.*s has the unknown type %d", name, shown(t->name), t->name.p,
-                    t->type);
+        return fail(err, PLM_ENOTSUP, "%s: tensor %.*s has the unknown type %d", name, shown(t->name),
+                    t->name.p, t->type);
     uint64_t n = 1;
     for (int i = 0; i < t->n_dims; i++)
         if (t->ne[i] == 0 || t->ne[i] > INT64_MAX || __builtin_mul_overflow(n, t->ne[i], &n))
@@ -209,8 +204,7 @@ static plm_status size_tensor(struct tensor *t, const char *name, plm_error *err
     return PLM_OK;
 }
 
-static plm_status read_tensor(struct tensor *t, struct cursor *c, const char *name, plm_error *err)
-{
+static plm_status read_tensor(struct tensor *t, struct cursor *c, const char *name, plm_error *err) {
     size_t at = c->at;
     t->name = cursor_string(c);
     uint32_t n_dims = cursor_u32(c);
@@ -220,8 +214,8 @@ static plm_status read_tensor(struct tensor *t, struct cursor *c, const char *na
     if (st)
         return st;
     if (n_dims < 1 || n_dims > GGUF_MAX_DIMS)
-        return fail(err, PLM_EFORMAT, "%s: tensor %.*s has %u dimensions (1 to %d)", name, shown(t->name), t->name.p,
-                    n_dims, GGUF_MAX_DIMS);
+        return fail(err, PLM_EFORMAT, "%s: tensor %.*s has %u dimensions (1 to %d)", name, shown(t->name),
+                    t->name.p, n_dims, GGUF_MAX_DIMS);
     t->n_dims = (int)n_dims;
     for (int i = 0; i < GGUF_MAX_DIMS; i++)
         t->ne[i] = i < t->n_dims ? cursor_u64(c) : 1;
@@ -231,19 +225,19 @@ static plm_status read_tensor(struct tensor *t, struct cursor *c, const char *na
         return cut_short(c, name, err);
     t->type = type < DT_LIMIT ? (int)type : -1;
     if (t->type < 0)
-        return fail(err, PLM_ENOTSUP, "%s: tensor %.*s has the unknown type %u", name, shown(t->name), t->name.p,
-                    type);
+        return fail(err, PLM_ENOTSUP, "%s: tensor %.*s has the unknown type %u", name, shown(t->name),
+                    t->name.p, type);
     return size_tensor(t, name, err);
 }
 
 /* Tensors lie one behind another from the first aligned byte, each padded: an offset is right or refused. */
-static plm_status place_tensors(struct gguf *g, const struct cursor *c, const char *name, plm_error *err)
-{
+static plm_status place_tensors(struct gguf *g, const struct cursor *c, const char *name, plm_error *err) {
     size_t mask = g->alignment - 1, size = c->size;
     if (g->n_tensors == 0) {
         g->data_at = size;
-        return cursor_left(c) > mask ? fail(err, PLM_EFORMAT, "%s: %zu bytes follow a header without tensors", name,
-                                            cursor_left(c)) : PLM_OK;
+        return cursor_left(c) > mask ? fail(err, PLM_EFORMAT, "%s: %zu bytes follow a header without tensors",
+                                            name, cursor_left(c))
+                                     : PLM_OK;
     }
     size_t at = (c->at + mask) & ~mask; /* a file's size is far from wrapping */
     g->data_at = at;
@@ -253,8 +247,9 @@ static plm_status place_tensors(struct gguf *g, const struct cursor *c, const ch
             return fail(err, PLM_EFORMAT, "%s: tensor %.*s is at offset %llu of the data, not at %zu", name,
                         shown(t->name), t->name.p, (unsigned long long)t->offset, at - g->data_at);
         if (at > size || t->bytes > size - at)
-            return fail(err, PLM_EFORMAT, "%s: cut short: tensor %.*s needs %llu bytes from byte %zu, the file has %zu",
-                        name, shown(t->name), t->name.p, (unsigned long long)t->bytes, at, size);
+            return fail(err, PLM_EFORMAT,
+                        "%s: cut short: tensor %.*s needs %llu bytes from byte %zu, the file has %zu", name,
+                        shown(t->name), t->name.p, (unsigned long long)t->bytes, at, size);
         t->data = c->p + at;
         at = (at + (size_t)t->bytes + mask) & ~mask;
     }
@@ -263,8 +258,7 @@ static plm_status place_tensors(struct gguf *g, const struct cursor *c, const ch
     return PLM_OK;
 }
 
-static plm_status read_tensors(struct gguf *g, struct cursor *c, const char *name, plm_error *err)
-{
+static plm_status read_tensors(struct gguf *g, struct cursor *c, const char *name, plm_error *err) {
     for (size_t i = 0; i < g->n_tensors; i++) {
         plm_status st = read_tensor(&g->tensor[i], c, name, err);
         if (st)
@@ -279,8 +273,7 @@ static plm_status read_tensors(struct gguf *g, struct cursor *c, const char *nam
     return place_tensors(g, c, name, err);
 }
 
-static plm_status parse(struct gguf *g, const char *name, plm_error *err)
-{
+static plm_status parse(struct gguf *g, const char *name, plm_error *err) {
     struct cursor c = {.p = g->map.data, .size = g->map.size};
     plm_status st = read_header(g, &c, name, err);
     if (!st)
@@ -292,8 +285,7 @@ static plm_status parse(struct gguf *g, const char *name, plm_error *err)
     return st;
 }
 
-plm_status gguf_parse(struct gguf **out, const void *data, size_t size, const char *name, plm_error *err)
-{
+plm_status gguf_parse(struct gguf **out, const void *data, size_t size, const char *name, plm_error *err) {
     struct gguf *g = mem_zero(1, sizeof *g);
     if (!g)
         return fail(err, PLM_ENOMEM, "%s: no memory to open it", name);
@@ -307,8 +299,7 @@ plm_status gguf_parse(struct gguf **out, const void *data, size_t size, const ch
     return PLM_OK;
 }
 
-plm_status gguf_open(struct gguf **out, const char *path, plm_error *err)
-{
+plm_status gguf_open(struct gguf **out, const char *path, plm_error *err) {
     struct map map;
     plm_status st = map_open(&map, path, err);
     if (st)
@@ -325,8 +316,7 @@ plm_status gguf_open(struct gguf **out, const char *path, plm_error *err)
     return PLM_OK;
 }
 
-void gguf_close(struct gguf *g)
-{
+void gguf_close(struct gguf *g) {
     if (!g)
         return;
     for (size_t i = 0; g->kv && i < g->n_kv; i++)

@@ -14,33 +14,29 @@ struct gguf_writer {
     uint64_t *size;                    /* [n_tensors] bytes of each */
     uint64_t offset;                   /* of the next declared tensor */
     bool header_out;
-    plm_status st;                     /* the first mistake; reported by the next call that can */
+    plm_status st; /* the first mistake; reported by the next call that can */
     plm_error mistake;
 };
 
-static void put_le(struct bytes *b, uint64_t v, int width)
-{
+static void put_le(struct bytes *b, uint64_t v, int width) {
     unsigned char raw[8];
     for (int i = 0; i < width; i++)
         raw[i] = (unsigned char)(v >> (8 * i));
     bytes_put(b, raw, (size_t)width);
 }
 
-static void put_str(struct bytes *b, struct str s)
-{
+static void put_str(struct bytes *b, struct str s) {
     put_le(b, s.n, 8);
     bytes_put(b, s.p, s.n);
 }
 
-static uint32_t float_bits(float f)
-{
+static uint32_t float_bits(float f) {
     uint32_t bits;
     memcpy(&bits, &f, sizeof bits);
     return bits;
 }
 
-plm_status gguf_writer_open(struct gguf_writer **out, const char *path, plm_error *err)
-{
+plm_status gguf_writer_open(struct gguf_writer **out, const char *path, plm_error *err) {
     struct gguf_writer *w = mem_zero(1, sizeof *w);
     if (!w)
         return fail(err, PLM_ENOMEM, "%s: no memory to write it", path);
@@ -55,15 +51,13 @@ plm_status gguf_writer_open(struct gguf_writer **out, const char *path, plm_erro
     return PLM_OK;
 }
 
-static void mistake(struct gguf_writer *w, plm_status st, const char *what, const char *name)
-{
+static void mistake(struct gguf_writer *w, plm_status st, const char *what, const char *name) {
     if (!w->st)
         w->st = fail(&w->mistake, st, "writing GGUF: %s %s", what, name);
 }
 
 /* Writes the key; false when nothing may be added any more. */
-static bool begin_kv(struct gguf_writer *w, struct str key, enum kv_type type)
-{
+static bool begin_kv(struct gguf_writer *w, struct str key, enum kv_type type) {
     if (w->header_out)
         mistake(w, PLM_EINVAL, "a key comes after", "the data");
     if (w->st)
@@ -74,38 +68,32 @@ static bool begin_kv(struct gguf_writer *w, struct str key, enum kv_type type)
     return true;
 }
 
-void gguf_put_u32(struct gguf_writer *w, const char *key, uint32_t v)
-{
+void gguf_put_u32(struct gguf_writer *w, const char *key, uint32_t v) {
     if (begin_kv(w, str_of(key), KV_U32))
         put_le(&w->kv, v, 4);
 }
 
-void gguf_put_f32(struct gguf_writer *w, const char *key, float v)
-{
+void gguf_put_f32(struct gguf_writer *w, const char *key, float v) {
     if (begin_kv(w, str_of(key), KV_F32))
         put_le(&w->kv, float_bits(v), 4);
 }
 
-void gguf_put_bool(struct gguf_writer *w, const char *key, bool v)
-{
+void gguf_put_bool(struct gguf_writer *w, const char *key, bool v) {
     if (begin_kv(w, str_of(key), KV_BOOL))
         put_le(&w->kv, v, 1);
 }
 
-void gguf_put_string(struct gguf_writer *w, const char *key, const char *v)
-{
+void gguf_put_string(struct gguf_writer *w, const char *key, const char *v) {
     if (begin_kv(w, str_of(key), KV_STRING))
         put_str(&w->kv, str_of(v));
 }
 
-void gguf_put_raw(struct gguf_writer *w, struct str key, enum kv_type type, const void *raw, size_t raw_len)
-{
+void gguf_put_raw(struct gguf_writer *w, struct str key, enum kv_type type, const void *raw, size_t raw_len) {
     if (begin_kv(w, key, type))
         bytes_put(&w->kv, raw, raw_len);
 }
 
-static bool begin_array(struct gguf_writer *w, const char *key, enum kv_type type, size_t n)
-{
+static bool begin_array(struct gguf_writer *w, const char *key, enum kv_type type, size_t n) {
     if (!begin_kv(w, str_of(key), KV_ARRAY))
         return false;
     put_le(&w->kv, type, 4);
@@ -113,30 +101,26 @@ static bool begin_array(struct gguf_writer *w, const char *key, enum kv_type typ
     return true;
 }
 
-void gguf_put_strings(struct gguf_writer *w, const char *key, const char *const *v, size_t n)
-{
+void gguf_put_strings(struct gguf_writer *w, const char *key, const char *const *v, size_t n) {
     if (begin_array(w, key, KV_STRING, n))
         for (size_t i = 0; i < n; i++)
             put_str(&w->kv, str_of(v[i]));
 }
 
-void gguf_put_f32s(struct gguf_writer *w, const char *key, const float *v, size_t n)
-{
+void gguf_put_f32s(struct gguf_writer *w, const char *key, const float *v, size_t n) {
     if (begin_array(w, key, KV_F32, n))
         for (size_t i = 0; i < n; i++)
             put_le(&w->kv, float_bits(v[i]), 4);
 }
 
-void gguf_put_i32s(struct gguf_writer *w, const char *key, const int32_t *v, size_t n)
-{
+void gguf_put_i32s(struct gguf_writer *w, const char *key, const int32_t *v, size_t n) {
     if (begin_array(w, key, KV_I32, n))
         for (size_t i = 0; i < n; i++)
             put_le(&w->kv, (uint32_t)v[i], 4);
 }
 
 /* Its size in bytes; 0: no such tensor can be written. */
-static uint64_t tensor_size(int type, int n_dims, const uint64_t *ne)
-{
+static uint64_t tensor_size(int type, int n_dims, const uint64_t *ne) {
     uint64_t n = 1, bytes = 0;
     const struct dtype_info *info = dtype_of(type);
     if (!info || info->block <= 0 || n_dims < 1 || n_dims > GGUF_MAX_DIMS || ne[0] % (uint64_t)info->block)
@@ -147,8 +131,7 @@ static uint64_t tensor_size(int type, int n_dims, const uint64_t *ne)
     return dtype_bytes(type, n, &bytes) && bytes <= SIZE_MAX / 2 ? bytes : 0;
 }
 
-void gguf_put_tensor(struct gguf_writer *w, const char *name, int type, int n_dims, const uint64_t *ne)
-{
+void gguf_put_tensor(struct gguf_writer *w, const char *name, int type, int n_dims, const uint64_t *ne) {
     uint64_t bytes = tensor_size(type, n_dims, ne), mask = GGUF_ALIGNMENT - 1;
     if (w->header_out)
         mistake(w, PLM_EINVAL, "a tensor after the data:", name);
@@ -172,8 +155,7 @@ void gguf_put_tensor(struct gguf_writer *w, const char *name, int type, int n_di
     w->offset += (bytes + mask) & ~mask;
 }
 
-static plm_status header_write(struct gguf_writer *w, plm_error *err)
-{
+static plm_status header_write(struct gguf_writer *w, plm_error *err) {
     struct bytes head;
     bytes_init(&head, 64);
     bytes_put(&head, "GGUF", 4);
@@ -199,8 +181,7 @@ static plm_status header_write(struct gguf_writer *w, plm_error *err)
 }
 
 /* Passes on the first mistake, and makes an error of this call the first one. */
-static plm_status settle(struct gguf_writer *w, plm_status st, plm_error *err)
-{
+static plm_status settle(struct gguf_writer *w, plm_status st, plm_error *err) {
     if (w->st) {
         if (err)
             *err = w->mistake;
@@ -216,16 +197,17 @@ static plm_status settle(struct gguf_writer *w, plm_status st, plm_error *err)
     return st;
 }
 
-plm_status gguf_put_data(struct gguf_writer *w, const void *data, size_t bytes, plm_error *err)
-{
+plm_status gguf_put_data(struct gguf_writer *w, const void *data, size_t bytes, plm_error *err) {
     plm_status st = settle(w, PLM_OK, err);
     if (!st && !w->header_out)
         st = settle(w, header_write(w, err), err);
     if (st)
         return st;
     if (w->written >= w->n_tensors || bytes != w->size[w->written])
-        return settle(w, fail(err, PLM_EINVAL, "writing GGUF: %zu bytes are not those of tensor %llu", bytes,
-                              (unsigned long long)w->written), err);
+        return settle(w,
+                      fail(err, PLM_EINVAL, "writing GGUF: %zu bytes are not those of tensor %llu", bytes,
+                           (unsigned long long)w->written),
+                      err);
     w->written++;
     st = writer_put(w->out, data, bytes, err);
     if (!st)
@@ -233,22 +215,20 @@ plm_status gguf_put_data(struct gguf_writer *w, const void *data, size_t bytes, 
     return settle(w, st, err);
 }
 
-static void release(struct gguf_writer *w)
-{
+static void release(struct gguf_writer *w) {
     bytes_free(&w->kv);
     bytes_free(&w->infos);
     mem_free(w->size);
     mem_free(w);
 }
 
-plm_status gguf_writer_commit(struct gguf_writer *w, plm_error *err)
-{
+plm_status gguf_writer_commit(struct gguf_writer *w, plm_error *err) {
     plm_status st = settle(w, PLM_OK, err);
     if (!st && !w->header_out)
         st = header_write(w, err);
     if (!st && w->written != w->n_tensors)
-        st = fail(err, PLM_EINVAL, "writing GGUF: %llu of %llu tensors have data", (unsigned long long)w->written,
-                  (unsigned long long)w->n_tensors);
+        st = fail(err, PLM_EINVAL, "writing GGUF: %llu of %llu tensors have data",
+                  (unsigned long long)w->written, (unsigned long long)w->n_tensors);
     if (st)
         writer_abort(w->out);
     else
@@ -257,8 +237,7 @@ plm_status gguf_writer_commit(struct gguf_writer *w, plm_error *err)
     return st;
 }
 
-void gguf_writer_abort(struct gguf_writer *w)
-{
+void gguf_writer_abort(struct gguf_writer *w) {
     if (!w)
         return;
     writer_abort(w->out);

@@ -8,7 +8,7 @@ struct names {
     struct name_slot {
         struct str name;
         size_t at;
-    } *slot;
+    } * slot;
     size_t n;
 };
 

@@ -5,10 +5,10 @@
 #include <string.h>
 
 const struct safe_dtype safe_dtypes[] = {
-    {"F32", 32, DT_F32}, {"F16", 16, DT_F16}, {"BF16", 16, DT_BF16}, {"F64", 64, -1},     {"I64", 64, -1},
-    {"I32", 32, -1},     {"I16", 16, -1},     {"I8", 8, -1},         {"U64", 64, -1},     {"U32", 32, -1},
-    {"U16", 16, -1},     {"U8", 8, -1},       {"BOOL", 8, -1},       {"F8_E4M3", 8, -1},  {"F8_E5M2", 8, -1},
-    {"F8_E8M0", 8, -1},  {"C64", 64, -1},     {"F6_E2M3", 6, -1},    {"F6_E3M2", 6, -1},  {"F4", 4, -1},
+    {"F32", 32, DT_F32}, {"F16", 16, DT_F16}, {"BF16", 16, DT_BF16}, {"F64", 64, -1},    {"I64", 64, -1},
+    {"I32", 32, -1},     {"I16", 16, -1},     {"I8", 8, -1},         {"U64", 64, -1},    {"U32", 32, -1},
+    {"U16", 16, -1},     {"U8", 8, -1},       {"BOOL", 8, -1},       {"F8_E4M3", 8, -1}, {"F8_E5M2", 8, -1},
+    {"F8_E8M0", 8, -1},  {"C64", 64, -1},     {"F6_E2M3", 6, -1},    {"F6_E3M2", 6, -1}, {"F4", 4, -1},
     {NULL, 0, -1},
 };
 
@@ -19,21 +19,18 @@ struct scan {
     plm_error *err;
 };
 
-static plm_status wrong(struct scan *s, const char *what)
-{
+static plm_status wrong(struct scan *s, const char *what) {
     return fail(s->err, PLM_EFORMAT, "%s: header byte %zu: %s", s->file, s->at, what);
 }
 
-static char peek(struct scan *s)
-{
+static char peek(struct scan *s) {
     while (s->at < s->len && memchr(" \t\r\n", s->text[s->at], 4))
         s->at++;
     return s->at < s->len ? s->text[s->at] : 0;
 }
 
 /* True and past it when c comes next. */
-static bool next_is(struct scan *s, char c)
-{
+static bool next_is(struct scan *s, char c) {
     if (peek(s) != c)
         return false;
     s->at++;
@@ -42,13 +39,14 @@ static bool next_is(struct scan *s, char c)
 
 /* ---- strings ---- */
 
-static bool hex4(const char *p, uint32_t *out)
-{
+static bool hex4(const char *p, uint32_t *out) {
     *out = 0;
     for (int i = 0; i < 4; i++) {
         char c = p[i];
-        int v = c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10
-                : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+        int v = c >= '0' && c <= '9'   ? c - '0'
+                : c >= 'a' && c <= 'f' ? c - 'a' + 10
+                : c >= 'A' && c <= 'F' ? c - 'A' + 10
+                                       : -1;
         if (v < 0)
             return false;
         *out = *out << 4 | (uint32_t)v;
@@ -56,9 +54,9 @@ static bool hex4(const char *p, uint32_t *out)
     return true;
 }
 
-/* What follows a backslash, to out; at most 4 bytes for the 2 or more read. 0: no escape of JSON's, or a NUL. */
-static size_t unescape(struct scan *s, char *out)
-{
+/* What follows a backslash, to out; at most 4 bytes for the 2 or more read. 0: no escape of JSON's, or a NUL.
+ */
+static size_t unescape(struct scan *s, char *out) {
     static const char from[] = "\"\\/bfnrt", to[] = "\"\\/\b\f\n\r\t";
     size_t left = s->len - s->at;
     const char *p = s->text + s->at;
@@ -74,15 +72,15 @@ static size_t unescape(struct scan *s, char *out)
     s->at += 5;
     if (c < 0xd800 || c > 0xdfff)
         return utf8_put(c, out);
-    if (c > 0xdbff || left < 11 || p[5] != '\\' || p[6] != 'u' || !hex4(p + 7, &low) || low < 0xdc00 || low > 0xdfff)
+    if (c > 0xdbff || left < 11 || p[5] != '\\' || p[6] != 'u' || !hex4(p + 7, &low) || low < 0xdc00 ||
+        low > 0xdfff)
         return 0;
     s->at += 6;
     return utf8_put(0x10000 + ((c - 0xd800) << 10) + (low - 0xdc00), out);
 }
 
 /* A JSON string, unescaped into out (room for cap bytes and a NUL); out NULL: only passed over. */
-static plm_status read_string(struct scan *s, char *out, size_t cap, size_t *n)
-{
+static plm_status read_string(struct scan *s, char *out, size_t cap, size_t *n) {
     size_t w = 0;
     if (!next_is(s, '"'))
         return wrong(s, "a string should stand here");
@@ -112,8 +110,7 @@ static plm_status read_string(struct scan *s, char *out, size_t cap, size_t *n)
 }
 
 /* A string of any length, owned. */
-static plm_status read_name(struct scan *s, char **out)
-{
+static plm_status read_name(struct scan *s, char **out) {
     size_t start = s->at, n = 0;
     plm_status st = read_string(s, NULL, 0, &n);
     if (st)
@@ -134,8 +131,7 @@ static plm_status read_name(struct scan *s, char **out)
 
 /* ---- numbers and lists ---- */
 
-static plm_status read_whole(struct scan *s, uint64_t *out)
-{
+static plm_status read_whole(struct scan *s, uint64_t *out) {
     size_t start = (peek(s), s->at);
     uint64_t v = 0;
     while (s->at < s->len && s->text[s->at] >= '0' && s->text[s->at] <= '9') {
@@ -146,14 +142,14 @@ static plm_status read_whole(struct scan *s, uint64_t *out)
         s->at++;
     }
     char after = s->at < s->len ? s->text[s->at] : 0;
-    if (s->at == start || (s->at - start > 1 && s->text[start] == '0') || after == '.' || after == 'e' || after == 'E')
+    if (s->at == start || (s->at - start > 1 && s->text[start] == '0') || after == '.' || after == 'e' ||
+        after == 'E')
         return wrong(s, "a whole number should stand here");
     *out = v;
     return PLM_OK;
 }
 
-static plm_status read_list(struct scan *s, uint64_t *v, int cap, int *n)
-{
+static plm_status read_list(struct scan *s, uint64_t *v, int cap, int *n) {
     *n = 0;
     if (!next_is(s, '['))
         return wrong(s, "a list should stand here");
@@ -174,8 +170,7 @@ static plm_status read_list(struct scan *s, uint64_t *v, int cap, int *n)
 
 enum { HAS_DTYPE = 1, HAS_SHAPE = 2, HAS_OFFSETS = 4, HAS_ALL = 7 };
 
-static plm_status read_dtype(struct scan *s, struct safe_entry *e)
-{
+static plm_status read_dtype(struct scan *s, struct safe_entry *e) {
     char name[16];
     size_t n;
     plm_status st = read_string(s, name, sizeof name - 1, &n);
@@ -187,8 +182,7 @@ static plm_status read_dtype(struct scan *s, struct safe_entry *e)
     return wrong(s, "an unknown dtype");
 }
 
-static plm_status read_field(struct scan *s, struct safe_entry *e, unsigned *has)
-{
+static plm_status read_field(struct scan *s, struct safe_entry *e, unsigned *has) {
     char key[16];
     size_t n;
     int count;
@@ -198,8 +192,10 @@ static plm_status read_field(struct scan *s, struct safe_entry *e, unsigned *has
         return st;
     if (!next_is(s, ':'))
         return wrong(s, "a colon should stand here");
-    unsigned which = strcmp(key, "dtype") == 0 ? HAS_DTYPE : strcmp(key, "shape") == 0 ? HAS_SHAPE
-                     : strcmp(key, "data_offsets") == 0 ? HAS_OFFSETS : 0;
+    unsigned which = strcmp(key, "dtype") == 0          ? HAS_DTYPE
+                     : strcmp(key, "shape") == 0        ? HAS_SHAPE
+                     : strcmp(key, "data_offsets") == 0 ? HAS_OFFSETS
+                                                        : 0;
     if (which == 0 || *has & which)
         return wrong(s, which ? "a field that is there twice" : "an unknown field of a tensor");
     *has |= which;
@@ -217,8 +213,7 @@ static plm_status read_field(struct scan *s, struct safe_entry *e, unsigned *has
     return st;
 }
 
-static plm_status read_tensor(struct scan *s, struct safe_entry *e)
-{
+static plm_status read_tensor(struct scan *s, struct safe_entry *e) {
     unsigned has = 0;
     if (!next_is(s, '{'))
         return wrong(s, "a tensor's description should stand here");
@@ -233,8 +228,7 @@ static plm_status read_tensor(struct scan *s, struct safe_entry *e)
 }
 
 /* Strings to strings; nothing in them matters here. */
-static plm_status pass_metadata(struct scan *s)
-{
+static plm_status pass_metadata(struct scan *s) {
     size_t n;
     if (!next_is(s, '{'))
         return wrong(s, "__metadata__ is an object");
@@ -252,8 +246,7 @@ static plm_status pass_metadata(struct scan *s)
     return next_is(s, '}') ? PLM_OK : wrong(s, "__metadata__ has no end");
 }
 
-static plm_status add_entry(struct safe_entries *out, char *name, struct scan *s)
-{
+static plm_status add_entry(struct safe_entries *out, char *name, struct scan *s) {
     if (out->n == out->cap) {
         size_t cap = out->cap ? out->cap * 2 : 16;
         struct safe_entry *e = mem_grow(out->e, cap, sizeof *e);
@@ -269,8 +262,7 @@ static plm_status add_entry(struct safe_entries *out, char *name, struct scan *s
     return read_tensor(s, e);
 }
 
-static plm_status read_members(struct safe_entries *out, struct scan *s)
-{
+static plm_status read_members(struct safe_entries *out, struct scan *s) {
     bool metadata = false;
     if (next_is(s, '}'))
         return PLM_OK;
@@ -296,8 +288,7 @@ static plm_status read_members(struct safe_entries *out, struct scan *s)
 }
 
 plm_status safe_header_parse(struct safe_entries *out, const char *text, size_t len, const char *file,
-                             plm_error *err)
-{
+                             plm_error *err) {
     struct scan s = {.text = text, .len = len, .file = file, .err = err};
     *out = (struct safe_entries){0};
     if (len == 0 || text[0] != '{')
@@ -317,8 +308,7 @@ plm_status safe_header_parse(struct safe_entries *out, const char *text, size_t 
     return st;
 }
 
-void safe_entries_free(struct safe_entries *s)
-{
+void safe_entries_free(struct safe_entries *s) {
     for (size_t i = 0; i < s->n; i++)
         mem_free(s->e[i].name);
     mem_free(s->e);

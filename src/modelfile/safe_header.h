@@ -6,11 +6,11 @@
 #include "modelfile/modelfile.h"
 
 struct safe_entry {
-    char *name;              /* owned, unescaped, NUL-terminated, without NUL inside */
-    int dtype;               /* row of safe_dtype */
+    char *name; /* owned, unescaped, NUL-terminated, without NUL inside */
+    int dtype;  /* row of safe_dtype */
     int n_dims;
     uint64_t shape[8];
-    uint64_t begin, end;     /* from the start of the data */
+    uint64_t begin, end; /* from the start of the data */
 };
 
 struct safe_entries {

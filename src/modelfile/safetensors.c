@@ -1,6 +1,6 @@
-/* safetensors.c: reads files whose tensors cover the data exactly: sorted by offset each begins where the last
- * one ended, its size is that of its shape, and the last ends with the file. Writes F32 tensors sorted by name.
- * It refuses holes, overlaps, trailing bytes and headers over 16 MiB. */
+/* safetensors.c: reads files whose tensors cover the data exactly: sorted by offset each begins where the
+ * last one ended, its size is that of its shape, and the last ends with the file. Writes F32 tensors sorted
+ * by name. It refuses holes, overlaps, trailing bytes and headers over 16 MiB. */
 #include "modelfile/modelfile.h"
 #include <stdlib.h>
 #include <string.h>
@@ -17,8 +17,7 @@ struct safetensors {
 };
 
 /* Bytes of a shape; false where they are no number or no whole one. */
-static bool shape_bytes(const struct safe_entry *e, uint64_t *bytes)
-{
+static bool shape_bytes(const struct safe_entry *e, uint64_t *bytes) {
     uint64_t bits = safe_dtypes[e->dtype].bits;
     for (int i = 0; i < e->n_dims; i++)
         if (__builtin_mul_overflow(bits, e->shape[i], &bits))
@@ -27,29 +26,29 @@ static bool shape_bytes(const struct safe_entry *e, uint64_t *bytes)
     return bits % 8 == 0;
 }
 
-static plm_status check_entry(const struct safe_entry *e, size_t data_size, const char *file, plm_error *err)
-{
+static plm_status check_entry(const struct safe_entry *e, size_t data_size, const char *file,
+                              plm_error *err) {
     uint64_t bytes;
     if (e->begin > e->end || e->end > data_size)
-        return fail(err, PLM_EFORMAT, "%s: tensor %.80s: bytes %llu to %llu are not in the file's %zu", file, e->name,
-                    (unsigned long long)e->begin, (unsigned long long)e->end, data_size);
+        return fail(err, PLM_EFORMAT, "%s: tensor %.80s: bytes %llu to %llu are not in the file's %zu", file,
+                    e->name, (unsigned long long)e->begin, (unsigned long long)e->end, data_size);
     if (!shape_bytes(e, &bytes) || bytes != e->end - e->begin)
         return fail(err, PLM_EFORMAT, "%s: tensor %.80s: its shape does not make %llu bytes", file, e->name,
                     (unsigned long long)(e->end - e->begin));
     return PLM_OK;
 }
 
-static int place_order(const void *a, const void *b)
-{
-    const struct safe_entry *x = *(const struct safe_entry *const *)a, *y = *(const struct safe_entry *const *)b;
+static int place_order(const void *a, const void *b) {
+    const struct safe_entry *x = *(const struct safe_entry *const *)a,
+                            *y = *(const struct safe_entry *const *)b;
     if (x->begin != y->begin)
         return x->begin < y->begin ? -1 : 1;
     return (x->end > y->end) - (x->end < y->end);
 }
 
 /* In order of place the entries must join without a gap, from the first byte to the last. */
-static plm_status check_cover(const struct safe_entries *s, size_t data_size, const char *file, plm_error *err)
-{
+static plm_status check_cover(const struct safe_entries *s, size_t data_size, const char *file,
+                              plm_error *err) {
     const struct safe_entry **order = mem_alloc(s->n + 1, sizeof *order);
     if (!order)
         return fail(err, PLM_ENOMEM, "%s: no memory for its header", file);
@@ -61,37 +60,42 @@ static plm_status check_cover(const struct safe_entries *s, size_t data_size, co
     plm_status st = PLM_OK;
     for (size_t i = 0; !st && i < s->n; i++) {
         if (order[i]->begin != at)
-            st = fail(err, PLM_EFORMAT, "%s: tensor %.80s begins at byte %llu, not at %llu where the one before ends",
-                      file, order[i]->name, (unsigned long long)order[i]->begin, (unsigned long long)at);
+            st = fail(err, PLM_EFORMAT,
+                      "%s: tensor %.80s begins at byte %llu, not at %llu where the one before ends", file,
+                      order[i]->name, (unsigned long long)order[i]->begin, (unsigned long long)at);
         at = order[i]->end;
     }
     if (!st && at != data_size)
-        st = fail(err, PLM_EFORMAT, "%s: tensors end at byte %llu of %zu", file, (unsigned long long)at, data_size);
+        st = fail(err, PLM_EFORMAT, "%s: tensors end at byte %llu of %zu", file, (unsigned long long)at,
+                  data_size);
     mem_free(order);
     return st;
 }
 
-static plm_status fill_tables(struct safetensors *s, const unsigned char *data, const char *file, plm_error *err)
-{
+static plm_status fill_tables(struct safetensors *s, const unsigned char *data, const char *file,
+                              plm_error *err) {
     size_t n = s->entries.n;
     s->t = mem_zero(n + 1, sizeof *s->t);
     if (!s->t || !names_open(&s->names, n))
         return fail(err, PLM_ENOMEM, "%s: no memory for its header", file);
     for (size_t i = 0; i < n; i++) {
         const struct safe_entry *e = &s->entries.e[i];
-        s->t[i] = (struct safe_tensor){.name = e->name, .type = safe_dtypes[e->dtype].type, .n_dims = e->n_dims,
-                                       .data = data + e->begin, .bytes = (size_t)(e->end - e->begin)};
+        s->t[i] = (struct safe_tensor){.name = e->name,
+                                       .type = safe_dtypes[e->dtype].type,
+                                       .n_dims = e->n_dims,
+                                       .data = data + e->begin,
+                                       .bytes = (size_t)(e->end - e->begin)};
         memcpy(s->t[i].shape, e->shape, sizeof e->shape);
         s->names.slot[i] = (struct name_slot){str_of(e->name), i};
     }
     names_sort(&s->names);
     size_t twice = names_twice(&s->names);
-    return twice == SIZE_MAX ? PLM_OK : fail(err, PLM_EFORMAT, "%s: tensor %.80s is there twice", file,
-                                             s->t[twice].name);
+    return twice == SIZE_MAX
+               ? PLM_OK
+               : fail(err, PLM_EFORMAT, "%s: tensor %.80s is there twice", file, s->t[twice].name);
 }
 
-static plm_status parse(struct safetensors *s, const char *file, plm_error *err)
-{
+static plm_status parse(struct safetensors *s, const char *file, plm_error *err) {
     struct cursor c = {.p = s->map.data, .size = s->map.size};
     uint64_t n = cursor_u64(&c);
     if (c.short_of)
@@ -114,8 +118,8 @@ static plm_status parse(struct safetensors *s, const char *file, plm_error *err)
     return st;
 }
 
-plm_status safetensors_parse(struct safetensors **out, const void *data, size_t size, const char *name, plm_error *err)
-{
+plm_status safetensors_parse(struct safetensors **out, const void *data, size_t size, const char *name,
+                             plm_error *err) {
     struct safetensors *s = mem_zero(1, sizeof *s);
     if (!s)
         return fail(err, PLM_ENOMEM, "%s: no memory to open it", name);
@@ -128,8 +132,7 @@ plm_status safetensors_parse(struct safetensors **out, const void *data, size_t 
     return st;
 }
 
-plm_status safetensors_open(struct safetensors **out, const char *path, plm_error *err)
-{
+plm_status safetensors_open(struct safetensors **out, const char *path, plm_error *err) {
     struct map map;
     struct safetensors *s = NULL;
     plm_status st = map_open(&map, path, err);
@@ -146,8 +149,7 @@ plm_status safetensors_open(struct safetensors **out, const char *path, plm_erro
     return PLM_OK;
 }
 
-void safetensors_close(struct safetensors *s)
-{
+void safetensors_close(struct safetensors *s) {
     if (!s)
         return;
     safe_entries_free(&s->entries);
@@ -158,32 +160,27 @@ void safetensors_close(struct safetensors *s)
     mem_free(s);
 }
 
-size_t safetensors_count(const struct safetensors *s)
-{
+size_t safetensors_count(const struct safetensors *s) {
     return s->entries.n;
 }
 
-const struct safe_tensor *safetensors_at(const struct safetensors *s, size_t i)
-{
+const struct safe_tensor *safetensors_at(const struct safetensors *s, size_t i) {
     return i < s->entries.n ? &s->t[i] : NULL;
 }
 
-const struct safe_tensor *safetensors_find(const struct safetensors *s, const char *name)
-{
+const struct safe_tensor *safetensors_find(const struct safetensors *s, const char *name) {
     size_t i = names_find(&s->names, str_of(name));
     return i == SIZE_MAX ? NULL : &s->t[i];
 }
 
 /* ---- out ---- */
 
-static int out_order(const void *a, const void *b)
-{
+static int out_order(const void *a, const void *b) {
     const struct safe_out *const *x = a, *const *y = b;
     return strcmp((*x)->name, (*y)->name);
 }
 
-static size_t out_bytes(const struct safe_out *t)
-{
+static size_t out_bytes(const struct safe_out *t) {
     size_t n = sizeof(float);
     for (int i = 0; i < t->n_dims; i++)
         n *= (size_t)t->shape[i];
@@ -191,8 +188,7 @@ static size_t out_bytes(const struct safe_out *t)
 }
 
 /* The header with its length in front, padded so that the data begins at a multiple of 8. */
-static void put_header(struct bytes *b, const struct safe_out *const *order, size_t n)
-{
+static void put_header(struct bytes *b, const struct safe_out *const *order, size_t n) {
     size_t at = 0;
     bytes_put(b, "\0\0\0\0\0\0\0\0", 8);
     bytes_puts(b, "{\"__metadata__\":{\"format\":\"pt\"}");
@@ -211,8 +207,7 @@ static void put_header(struct bytes *b, const struct safe_out *const *order, siz
         bytes_putc(b, ' ');
 }
 
-static plm_status write_all(struct writer *w, const struct safe_out *const *order, size_t n, plm_error *err)
-{
+static plm_status write_all(struct writer *w, const struct safe_out *const *order, size_t n, plm_error *err) {
     struct bytes head;
     bytes_init(&head, SAFETENSORS_MAX_HEADER);
     put_header(&head, order, n);
@@ -228,8 +223,7 @@ static plm_status write_all(struct writer *w, const struct safe_out *const *orde
     return st;
 }
 
-plm_status safetensors_write(const char *path, const struct safe_out *t, size_t n, plm_error *err)
-{
+plm_status safetensors_write(const char *path, const struct safe_out *t, size_t n, plm_error *err) {
     struct writer *w;
     const struct safe_out **order = mem_alloc(n + 1, sizeof *order);
     if (!order)
