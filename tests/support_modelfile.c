@@ -85,7 +85,8 @@ long fail_each_allocation(plm_status (*what)(void *ctx, plm_error *err), void *c
 size_t peak_of(void (*what)(void *ctx), void *ctx) {
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
     (void)what, (void)ctx;
-    return 0;
+    skip();
+    return SIZE_MAX;
 #else
     int ends[2], status;
     size_t peak = SIZE_MAX;

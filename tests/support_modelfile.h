@@ -25,6 +25,6 @@ void temp_clear(void);
 long fail_each_allocation(plm_status (*what)(void *ctx, plm_error *err), void *ctx);
 
 /* Peak memory of a call over what the process had before, in a child of its own. SIZE_MAX: the child died.
- * 0 under a sanitizer, whose own memory is not the question. */
+ * Skips the test under a sanitizer, whose own memory is not the question. */
 size_t peak_of(void (*what)(void *ctx), void *ctx);
 #endif
