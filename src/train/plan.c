@@ -5,8 +5,10 @@
 #include <math.h>
 #include <stdio.h>
 
-/* Enough to keep every core busy with one reading of the weights; more would only cost memory. */
-enum { PASS_TOKENS = 512, STEPS_MOST = 10000000, BATCH_MOST = 1 << 16, EPOCHS_MOST = 1 << 20 };
+/* Tokens a pass: with PASS_LEAST one reading of the weights already keeps every core busy, beyond PASS_MOST
+ * nothing is won. SCRATCH is about what a trace needs besides what its tokens keep. */
+enum { PASS_LEAST = 128, PASS_MOST = 512, SCRATCH = 64 << 20 };
+enum { STEPS_MOST = 10000000, BATCH_MOST = 1 << 16, EPOCHS_MOST = 1 << 20 };
 
 static plm_status check_options(const struct plm_trainer *t, const plm_train_options *o, plm_error *err)
 {
@@ -165,6 +167,22 @@ void trainer_unplan(struct plm_trainer *t)
     t->facts.examples = t->facts.validation = t->facts.tokens = t->facts.targets = 0;
 }
 
+/* Shorter passes cost less than computing layers again, so passes are as long as the ceiling lets all layers be
+ * kept. An estimate, not trace_bytes, because that depends on the number of threads and the result must not. */
+static int choose_pass(const struct plm_trainer *t, int longest, uint64_t together)
+{
+    const struct config *c = &t->m->cfg;
+    uint64_t attention = (uint64_t)(c->heads + c->kv_heads) * (uint64_t)c->head_width;
+    uint64_t token = 2 * (attention + (uint64_t)c->width + (uint64_t)c->ffn) * (uint64_t)c->layers * sizeof(float);
+    uint64_t taken = t->array_bytes + t->example_bytes + SCRATCH;
+    uint64_t room = taken < t->opt.memory ? (t->opt.memory - taken) / (token ? token : 1) : 0;
+    int most = together < PASS_MOST ? (int)together : PASS_MOST;
+    int least = most < PASS_LEAST ? most : PASS_LEAST;
+    int pass = room < (uint64_t)most ? (int)room : most;
+    pass = pass < least ? least : pass;
+    return pass < longest ? longest : pass;
+}
+
 static plm_status plan_room(struct plm_trainer *t, plm_error *err)
 {
     int longest;
@@ -176,8 +194,7 @@ static plm_status plan_room(struct plm_trainer *t, plm_error *err)
     }
     int valid = (int)t->facts.validation;
     int most = t->order.batch > valid ? t->order.batch : valid;
-    int wanted = together < PASS_TOKENS ? (int)together : PASS_TOKENS;
-    t->pass_tokens = wanted > longest ? wanted : longest;
+    t->pass_tokens = choose_pass(t, longest, together);
     plm_status st = trainer_room(t, t->pass_tokens, most, err);
     if (st == PLM_ELIMIT && t->pass_tokens > longest) {
         t->pass_tokens = longest;
