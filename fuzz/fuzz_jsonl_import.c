@@ -10,7 +10,8 @@ typedef plm_status (*reader)(struct sink *s, const char *path, plm_error *err);
 static void read_with(reader read, const plm_kinds *kinds, const char *kind, const char *path) {
     plm_import_options opt = {.user = "ana", .me = kind ? NULL : "ana"};
     plm_import_report report = {0};
-    struct sink s = {.kinds = kinds, .kind = plm_kind_find(kinds, kind), .opt = &opt, .source = "fuzz", .report = &report};
+    struct sink s = {
+        .kinds = kinds, .kind = plm_kind_find(kinds, kind), .opt = &opt, .source = "fuzz", .report = &report};
     plm_error err = {0};
     plm_status st = read(&s, path, &err);
     PROMISE((st == PLM_OK) == !err.text[0]);

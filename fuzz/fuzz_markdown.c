@@ -9,7 +9,11 @@ int fuzz_markdown(const uint8_t *data, size_t size) {
         return 0;
     plm_import_options opt = {.user = "ana", .me = "ana"};
     plm_import_report report = {0};
-    struct sink s = {.kinds = kinds, .kind = plm_kind_find(kinds, "note"), .opt = &opt, .source = "fuzz", .report = &report};
+    struct sink s = {.kinds = kinds,
+                     .kind = plm_kind_find(kinds, "note"),
+                     .opt = &opt,
+                     .source = "fuzz",
+                     .report = &report};
     plm_error err = {0};
     plm_status st = read_markdown(&s, fuzz_file(data, size), &err);
     PROMISE((st == PLM_OK) == !err.text[0]);

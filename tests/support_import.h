@@ -8,7 +8,7 @@ struct import {
     plm_status st;
     plm_error err;
     plm_import_report report;
-    char skips[8192];   /* "where: why\n" for each */
+    char skips[8192];    /* "where: why\n" for each */
     char records[16384]; /* "kind|input|output|source|time\n" for each, in order of id */
 };
 

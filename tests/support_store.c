@@ -37,8 +37,9 @@ int64_t ask_file(const char *path, const char *sql) {
         fail_msg("%s", sqlite3_errmsg(db));
     }
     assert_int_equal(sqlite3_step(stmt), SQLITE_ROW);
-    int64_t n = sqlite3_column_type(stmt, 0) == SQLITE_TEXT ? !strcmp((const char *)sqlite3_column_text(stmt, 0), "ok")
-                                                            : sqlite3_column_int64(stmt, 0);
+    int64_t n = sqlite3_column_type(stmt, 0) == SQLITE_TEXT
+                    ? !strcmp((const char *)sqlite3_column_text(stmt, 0), "ok")
+                    : sqlite3_column_int64(stmt, 0);
     sqlite3_finalize(stmt);
     sqlite3_close(db);
     return n;
@@ -61,16 +62,43 @@ struct family add_family(plm_store *st, const char *user, const char *text, cons
     snprintf(title, sizeof title, "Title of %.80s", text);
     f.record = add(st, user, "note", text, title);
     snprintf(hash, sizeof hash, "hash-%lld", (long long)f.record);
-    plm_reply r = {.user = user, .kind = "note", .teacher = "t", .call_hash = hash, .text = text, .finish = "stop",
-                   .sources = &f.record, .n_sources = 1, .tokens_in = 7, .tokens_out = 9, .seconds = 0.25};
+    plm_reply r = {.user = user,
+                   .kind = "note",
+                   .teacher = "t",
+                   .call_hash = hash,
+                   .text = text,
+                   .finish = "stop",
+                   .sources = &f.record,
+                   .n_sources = 1,
+                   .tokens_in = 7,
+                   .tokens_out = 9,
+                   .seconds = 0.25};
     good(plm_store_add_reply(st, &r, &f.reply, &err), &err);
-    plm_synthetic s = {.user = user, .kind = "note", .mode = "rewrite", .input = text, .output = title,
-                       .verdict = "kept", .teacher = "t", .reply = f.reply, .sources = &f.record, .n_sources = 1,
-                       .weight = 0.5, .nll = 1.25, .z = -0.75};
+    plm_synthetic s = {.user = user,
+                       .kind = "note",
+                       .mode = "rewrite",
+                       .input = text,
+                       .output = title,
+                       .verdict = "kept",
+                       .teacher = "t",
+                       .reply = f.reply,
+                       .sources = &f.record,
+                       .n_sources = 1,
+                       .weight = 0.5,
+                       .nll = 1.25,
+                       .z = -0.75};
     good(plm_store_add_synthetic(st, &s, &f.synthetic, &err), &err);
     int64_t rows[] = {f.record, -f.synthetic};
-    plm_installed a = {.user = user, .kind = "note", .path = adapter_path, .sha256 = "s", .base_sha256 = "b",
-                       .arm = "real+syn", .metrics = "{}", .scale = 1, .records = rows, .n_records = 2};
+    plm_installed a = {.user = user,
+                       .kind = "note",
+                       .path = adapter_path,
+                       .sha256 = "s",
+                       .base_sha256 = "b",
+                       .arm = "real+syn",
+                       .metrics = "{}",
+                       .scale = 1,
+                       .records = rows,
+                       .n_records = 2};
     good(plm_store_install(st, &a, &f.adapter, &err), &err);
     return f;
 }

@@ -5,7 +5,8 @@
 #include "base/mem.h"
 #include "support_import.h"
 
-static void import_text(struct import *i, struct folder *f, const char *name, const char *text, plm_import_options opt) {
+static void import_text(struct import *i, struct folder *f, const char *name, const char *text,
+                        plm_import_options opt) {
     write_text(in_folder(f, name), text);
     unlink(in_folder(f, "s.db"));
     char path[200];
@@ -13,24 +14,27 @@ static void import_text(struct import *i, struct folder *f, const char *name, co
     import_run(i, f, path, opt);
 }
 
-#define SAYS(text, part) \
-    do { \
-        if (!strstr(text, part)) { \
-            fail_msg("\"%s\" does not say \"%s\"", text, part); \
-        } \
+#define SAYS(text, part)                                                                                     \
+    do {                                                                                                     \
+        if (!strstr(text, part)) {                                                                           \
+            fail_msg("\"%s\" does not say \"%s\"", text, part);                                              \
+        }                                                                                                    \
     } while (0)
 
 static void jsonl_rows_of_every_shape(void **state) {
     static struct import i;
     import_text(&i, *state, "a.jsonl",
-                "\xef\xbb\xbf{\"text\": \"body\", \"title\": \"T1\", \"date\": \"2026-01-02\", \"source\": \"book\"}\r\n"
+                "\xef\xbb\xbf{\"text\": \"body\", \"title\": \"T1\", \"date\": \"2026-01-02\", \"source\": "
+                "\"book\"}\r\n"
                 "\n   \n"
                 "{\"prompt\": \"q\", \"answer\": \"a\"}\n"
                 "{\"prompt\": \"q2\", \"completion\": \"a2\", \"time\": 86400}\n"
                 "{\"review\": \"nice\", \"rating\": 5}\n"
                 "{\"kind\": \"mail\", \"input\": \"i\", \"output\": \"o\"}\n"
-                "{\"messages\": [{\"role\": \"user\", \"content\": \"hi\"}, {\"role\": \"assistant\", \"content\": \"yo\"}]}\n"
-                "{\"messages\": [{\"role\": \"system\", \"content\": \"s\"}, {\"role\": \"user\", \"content\": \"u\"},"
+                "{\"messages\": [{\"role\": \"user\", \"content\": \"hi\"}, {\"role\": \"assistant\", "
+                "\"content\": \"yo\"}]}\n"
+                "{\"messages\": [{\"role\": \"system\", \"content\": \"s\"}, {\"role\": \"user\", "
+                "\"content\": \"u\"},"
                 " {\"role\": \"assistant\", \"content\": \"v\"}]}\n"
                 "{\"tweet\": \"only what I wrote\"}",
                 (plm_import_options){0});
@@ -44,7 +48,8 @@ static void jsonl_rows_of_every_shape(void **state) {
     SAYS(i.records, "chat|hi|yo|");
     SAYS(i.records, "chat|System: s\n\nUser: u|v|");
     assert_string_equal(import_counts(&i), "8 7 0 0 1"); // a lone tweet needs its kind said
-    import_text(&i, *state, "a.jsonl", "{\"tweet\": \"only what I wrote\"}", (plm_import_options){.kind = "tweet"});
+    import_text(&i, *state, "a.jsonl", "{\"tweet\": \"only what I wrote\"}",
+                (plm_import_options){.kind = "tweet"});
     SAYS(i.records, "tweet||only what I wrote|");
 }
 
@@ -74,16 +79,28 @@ static void bad_jsonl_rows_are_skipped_with_line_and_reason(void **state) {
         {"{\"text\": \"a\", \"title\": \"b\"", "not valid JSON"},
         {"{\"messages\": []}", "at least two"},
         {"{\"messages\": [{\"role\": \"user\"}, 3]}", "a role and a content"},
-        {"{\"messages\": [{\"role\": \"owner\", \"content\": \"x\"}, {\"role\": \"user\", \"content\": \"x\"}]}", "must be system"},
-        {"{\"messages\": [{\"role\": \"user\", \"content\": \"x\"}, {\"role\": \"user\", \"content\": \"x\"}]}", "last message"},
-        {"{\"messages\": [{\"role\": \"assistant\", \"content\": \"x\"}, {\"role\": \"user\", \"content\": \"x\"}]}", "must follow"},
-        {"{\"messages\": [{\"role\": \"user\", \"content\": \"x\"}, {\"role\": \"assistant\", \"content\": \"\"}]}", "is empty"},
-        {"{\"messages\": [{\"role\": \"user\", \"content\": null}, {\"role\": \"assistant\", \"content\": \"x\"}]}", "a role and a content"},
+        {"{\"messages\": [{\"role\": \"owner\", \"content\": \"x\"}, {\"role\": \"user\", \"content\": "
+         "\"x\"}]}",
+         "must be system"},
+        {"{\"messages\": [{\"role\": \"user\", \"content\": \"x\"}, {\"role\": \"user\", \"content\": "
+         "\"x\"}]}",
+         "last message"},
+        {"{\"messages\": [{\"role\": \"assistant\", \"content\": \"x\"}, {\"role\": \"user\", \"content\": "
+         "\"x\"}]}",
+         "must follow"},
+        {"{\"messages\": [{\"role\": \"user\", \"content\": \"x\"}, {\"role\": \"assistant\", \"content\": "
+         "\"\"}]}",
+         "is empty"},
+        {"{\"messages\": [{\"role\": \"user\", \"content\": null}, {\"role\": \"assistant\", \"content\": "
+         "\"x\"}]}",
+         "a role and a content"},
     };
     static struct import i;
     for (size_t k = 0; k < sizeof bad / sizeof *bad; k++) {
         char text[1024];
-        snprintf(text, sizeof text, "{\"text\": \"good\", \"title\": \"G\"}\n%s\n{\"text\": \"fine\", \"title\": \"F\"}\n", bad[k].row);
+        snprintf(text, sizeof text,
+                 "{\"text\": \"good\", \"title\": \"G\"}\n%s\n{\"text\": \"fine\", \"title\": \"F\"}\n",
+                 bad[k].row);
         import_text(&i, *state, "a.jsonl", text, (plm_import_options){.kind = "note"});
         if (i.st || strcmp(import_counts(&i), "3 2 0 0 1") || !strstr(i.skips, bad[k].why) ||
             strncmp(i.skips, "line 2: ", 8)) {
@@ -167,7 +184,8 @@ static void importing_twice_adds_nothing(void **state) {
     struct folder *f = *state;
     char path[100];
     snprintf(path, sizeof path, "%s/a.jsonl", f->path);
-    write_text(path, "{\"text\": \"a\", \"title\": \"b\"}\n{\"text\": \"a\", \"title\": \"b\"}\n{\"text\": \"c\", \"title\": \"d\"}\n");
+    write_text(path, "{\"text\": \"a\", \"title\": \"b\"}\n{\"text\": \"a\", \"title\": \"b\"}\n{\"text\": "
+                     "\"c\", \"title\": \"d\"}\n");
     import_run(&i, f, path, (plm_import_options){0});
     assert_string_equal(import_counts(&i), "3 2 1 0 0");
     import_run(&i, f, path, (plm_import_options){0});
@@ -179,7 +197,8 @@ static void an_author_who_is_not_me_is_counted_apart(void **state) {
     static struct import i;
     import_text(&i, *state, "a.jsonl",
                 "{\"text\": \"a\", \"title\": \"b\", \"author\": \"ANA@x.org\"}\n"
-                "{\"text\": \"c\", \"title\": \"d\", \"author\": \"bo@x.org\"}\n{\"text\": \"e\", \"title\": \"f\"}\n",
+                "{\"text\": \"c\", \"title\": \"d\", \"author\": \"bo@x.org\"}\n{\"text\": \"e\", \"title\": "
+                "\"f\"}\n",
                 (plm_import_options){.me = "ana@x.org"});
     assert_string_equal(import_counts(&i), "3 2 0 1 0");
     import_text(&i, *state, "a.jsonl", "{\"text\": \"c\", \"title\": \"d\", \"author\": \"bo@x.org\"}\n",
@@ -283,12 +302,14 @@ static void csv_limits_hold(void **state) {
 static void markdown_files_and_their_titles(void **state) {
     static struct import i;
     import_text(&i, *state, "a.md",
-                "---\ntitle: \"Front\"\ndate: 2026-01-02\ntags: [x]\n---\n\n# Front\n\nThe body.\n\n# Not a note\nmore\n",
+                "---\ntitle: \"Front\"\ndate: 2026-01-02\ntags: [x]\n---\n\n# Front\n\nThe body.\n\n# Not a "
+                "note\nmore\n",
                 (plm_import_options){0});
     assert_string_equal(i.report.format, "markdown");
     SAYS(i.records, "note|The body.\n\n# Not a note\nmore|Front|");
     SAYS(i.records, "a.md|1767312000\n");
-    import_text(&i, *state, "a.md", "# First #\r\n\r\none\r\n```\r\n# code\r\n```\r\n# Second\ntwo\n## Sub\nsub\n# Empty\n",
+    import_text(&i, *state, "a.md",
+                "# First #\r\n\r\none\r\n```\r\n# code\r\n```\r\n# Second\ntwo\n## Sub\nsub\n# Empty\n",
                 (plm_import_options){0});
     SAYS(i.records, "note|one\r\n```\r\n# code\r\n```|First|");
     SAYS(i.records, "note|two\n## Sub\nsub|Second|");
@@ -338,7 +359,8 @@ static void an_export_comes_back_whole(void **state) {
     char export[100];
     snprintf(export, sizeof export, "%s/e.jsonl", f->path);
     import_text(&i, f, "a.jsonl",
-                "{\"text\": \"a\", \"title\": \"b \\u00fc\", \"time\": 99999}\n{\"prompt\": \"p\", \"answer\": \"q\"}\n"
+                "{\"text\": \"a\", \"title\": \"b \\u00fc\", \"time\": 99999}\n{\"prompt\": \"p\", "
+                "\"answer\": \"q\"}\n"
                 "{\"review\": \"r\", \"rating\": \"3\"}\n",
                 (plm_import_options){0});
     plm_store *st = NULL;
@@ -358,9 +380,11 @@ static void lamp_profiles_become_records(void **state) {
     static struct import i;
     struct folder *f = *state;
     static const char *const file =
-        "[{\"id\": 11, \"user_id\": 7, \"input\": " LAMP4 ", \"profile\": [{\"id\": 1, \"title\": \"T\", \"text\":"
+        "[{\"id\": 11, \"user_id\": 7, \"input\": " LAMP4
+        ", \"profile\": [{\"id\": 1, \"title\": \"T\", \"text\":"
         " \"body\", \"date\": \"2012-06-01\"}, {\"id\": \"2\", \"title\": \"no text\"}, 5]},\n"
-        " {\"id\": \"12\", \"user_id\": \"ben\", \"input\": " LAMP4 ", \"profile\": [{\"title\": \"B\", \"text\": \"by ben\"}]},\n"
+        " {\"id\": \"12\", \"user_id\": \"ben\", \"input\": " LAMP4
+        ", \"profile\": [{\"title\": \"B\", \"text\": \"by ben\"}]},\n"
         " {\"id\": \"13\", \"user_id\": 7, \"input\": " LAMP4 ", \"profile\": []}]";
     import_text(&i, f, "q.json", file, (plm_import_options){.me = "7"});
     assert_int_equal(i.st, PLM_OK);
@@ -380,16 +404,21 @@ static void lamp_tasks_map_their_fields(void **state) {
     static const struct {
         const char *input, *item, *record;
     } cases[] = {
-        {"Which tag does this movie relate to among the following tags? Just answer with the tag name without further "
-         "explanation. tags: [sci-fi, based on a book, comedy, action, twist ending, dystopia, dark comedy, classic, "
-         "psychology, fantasy, romance, thought-provoking, social commentary, violence, true story] description: x",
+        {"Which tag does this movie relate to among the following tags? Just answer with the tag name "
+         "without further "
+         "explanation. tags: [sci-fi, based on a book, comedy, action, twist ending, dystopia, dark comedy, "
+         "classic, "
+         "psychology, fantasy, romance, thought-provoking, social commentary, violence, true story] "
+         "description: x",
          "{\"description\": \"d\", \"tag\": \"comedy\"}", "lamp-2|d|comedy|"},
-        {"What is the score of the following review on a scale of 1 to 5? just answer with 1, 2, 3, 4, or 5 without "
-         "further explanation. review: x", "{\"text\": \"d\", \"score\": 5}", "lamp-3|d|5|"},
-        {"Generate a title for the following abstract of a paper: x", "{\"abstract\": \"d\", \"title\": \"t\"}",
-         "lamp-5|d|t|"},
-        {"Paraphrase the following tweet without any explanation before or after it: x", "{\"text\": \"mine\"}",
-         "lamp-7||mine|"},
+        {"What is the score of the following review on a scale of 1 to 5? just answer with 1, 2, 3, 4, or 5 "
+         "without "
+         "further explanation. review: x",
+         "{\"text\": \"d\", \"score\": 5}", "lamp-3|d|5|"},
+        {"Generate a title for the following abstract of a paper: x",
+         "{\"abstract\": \"d\", \"title\": \"t\"}", "lamp-5|d|t|"},
+        {"Paraphrase the following tweet without any explanation before or after it: x",
+         "{\"text\": \"mine\"}", "lamp-7||mine|"},
     };
     static struct import i;
     for (size_t k = 0; k < sizeof cases / sizeof *cases; k++) {
@@ -399,32 +428,42 @@ static void lamp_tasks_map_their_fields(void **state) {
         import_text(&i, *state, "q.json", file, (plm_import_options){0});
         SAYS(i.records, cases[k].record);
     }
-    import_text(&i, *state, "q.json",
-                "[{\"id\": \"1\", \"input\": \"What is the score of the following review on a scale of 1 to 5? just "
-                "answer with 1, 2, 3, 4, or 5 without further explanation. review: x\", \"profile\": [{\"text\": \"a\","
-                " \"score\": 6}]}]", (plm_import_options){0});
+    import_text(
+        &i, *state, "q.json",
+        "[{\"id\": \"1\", \"input\": \"What is the score of the following review on a scale of 1 to 5? just "
+        "answer with 1, 2, 3, 4, or 5 without further explanation. review: x\", \"profile\": [{\"text\": "
+        "\"a\","
+        " \"score\": 6}]}]",
+        (plm_import_options){0});
     SAYS(i.err.text, "\"6\" is none of the answers of the kind lamp-3");
 }
 
 static void lamp_1_makes_balanced_pairs(void **state) {
     static struct import i;
     import_text(&i, *state, "q.json",
-                "[{\"id\": \"1\", \"user_id\": \"a\", \"input\": \"For an author who has written the paper with the title"
-                " ...\", \"profile\": [{\"title\": \"P1\", \"citation\": \"C1\"}, {\"title\": \"P2\", \"citation\": \"C2\"},"
-                " {\"title\": \"Old ships\", \"citation\": \"C3\"}, {\"title\": \"Green tea\"}, {\"title\": \"Black tea\"}]}, {\"id\": \"2\", \"user_id\": \"b\", \"input\": \"x\", \"profile\":"
-                " [{\"title\": \"Q\", \"citation\": \"D\"}]}]", (plm_import_options){.me = "a"});
+                "[{\"id\": \"1\", \"user_id\": \"a\", \"input\": \"For an author who has written the paper "
+                "with the title"
+                " ...\", \"profile\": [{\"title\": \"P1\", \"citation\": \"C1\"}, {\"title\": \"P2\", "
+                "\"citation\": \"C2\"},"
+                " {\"title\": \"Old ships\", \"citation\": \"C3\"}, {\"title\": \"Green tea\"}, {\"title\": "
+                "\"Black tea\"}]}, {\"id\": \"2\", \"user_id\": \"b\", \"input\": \"x\", \"profile\":"
+                " [{\"title\": \"Q\", \"citation\": \"D\"}]}]",
+                (plm_import_options){.me = "a"});
     assert_int_equal(i.st, PLM_OK);
-    SAYS(i.records, "the title \"P1\", which reference is related? Just answer with [1] or [2] without explanation. "
-                    "[1]: \"C1\" [2]: \"D\"|[1]|");
+    SAYS(i.records,
+         "the title \"P1\", which reference is related? Just answer with [1] or [2] without explanation. "
+         "[1]: \"C1\" [2]: \"D\"|[1]|");
     SAYS(i.records, "[1]: \"D\" [2]: \"C2\"|[2]|");
     // Without a citation the person's own nearest title is the right answer.
-    SAYS(i.records, "the title \"Green tea\", which reference is related? Just answer with [1] or [2] without "
-                    "explanation. [1]: \"D\" [2]: \"Black tea\"|[2]|");
+    SAYS(i.records,
+         "the title \"Green tea\", which reference is related? Just answer with [1] or [2] without "
+         "explanation. [1]: \"D\" [2]: \"Black tea\"|[2]|");
     SAYS(i.records, "[1]: \"Green tea\" [2]: \"D\"|[1]|");
     assert_string_equal(import_counts(&i), "5 5 0 0 0");
     import_text(&i, *state, "q.json",
                 "[{\"id\": \"1\", \"input\": \"For an author who has written the paper\", \"profile\":"
-                " [{\"title\": \"P1\"}, {}, {\"title\": \"P2\"}]}]", (plm_import_options){0});
+                " [{\"title\": \"P1\"}, {}, {\"title\": \"P2\"}]}]",
+                (plm_import_options){0});
     SAYS(i.skips, "profile item 1: the file holds nobody else's reference to compare with");
     SAYS(i.skips, "profile item 2: it has no title");
 }
@@ -461,7 +500,8 @@ static void a_truncated_lamp_file_imports_nothing(void **state) {
     static struct import i;
     struct folder *f = *state;
     static const char *const file =
-        "[{\"id\": \"1\", \"user_id\": \"ana\", \"input\": " LAMP4 ", \"profile\": [{\"title\": \"T\", \"text\": \"b\"}]},"
+        "[{\"id\": \"1\", \"user_id\": \"ana\", \"input\": " LAMP4
+        ", \"profile\": [{\"title\": \"T\", \"text\": \"b\"}]},"
         " {\"id\": \"2\", \"user_id\": \"bo\", \"input\": " LAMP4 ", \"profile\": []}]";
     for (size_t cut = 1; cut < strlen(file); cut++) {
         char path[100];
@@ -486,8 +526,9 @@ static void a_failure_inside_leaves_an_outer_transaction_alone(void **state) {
     assert_int_equal(plm_store_begin(st, NULL), PLM_OK);
     plm_record r = {.user = "ana", .kind = "note", .input = "x", .output = "y"};
     assert_int_equal(plm_store_add(st, &r, NULL, NULL, NULL), PLM_OK);
-    assert_int_equal(plm_import(st, kinds, path, &(plm_import_options){.user = "ana"}, NULL, NULL, NULL, NULL),
-                     PLM_EFORMAT);
+    assert_int_equal(
+        plm_import(st, kinds, path, &(plm_import_options){.user = "ana"}, NULL, NULL, NULL, NULL),
+        PLM_EFORMAT);
     assert_int_equal(plm_store_end(st, true, NULL), PLM_OK);
     assert_int_equal(plm_store_count(st, NULL, &n, NULL), PLM_OK);
     assert_int_equal(n, 1);
@@ -499,8 +540,9 @@ static void failed_allocations_import_all_or_nothing(void **state) {
     static const struct {
         const char *name, *text;
     } files[] = {
-        {"a.jsonl", "{\"text\": \"a\", \"title\": \"b\"}\n{\"messages\": [{\"role\": \"user\", \"content\": \"hi\"},"
-                    " {\"role\": \"assistant\", \"content\": \"yo\"}]}\n"},
+        {"a.jsonl",
+         "{\"text\": \"a\", \"title\": \"b\"}\n{\"messages\": [{\"role\": \"user\", \"content\": \"hi\"},"
+         " {\"role\": \"assistant\", \"content\": \"yo\"}]}\n"},
         {"a.csv", "text,title\na,b\nc,d\n"},
         {"a.md", "---\nauthor: x\n---\n# A\na\n# B\nb\n"},
         {"q.json", "[{\"id\": \"1\", \"input\": " LAMP4 ", \"profile\": [{\"title\": \"T\", \"text\": \"b\"},"
@@ -520,12 +562,14 @@ static void failed_allocations_import_all_or_nothing(void **state) {
             unlink(in_folder(f, "s.db"));
             assert_int_equal(plm_store_open(&st, in_folder(f, "s.db"), false, NULL), PLM_OK);
             mem_fail_at(n, false);
-            plm_status rc = plm_import(st, kinds, path, &(plm_import_options){.user = "ana"}, NULL, NULL, NULL, NULL);
+            plm_status rc =
+                plm_import(st, kinds, path, &(plm_import_options){.user = "ana"}, NULL, NULL, NULL, NULL);
             mem_fail_at(0, false);
             assert_int_equal(plm_store_count(st, NULL, &have, NULL), PLM_OK);
             failed = rc != PLM_OK;
             if (have != (failed ? 0 : 2) || (failed && rc != PLM_ENOMEM)) {
-                fail_msg("%s, allocation %ld: %s with %zu records", files[k].name, n, plm_status_name(rc), have);
+                fail_msg("%s, allocation %ld: %s with %zu records", files[k].name, n, plm_status_name(rc),
+                         have);
             }
             plm_store_close(st);
             assert_true(n < 1000);

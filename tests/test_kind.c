@@ -14,8 +14,8 @@ static plm_kinds *open_kinds(const char *file) {
 
 static void the_built_in_table_is_complete_and_sound(void **state) {
     (void)state;
-    static const char *const names[] = {"note", "commit", "mail", "review", "title", "tweet", "chat", "lamp-1", "lamp-2",
-                                        "lamp-3", "lamp-4", "lamp-5", "lamp-7"};
+    static const char *const names[] = {"note",   "commit", "mail",   "review", "title",  "tweet", "chat",
+                                        "lamp-1", "lamp-2", "lamp-3", "lamp-4", "lamp-5", "lamp-7"};
     plm_kinds *k = open_kinds(NULL);
     size_t n = 0;
     for (const plm_kind *kind; (kind = plm_kind_at(k, n)); n++) {
@@ -42,16 +42,21 @@ static void prompts_are_worded_as_documented(void **state) {
     static const struct {
         const char *kind, *input, *prompt;
     } cases[] = {
-        {"note", "Body {input}.", "Write the title of this note. Answer with the title only.\n\nBody {input}."},
+        {"note", "Body {input}.",
+         "Write the title of this note. Answer with the title only.\n\nBody {input}."},
         {"chat", "Hello?", "Hello?"},
         {"lamp-1", "For an author ...", "For an author ..."},
         {"lamp-2", "A film.",
-         "Which tag does this movie relate to among the following tags? Just answer with the tag name without further "
-         "explanation. tags: [sci-fi, based on a book, comedy, action, twist ending, dystopia, dark comedy, classic, "
-         "psychology, fantasy, romance, thought-provoking, social commentary, violence, true story] description: "
+         "Which tag does this movie relate to among the following tags? Just answer with the tag name "
+         "without further "
+         "explanation. tags: [sci-fi, based on a book, comedy, action, twist ending, dystopia, dark comedy, "
+         "classic, "
+         "psychology, fantasy, romance, thought-provoking, social commentary, violence, true story] "
+         "description: "
          "A film."},
         {"lamp-3", "Fine.",
-         "What is the score of the following review on a scale of 1 to 5? just answer with 1, 2, 3, 4, or 5 without "
+         "What is the score of the following review on a scale of 1 to 5? just answer with 1, 2, 3, 4, or 5 "
+         "without "
          "further explanation. review: Fine."},
         {"lamp-4", "News.", "Generate a headline for the following article: News."},
         {"lamp-5", "We show.", "Generate a title for the following abstract of a paper: We show."},
@@ -60,7 +65,8 @@ static void prompts_are_worded_as_documented(void **state) {
     plm_kinds *k = open_kinds(NULL);
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         char *prompt = NULL;
-        assert_int_equal(plm_kind_prompt(plm_kind_find(k, cases[i].kind), cases[i].input, &prompt, NULL), PLM_OK);
+        assert_int_equal(plm_kind_prompt(plm_kind_find(k, cases[i].kind), cases[i].input, &prompt, NULL),
+                         PLM_OK);
         assert_string_equal(prompt, cases[i].prompt);
         plm_free(prompt);
     }
@@ -82,11 +88,13 @@ static void lamp_2_offers_exactly_its_labels(void **state) {
 
 static void a_file_adds_and_overrides(void **state) {
     const char *path = in_folder(*state, "kinds.json");
-    write_text(path, "[{\"name\": \"haiku\", \"task\": \"a haiku\", \"instruction\": \"Say <{input}> in a haiku.\","
-                     " \"input_field\": \"theme\", \"output_field\": \"haiku\", \"modes\": [\"reverse\", \"new\"],"
-                     " \"max_answer_tokens\": 60},"
-                     " {\"name\": \"note\", \"task\": \"a mood\", \"instruction\": \"Mood?\", \"input_field\": \"t\","
-                     " \"output_field\": \"m\", \"labels\": [\"good\", \"bad\"]}]");
+    write_text(
+        path,
+        "[{\"name\": \"haiku\", \"task\": \"a haiku\", \"instruction\": \"Say <{input}> in a haiku.\","
+        " \"input_field\": \"theme\", \"output_field\": \"haiku\", \"modes\": [\"reverse\", \"new\"],"
+        " \"max_answer_tokens\": 60},"
+        " {\"name\": \"note\", \"task\": \"a mood\", \"instruction\": \"Mood?\", \"input_field\": \"t\","
+        " \"output_field\": \"m\", \"labels\": [\"good\", \"bad\"]}]");
     plm_kinds *k = open_kinds(path);
     const plm_kind *haiku = plm_kind_find(k, "haiku"), *note = plm_kind_find(k, "note");
     assert_int_equal(haiku->modes, PLM_MODE_REVERSE | PLM_MODE_NEW);
@@ -128,12 +136,14 @@ static void a_bad_file_is_refused_by_name(void **state) {
         {GOOD ", \"max_answer_tokens\": 0}]", "from 1 to 4096"},
         {GOOD ", \"max_answer_tokens\": 5.5}]", "from 1 to 4096"},
         {GOOD "}, {\"name\": \"k\", \"task\": \"t\", \"instruction\": \"i\", \"input_field\": \"a\","
-              " \"output_field\": \"b\"}]", "stands twice"},
+              " \"output_field\": \"b\"}]",
+         "stands twice"},
         {"[{\"name\": \"k\", \"name\": \"l\"}]", "duplicate"},
         {"[", "not valid JSON"},
         {"", "kinds.json"},
         {"[{\"name\": \"k\", \"task\": \"t\", \"instruction\": \"{input} {input}\", \"input_field\": \"a\","
-         " \"output_field\": \"b\"}]", "two {input} slots"},
+         " \"output_field\": \"b\"}]",
+         "two {input} slots"},
     };
     const char *path = in_folder(*state, "kinds.json");
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {

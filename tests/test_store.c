@@ -25,8 +25,13 @@ static void a_record_comes_back_as_it_was(void **state) {
     plm_store *st = open_store(in_folder(*state, "s.db"));
     plm_error err = {0};
     const char *input = "Körper — \"quoted\" ' \\ %s 日本語 \x01";
-    plm_record r = {.user = "ana", .kind = "note", .input = input, .output = "x\ny", .source = "a/b.md",
-                    .when = 1234567890, .local_only = true};
+    plm_record r = {.user = "ana",
+                    .kind = "note",
+                    .input = input,
+                    .output = "x\ny",
+                    .source = "a/b.md",
+                    .when = 1234567890,
+                    .local_only = true};
     int64_t id = 0;
     bool added = false;
     good(plm_store_add(st, &r, &id, &added, &err), &err);
@@ -43,7 +48,8 @@ static void an_equal_record_is_not_stored_twice(void **state) {
     plm_error err = {0};
     int64_t first = add(st, "ana", "note", "in", "out"), again = 0;
     bool added = true;
-    plm_record r = {.user = "ana", .kind = "note", .input = "in", .output = "out", .source = "elsewhere", .when = 5};
+    plm_record r = {
+        .user = "ana", .kind = "note", .input = "in", .output = "out", .source = "elsewhere", .when = 5};
     good(plm_store_add(st, &r, &again, &added, &err), &err);
     assert_false(added);
     assert_int_equal(first, again);
@@ -70,7 +76,9 @@ static void bad_records_are_refused_with_a_reason(void **state) {
         {{.user = "a", .kind = NULL, .output = "x"}, PLM_EINVAL, "kind is empty"},
         {{.user = "a", .kind = "note", .output = ""}, PLM_EINVAL, "output is empty"},
         {{.user = "a", .kind = "note", .output = "\xff\xfe"}, PLM_EFORMAT, "output is not UTF-8 (byte 1)"},
-        {{.user = "a", .kind = "note", .output = "x", .input = "ab\xed\xa0\x80"}, PLM_EFORMAT, "input is not UTF-8"},
+        {{.user = "a", .kind = "note", .output = "x", .input = "ab\xed\xa0\x80"},
+         PLM_EFORMAT,
+         "input is not UTF-8"},
         {{.user = "a", .kind = "note", .output = longest}, PLM_ELIMIT, "output is longer than 65536"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -80,7 +88,8 @@ static void bad_records_are_refused_with_a_reason(void **state) {
         }
     }
     longest[STORE_TEXT_MAX] = '\0';
-    good(plm_store_add(st, &(plm_record){.user = "a", .kind = "note", .output = longest}, NULL, NULL, &err), &err);
+    good(plm_store_add(st, &(plm_record){.user = "a", .kind = "note", .output = longest}, NULL, NULL, &err),
+         &err);
     free(longest);
     plm_store_close(st);
 }
@@ -91,12 +100,17 @@ static void queries_filter_order_and_limit(void **state) {
     const struct {
         const char *user, *kind, *source;
         int64_t when;
-    } rows[] = {{"ana", "note", "x", 30}, {"ana", "mail", "x", 10}, {"ana", "note", "y", 20}, {"bo", "note", "x", 5}};
+    } rows[] = {
+        {"ana", "note", "x", 30}, {"ana", "mail", "x", 10}, {"ana", "note", "y", 20}, {"bo", "note", "x", 5}};
     for (size_t i = 0; i < 4; i++) {
         char text[16];
         snprintf(text, sizeof text, "t%zu", i + 1);
-        plm_record r = {.user = rows[i].user, .kind = rows[i].kind, .source = rows[i].source, .when = rows[i].when,
-                        .input = text, .output = text};
+        plm_record r = {.user = rows[i].user,
+                        .kind = rows[i].kind,
+                        .source = rows[i].source,
+                        .when = rows[i].when,
+                        .input = text,
+                        .output = text};
         good(plm_store_add(st, &r, NULL, NULL, &err), &err);
     }
     const struct {
@@ -139,9 +153,18 @@ static void search_takes_any_words_literally(void **state) {
         int n;
         int64_t first;
     } cases[] = {
-        {"tea", 1, tea},        {"TEA green", 1, tea}, {"green soup", 0, 0},      {"onions AND NOT garlic", 1, soup},
-        {"cafe creme", 1, 3},   {"\"", 0, 0},          {"soup\" OR \"tea", 0, 0}, {"tea*", 1, tea},
-        {"NEAR(tea soup)", 0, 0}, {"input : tea", 0, 0},  {"(", 0, 0},            {"   ", 0, 0},
+        {"tea", 1, tea},
+        {"TEA green", 1, tea},
+        {"green soup", 0, 0},
+        {"onions AND NOT garlic", 1, soup},
+        {"cafe creme", 1, 3},
+        {"\"", 0, 0},
+        {"soup\" OR \"tea", 0, 0},
+        {"tea*", 1, tea},
+        {"NEAR(tea soup)", 0, 0},
+        {"input : tea", 0, 0},
+        {"(", 0, 0},
+        {"   ", 0, 0},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct got g = {0};
@@ -246,7 +269,8 @@ static void consents_and_the_egress_ledger(void **state) {
     assert_int_equal(id, 0);
     good(plm_store_find_consent(st, "bo", "https://x", "exemplars", &id, &err), &err);
     assert_int_equal(id, 0);
-    plm_egress e = {.user = "ana", .endpoint = "https://x", .sha256 = "ab", .bytes = 42, .consent = first, .when = 9};
+    plm_egress e = {
+        .user = "ana", .endpoint = "https://x", .sha256 = "ab", .bytes = 42, .consent = first, .when = 9};
     good(plm_store_add_egress(st, &e, NULL, &err), &err);
     e.consent = 0;
     e.user = "bo";
@@ -262,15 +286,16 @@ static void consents_and_the_egress_ledger(void **state) {
 
 static int one_reply(void *ctx, const plm_reply *r) {
     struct got *g = ctx;
-    snprintf(g->texts[g->n++], sizeof g->texts[0], "%s %s %s %s %zu %lld %lld %g", r->teacher, r->text, r->finish,
-             r->call_hash, r->n_sources, (long long)r->sources[0], (long long)r->tokens_out, r->seconds);
+    snprintf(g->texts[g->n++], sizeof g->texts[0], "%s %s %s %s %zu %lld %lld %g", r->teacher, r->text,
+             r->finish, r->call_hash, r->n_sources, (long long)r->sources[0], (long long)r->tokens_out,
+             r->seconds);
     return 0;
 }
 
 static int one_synthetic(void *ctx, const plm_synthetic *s) {
     struct got *g = ctx;
-    snprintf(g->texts[g->n++], sizeof g->texts[0], "%s %s %s %s %zu %g %g %g", s->mode, s->input, s->output, s->verdict,
-             s->n_sources, s->weight, s->nll, s->z);
+    snprintf(g->texts[g->n++], sizeof g->texts[0], "%s %s %s %s %zu %g %g %g", s->mode, s->input, s->output,
+             s->verdict, s->n_sources, s->weight, s->nll, s->z);
     return 0;
 }
 
@@ -294,7 +319,12 @@ static void replies_and_examples_keep_their_lineage(void **state) {
     good(plm_store_find_synthetic(st, "ana", NULL, true, one_synthetic, &g, &err), &err);
     assert_int_equal(g.n, 1);
     assert_string_equal(g.texts[0], "rewrite text Title of text kept 1 0.5 1.25 -0.75");
-    plm_synthetic dropped = {.user = "ana", .kind = "note", .mode = "new", .input = "", .output = "", .verdict = "parse",
+    plm_synthetic dropped = {.user = "ana",
+                             .kind = "note",
+                             .mode = "new",
+                             .input = "",
+                             .output = "",
+                             .verdict = "parse",
                              .teacher = "t"};
     good(plm_store_add_synthetic(st, &dropped, NULL, &err), &err);
     g = (struct got){0};
@@ -313,8 +343,15 @@ static void a_source_must_be_a_record_of_the_same_person(void **state) {
     plm_store *st = open_store(in_folder(*state, "s.db"));
     plm_error err = {0};
     int64_t others = add(st, "bo", "note", "x", "y"), none = 77;
-    plm_synthetic s = {.user = "ana", .kind = "note", .mode = "new", .input = "i", .output = "o", .verdict = "kept",
-                       .teacher = "t", .sources = &others, .n_sources = 1};
+    plm_synthetic s = {.user = "ana",
+                       .kind = "note",
+                       .mode = "new",
+                       .input = "i",
+                       .output = "o",
+                       .verdict = "kept",
+                       .teacher = "t",
+                       .sources = &others,
+                       .n_sources = 1};
     assert_int_equal(plm_store_add_synthetic(st, &s, NULL, &err), PLM_ENOTFOUND);
     s.sources = &none;
     assert_int_equal(plm_store_add_synthetic(st, &s, NULL, &err), PLM_ENOTFOUND);
@@ -339,7 +376,8 @@ static void state_line(plm_store *st, const char *user, char line[32]) {
 static int64_t install(plm_store *st, const char *user, const char *path) {
     plm_error err = {0};
     int64_t id = 0;
-    good(plm_store_install(st, &(plm_installed){.user = user, .kind = "note", .path = path, .scale = 1}, &id, &err),
+    good(plm_store_install(st, &(plm_installed){.user = user, .kind = "note", .path = path, .scale = 1}, &id,
+                           &err),
          &err);
     return id;
 }
@@ -359,7 +397,8 @@ static void the_last_three_adapters_stay_and_roll_back(void **state) {
     state_line(st, "ana", line);
     assert_string_equal(line, "rkak");
     good(plm_store_activate(st, "ana", "note", 0, &err), &err);
-    assert_int_equal(plm_store_activate(st, "ana", "note", 0, &err), PLM_ENOTFOUND); // the one before is retired
+    assert_int_equal(plm_store_activate(st, "ana", "note", 0, &err),
+                     PLM_ENOTFOUND); // the one before is retired
     state_line(st, "ana", line);
     assert_string_equal(line, "rakk");
     assert_int_equal(plm_store_activate(st, "ana", "note", ids[0], &err), PLM_ENOTFOUND);
@@ -398,14 +437,16 @@ static void an_adapter_lists_what_it_learned(void **state) {
     assert_int_equal(g.ids[0], f.record);
     assert_int_equal(g.ids[1], -f.synthetic);
     int64_t gone[] = {f.record, 99};
-    plm_installed a = {.user = "ana", .kind = "note", .path = "b", .scale = 1, .records = gone, .n_records = 2};
+    plm_installed a = {
+        .user = "ana", .kind = "note", .path = "b", .scale = 1, .records = gone, .n_records = 2};
     assert_int_equal(plm_store_install(st, &a, NULL, &err), PLM_ENOTFOUND);
     char line[32];
     state_line(st, "ana", line);
     assert_string_equal(line, "a"); // the failed installation left no trace
     plm_store_close(st);
     assert_int_equal(ask_file(path, "SELECT count(*) FROM adapter_rows r JOIN records c ON c.id = r.row"
-                                    " AND c.digest = r.digest"), 1);
+                                    " AND c.digest = r.digest"),
+                     1);
 }
 
 static void a_reader_may_not_write(void **state) {

@@ -59,8 +59,10 @@ static void forgetting_a_record_takes_its_children(void **state) {
     // The last clean adapter answers instead.
     assert_int_equal(ask_file(path, "SELECT id FROM adapters WHERE state = 'active'"), a.adapter);
     assert_int_equal(ask_file(path, "SELECT count(*) FROM adapters WHERE state = 'retired'"), 1);
-    assert_int_equal(ask_file(path, "SELECT count(*) FROM records_words WHERE records_words MATCH 'pears'"), 0);
-    assert_int_equal(ask_file(path, "SELECT count(*) FROM records_words WHERE records_words MATCH 'apples'"), 1);
+    assert_int_equal(ask_file(path, "SELECT count(*) FROM records_words WHERE records_words MATCH 'pears'"),
+                     0);
+    assert_int_equal(ask_file(path, "SELECT count(*) FROM records_words WHERE records_words MATCH 'apples'"),
+                     1);
 }
 
 static void an_example_of_two_records_goes_with_either(void **state) {
@@ -68,16 +70,30 @@ static void an_example_of_two_records_goes_with_either(void **state) {
     plm_store *st = open_store(path);
     plm_error err = {0};
     int64_t two[] = {add(st, "ana", "note", "one", "One"), add(st, "ana", "note", "two", "Two")}, reply;
-    plm_reply r = {.user = "ana", .kind = "note", .teacher = "t", .call_hash = "h", .text = "raw", .sources = two,
+    plm_reply r = {.user = "ana",
+                   .kind = "note",
+                   .teacher = "t",
+                   .call_hash = "h",
+                   .text = "raw",
+                   .sources = two,
                    .n_sources = 2};
     good(plm_store_add_reply(st, &r, &reply, &err), &err);
     // Its own source is the first record alone, but the teacher saw the second one when it wrote it.
-    plm_synthetic s = {.user = "ana", .kind = "note", .mode = "new", .input = "i", .output = "o", .verdict = "kept",
-                       .teacher = "t", .reply = reply, .sources = two, .n_sources = 1};
+    plm_synthetic s = {.user = "ana",
+                       .kind = "note",
+                       .mode = "new",
+                       .input = "i",
+                       .output = "o",
+                       .verdict = "kept",
+                       .teacher = "t",
+                       .reply = reply,
+                       .sources = two,
+                       .n_sources = 1};
     int64_t id, row;
     good(plm_store_add_synthetic(st, &s, &id, &err), &err);
     row = -id;
-    plm_installed a = {.user = "ana", .kind = "note", .path = "a.gguf", .scale = 1, .records = &row, .n_records = 1};
+    plm_installed a = {
+        .user = "ana", .kind = "note", .path = "a.gguf", .scale = 1, .records = &row, .n_records = 1};
     good(plm_store_install(st, &a, NULL, &err), &err);
     plm_forgotten gone = {0};
     good(plm_store_forget(st, &(plm_query){.id = two[1]}, &gone, NULL, NULL, &err), &err);
@@ -92,11 +108,19 @@ static void an_adapter_is_found_after_its_examples_were_cleared(void **state) {
     plm_store *st = open_store(in_folder(*state, "s.db"));
     plm_error err = {0};
     int64_t record = add(st, "ana", "note", "one", "One"), id, row;
-    plm_synthetic s = {.user = "ana", .kind = "note", .mode = "new", .input = "i", .output = "o", .verdict = "kept",
-                       .teacher = "t", .sources = &record, .n_sources = 1};
+    plm_synthetic s = {.user = "ana",
+                       .kind = "note",
+                       .mode = "new",
+                       .input = "i",
+                       .output = "o",
+                       .verdict = "kept",
+                       .teacher = "t",
+                       .sources = &record,
+                       .n_sources = 1};
     good(plm_store_add_synthetic(st, &s, &id, &err), &err);
     row = -id;
-    plm_installed a = {.user = "ana", .kind = "note", .path = "a.gguf", .scale = 1, .records = &row, .n_records = 1};
+    plm_installed a = {
+        .user = "ana", .kind = "note", .path = "a.gguf", .scale = 1, .records = &row, .n_records = 1};
     good(plm_store_install(st, &a, NULL, &err), &err);
     good(plm_store_clear_synthetic(st, "ana", "note", &err), &err);
     plm_forgotten gone = {0};
@@ -113,11 +137,17 @@ static void all_of_a_person_goes_and_nobody_elses(void **state) {
     plm_error err = {0};
     add_family(st, "ana", "apples", "a.gguf");
     add_family(st, "bo", "pears", "b.gguf");
-    plm_synthetic loose = {.user = "ana", .kind = "note", .mode = "new", .input = "i", .output = "o", .verdict = "kept",
+    plm_synthetic loose = {.user = "ana",
+                           .kind = "note",
+                           .mode = "new",
+                           .input = "i",
+                           .output = "o",
+                           .verdict = "kept",
                            .teacher = "t"};
     good(plm_store_add_synthetic(st, &loose, NULL, &err), &err);
-    good(plm_store_add_consent(st, &(plm_consent){.user = "ana", .endpoint = "e", .share = "s", .text = "yes"}, NULL,
-                               &err), &err);
+    good(plm_store_add_consent(
+             st, &(plm_consent){.user = "ana", .endpoint = "e", .share = "s", .text = "yes"}, NULL, &err),
+         &err);
     plm_forgotten gone = {0};
     good(plm_store_forget(st, &(plm_query){.user = "ana"}, &gone, NULL, NULL, &err), &err);
     assert_int_equal(gone.records, 1);
@@ -125,8 +155,10 @@ static void all_of_a_person_goes_and_nobody_elses(void **state) {
     plm_store_close(st);
     assert_int_equal(ask_file(path, "SELECT count(*) FROM records WHERE user = 'bo'"), 1);
     assert_int_equal(ask_file(path, "SELECT count(*) FROM synthetic WHERE user = 'bo'"), 1);
-    assert_int_equal(ask_file(path, "SELECT count(*) FROM adapters WHERE user = 'bo' AND state = 'active'"), 1);
-    assert_int_equal(ask_file(path, "SELECT count(*) FROM consents"), 1); // what was agreed to stays on record
+    assert_int_equal(ask_file(path, "SELECT count(*) FROM adapters WHERE user = 'bo' AND state = 'active'"),
+                     1);
+    assert_int_equal(ask_file(path, "SELECT count(*) FROM consents"),
+                     1); // what was agreed to stays on record
 }
 
 static void an_empty_query_forgets_nothing(void **state) {
@@ -156,7 +188,8 @@ static void no_byte_of_a_forgotten_record_remains(void **state) {
             int n = snprintf(text, sizeof text, "%d %d ", round, i);
             bool canary = (i == 30 && round % 2);
             for (int k = 0; k < 40 + i * 4; k++) {
-                n += snprintf(text + n, sizeof text - (size_t)n, "%s%d ", canary ? "Zanzibarkanarie" : "word", k % 7);
+                n += snprintf(text + n, sizeof text - (size_t)n, "%s%d ", canary ? "Zanzibarkanarie" : "word",
+                              k % 7);
             }
             if (canary) {
                 add_family(st, "ana", text, "a.gguf");
@@ -212,9 +245,11 @@ static void an_export_holds_every_column_of_a_person(void **state) {
     plm_error err = {0};
     struct family a = add_family(st, "ana", "line\nbreak \"quoted\" ünï", "a.gguf");
     add_family(st, "bo", "secret", "b.gguf");
-    good(plm_store_add_consent(st, &(plm_consent){.user = "ana", .endpoint = "e", .share = "s", .text = "yes"}, NULL,
-                               &err), &err);
-    good(plm_store_add_egress(st, &(plm_egress){.user = "ana", .endpoint = "e", .sha256 = "x", .bytes = 3}, NULL, &err),
+    good(plm_store_add_consent(
+             st, &(plm_consent){.user = "ana", .endpoint = "e", .share = "s", .text = "yes"}, NULL, &err),
+         &err);
+    good(plm_store_add_egress(st, &(plm_egress){.user = "ana", .endpoint = "e", .sha256 = "x", .bytes = 3},
+                              NULL, &err),
          &err);
     good(plm_store_export(st, "ana", in_folder(f, "e.jsonl"), &err), &err);
     plm_store_close(st);
@@ -227,7 +262,8 @@ static void an_export_holds_every_column_of_a_person(void **state) {
         strcat(strcat(tables, table), " ");
         assert_null(strstr(line, "secret"));
         if (!strcmp(table, "records")) {
-            assert_string_equal(json_string_value(json_object_get(row, "input")), "line\nbreak \"quoted\" ünï");
+            assert_string_equal(json_string_value(json_object_get(row, "input")),
+                                "line\nbreak \"quoted\" ünï");
             assert_int_equal(json_integer_value(json_object_get(row, "id")), a.record);
             assert_int_equal(json_object_size(row), 11);
         }
@@ -237,8 +273,9 @@ static void an_export_holds_every_column_of_a_person(void **state) {
         json_decref(row);
     }
     fclose(file);
-    assert_string_equal(tables, "store records replies reply_sources synthetic synthetic_sources consents egress "
-                                "adapters adapter_rows adapter_rows adapter_sources ");
+    assert_string_equal(tables,
+                        "store records replies reply_sources synthetic synthetic_sources consents egress "
+                        "adapters adapter_rows adapter_rows adapter_sources ");
     struct stat info;
     assert_int_equal(stat(in_folder(f, "e.jsonl"), &info), 0);
     assert_int_equal(info.st_mode & 0777, 0600);

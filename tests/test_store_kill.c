@@ -1,4 +1,5 @@
-/* Killed anywhere, out of memory anywhere, out of disk: nothing that was acknowledged is lost, nothing is half-stored. */
+/* Killed anywhere, out of memory anywhere, out of disk: nothing that was acknowledged is lost, nothing is
+ * half-stored. */
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -134,7 +135,8 @@ static void nothing_acknowledged_is_lost_by_kill_9(void **state) {
         plm_store_close(st);
         for (int i = 0; i < TEXTS; i++) {
             if ((o->acked[i] == 1 && !there[i]) || (o->acked[i] == -1 && there[i])) {
-                fail_msg("round %d: text %d was acknowledged as %d and is %d", round, i, o->acked[i], there[i]);
+                fail_msg("round %d: text %d was acknowledged as %d and is %d", round, i, o->acked[i],
+                         there[i]);
             }
             o->acked[i] = o->acked[i] == 2 ? (there[i] ? 1 : -1) : o->acked[i];
         }
@@ -143,7 +145,8 @@ static void nothing_acknowledged_is_lost_by_kill_9(void **state) {
         assert_int_equal(ask_file(path, "SELECT count(*) FROM pragma_foreign_key_check"), 0);
         change_file(path, "INSERT INTO records_words (records_words) VALUES ('integrity-check')");
     }
-    print_message("%d kills, %d with acknowledged work, %d acknowledgements\n", rounds, rounds_with_acks, acks);
+    print_message("%d kills, %d with acknowledged work, %d acknowledgements\n", rounds, rounds_with_acks,
+                  acks);
     assert_true(rounds_with_acks * 5 > rounds);
     free(o);
 }
@@ -259,7 +262,8 @@ static void fill_until_full(const char *path) {
         _exit(5);
     }
     plm_store_close(st);
-    if (plm_store_open(&st, path, true, NULL) || plm_store_count(st, NULL, &have, NULL) || have != (size_t)n) {
+    if (plm_store_open(&st, path, true, NULL) || plm_store_count(st, NULL, &have, NULL) ||
+        have != (size_t)n) {
         _exit(6);
     }
     plm_store_close(st);

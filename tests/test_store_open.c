@@ -303,7 +303,8 @@ static int64_t version_of(const char *path) {
 static void every_version_migrates_to_the_newest(void **state) {
     const char *path = in_folder(*state, "s.db");
     // As the schema grows, this harness brings a store of each version up, a version a step or all at once.
-    const char *const grown[] = {migrations[0], "CREATE TABLE two (a TEXT) STRICT; INSERT INTO two VALUES ('x');",
+    const char *const grown[] = {migrations[0],
+                                 "CREATE TABLE two (a TEXT) STRICT; INSERT INTO two VALUES ('x');",
                                  "ALTER TABLE two ADD COLUMN b INTEGER; UPDATE two SET b = 3;"};
     for (int from = 1; from <= 3; from++) {
         unlink(path);

@@ -1,7 +1,7 @@
-/* csv.c: comma-separated values as RFC 4180 has them, with a header line; quoted fields may hold newlines. Semicolons
- * or tabs separate where the header has them and no comma. Each row becomes the JSON object that its header
- * spells, so that CSV and JSONL mean the same. libcsv is no help here: it bounds neither a field nor a row, and
- * does not say on which line something is wrong. */
+/* csv.c: comma-separated values as RFC 4180 has them, with a header line; quoted fields may hold newlines.
+ * Semicolons or tabs separate where the header has them and no comma. Each row becomes the JSON object that
+ * its header spells, so that CSV and JSONL mean the same. libcsv is no help here: it bounds neither a field
+ * nor a row, and does not say on which line something is wrong. */
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -11,13 +11,13 @@ enum { FIELDS_MAX = 256 };
 
 struct csv {
     FILE *file;
-    char separator;         /* 0: not known yet */
-    size_t line;            /* of the next byte */
-    size_t row_line;        /* where the row began */
-    struct bytes text;      /* the row's fields, each with a NUL behind it */
-    size_t at[FIELDS_MAX];  /* where each begins */
+    char separator;        /* 0: not known yet */
+    size_t line;           /* of the next byte */
+    size_t row_line;       /* where the row began */
+    struct bytes text;     /* the row's fields, each with a NUL behind it */
+    size_t at[FIELDS_MAX]; /* where each begins */
     size_t n;
-    const char *why;        /* what is wrong with the row */
+    const char *why; /* what is wrong with the row */
 };
 
 static void spoil(struct csv *c, const char *why) {
@@ -140,7 +140,8 @@ static json_t *as_object(const struct csv *c, char *const *names, plm_error *err
     return row;
 }
 
-static plm_status take_row(struct sink *s, const struct csv *c, char *const *names, size_t n_names, plm_error *err) {
+static plm_status take_row(struct sink *s, const struct csv *c, char *const *names, size_t n_names,
+                           plm_error *err) {
     char where[WHERE_MAX], why[96];
     snprintf(where, sizeof where, "line %zu", c->row_line);
     if (c->text.st == PLM_ENOMEM) {
@@ -165,7 +166,8 @@ static plm_status take_row(struct sink *s, const struct csv *c, char *const *nam
 }
 
 /* Copies the header's names, lower-cased and trimmed. */
-static plm_status take_header(const struct csv *c, const char *path, char **names, size_t *n, plm_error *err) {
+static plm_status take_header(const struct csv *c, const char *path, char **names, size_t *n,
+                              plm_error *err) {
     *n = 0;
     if (c->text.st) {
         return bytes_status(&c->text, path, err);

@@ -1,7 +1,7 @@
-/* git.c: a person's own commits as records: from body and files to the subject line. git itself reads the repository,
- * which is taken as hostile: its settings may name programs (a pager, signature checks, external diffs, file system
- * monitors, addresses to fetch from), so each of those is switched off. Merges, reverts and fix-ups teach
- * nothing about how a person words a subject, and are left out. */
+/* git.c: a person's own commits as records: from body and files to the subject line. git itself reads the
+ * repository, which is taken as hostile: its settings may name programs (a pager, signature checks, external
+ * diffs, file system monitors, addresses to fetch from), so each of those is switched off. Merges, reverts
+ * and fix-ups teach nothing about how a person words a subject, and are left out. */
 #include <ctype.h>
 #include <stdio.h>
 #include <string.h>
@@ -12,15 +12,16 @@
 enum { FILES_SHOWN = 40 };
 
 /* Told to every git that is started, before its command. */
-#define SAFE \
-    "git", "--no-pager", "--no-replace-objects", "-c", "core.fsmonitor=false", "-c", "log.showSignature=false", "-c", \
-        "core.pager=cat", "-c", "protocol.allow=never", "-c", "core.hooksPath=/dev/null", "-c", "diff.external=", "-c", \
-        "core.quotePath=false", "-c", "log.mailmap=false"
+#define SAFE                                                                                                 \
+    "git", "--no-pager", "--no-replace-objects", "-c", "core.fsmonitor=false", "-c",                         \
+        "log.showSignature=false", "-c", "core.pager=cat", "-c", "protocol.allow=never", "-c",               \
+        "core.hooksPath=/dev/null", "-c", "diff.external=", "-c", "core.quotePath=false", "-c",              \
+        "log.mailmap=false"
 
 struct commit {
     struct bytes hash, name, mail, time, subject, body, files;
     size_t n_files;
-    bool whole;      /* nothing of it was too long */
+    bool whole; /* nothing of it was too long */
 };
 
 static void commit_clear(struct commit *c) {
@@ -58,8 +59,9 @@ static struct str without_trailers(struct str body) {
 }
 
 static bool teaches_nothing(const char *subject) {
-    static const char *const starts[] = {"Revert \"", "Merge branch ", "Merge pull request ", "Merge remote-tracking ",
-                                         "fixup! ", "squash! ", "amend! "};
+    static const char *const starts[] = {
+        "Revert \"", "Merge branch ", "Merge pull request ", "Merge remote-tracking ", "fixup! ",
+        "squash! ",  "amend! "};
     for (size_t i = 0; i < sizeof starts / sizeof *starts; i++) {
         if (strncmp(subject, starts[i], strlen(starts[i])) == 0) {
             return true;
@@ -102,7 +104,8 @@ static plm_status take_commit(struct sink *s, const struct commit *c, const char
     if (!fault) {
         int64_t when = 0;
         parse_i64(str_of(text_of(&c->time)), &when);
-        plm_record r = {.when = when, .input = text_of(&input), .output = text_of(&c->subject), .source = source};
+        plm_record r = {
+            .when = when, .input = text_of(&input), .output = text_of(&c->subject), .source = source};
         fault = sink_take(s, s->kind, &r, where, err);
     }
     bytes_free(&input);
@@ -120,8 +123,8 @@ static void add_file(struct commit *c, struct str name) {
     }
 }
 
-/* Does this piece begin a commit? \1 and its hash; a file's name can't be told from it for certain, but all that a
- * clever name could do is to spoil rows of its own repository. */
+/* Does this piece begin a commit? \1 and its hash; a file's name can't be told from it for certain, but all
+ * that a clever name could do is to spoil rows of its own repository. */
 static bool begins_commit(struct str piece) {
     if ((piece.n != 41 && piece.n != 65) || piece.p[0] != '\1') {
         return false;
@@ -181,7 +184,8 @@ static plm_status read_commits(struct sink *s, struct program *git, const char *
 
 /* What git says is the person's address. */
 static plm_status own_address(const char *path, struct bytes *address, plm_error *err) {
-    char *const argv[] = {SAFE, "-C", (char *)(uintptr_t)path, "config", "--null", "--get", "user.email", NULL};
+    char *const argv[] = {SAFE,         "-C", (char *)(uintptr_t)path, "config", "--null", "--get",
+                          "user.email", NULL};
     struct program *git = NULL;
     bool whole = true, more = false;
     int status;
@@ -198,10 +202,27 @@ static plm_status own_address(const char *path, struct bytes *address, plm_error
 }
 
 static plm_status read_log(struct sink *s, const char *path, const char *me, plm_error *err) {
-    char *const argv[] = {SAFE, "-C", (char *)(uintptr_t)path, "log", "-z", "--name-only", "--no-merges",
-                          "--no-renames", "--no-ext-diff", "--no-textconv", "--no-show-signature",
-                          "--ignore-submodules=all", "-O/dev/null", "--no-color", "--no-notes", "--encoding=UTF-8",
-                          "--reverse", "--format=%x01%H%x00%an%x00%ae%x00%at%x00%s%x00%b", "HEAD", "--", NULL};
+    char *const argv[] = {SAFE,
+                          "-C",
+                          (char *)(uintptr_t)path,
+                          "log",
+                          "-z",
+                          "--name-only",
+                          "--no-merges",
+                          "--no-renames",
+                          "--no-ext-diff",
+                          "--no-textconv",
+                          "--no-show-signature",
+                          "--ignore-submodules=all",
+                          "-O/dev/null",
+                          "--no-color",
+                          "--no-notes",
+                          "--encoding=UTF-8",
+                          "--reverse",
+                          "--format=%x01%H%x00%an%x00%ae%x00%at%x00%s%x00%b",
+                          "HEAD",
+                          "--",
+                          NULL};
     struct program *git = NULL;
     int status;
     char talk[256];

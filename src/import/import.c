@@ -1,5 +1,6 @@
-/* import.c: from a source to records. Finds out what the source is, hands it to a reader, and keeps the books: every
- * row is stored, known, somebody else's, or skipped with where and why. All of it is one transaction. */
+/* import.c: from a source to records. Finds out what the source is, hands it to a reader, and keeps the
+ * books: every row is stored, known, somebody else's, or skipped with where and why. All of it is one
+ * transaction. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -13,7 +14,7 @@ static const struct format {
     const char *name, *kind; /* kind: where none was asked for; NULL: the rows tell */
     plm_status (*read)(struct sink *s, const char *path, plm_error *err);
 } formats[] = {
-    {"jsonl", NULL, read_jsonl},         {"csv", NULL, read_csv},   {"markdown", "note", read_markdown},
+    {"jsonl", NULL, read_jsonl}, {"csv", NULL, read_csv},   {"markdown", "note", read_markdown},
     {"git", "commit", read_git}, {"lamp", NULL, read_lamp},
 };
 
@@ -57,14 +58,18 @@ static const char *sniff(const char *path) {
     if (str_starts(text, "[")) {
         return "lamp";
     }
-    return str_starts(text, "# ") || str_starts(text, "---\n") || str_starts(text, "---\r\n") ? "markdown" : NULL;
+    return str_starts(text, "# ") || str_starts(text, "---\n") || str_starts(text, "---\r\n") ? "markdown"
+                                                                                              : NULL;
 }
 
 static const char *detect_file(const char *path) {
     static const struct {
         const char *suffix, *format;
-    } suffixes[] = {{".jsonl", "jsonl"}, {".ndjson", "jsonl"},  {".csv", "csv"},
-                    {".md", "markdown"}, {".markdown", "markdown"}};
+    } suffixes[] = {{".jsonl", "jsonl"},
+                    {".ndjson", "jsonl"},
+                    {".csv", "csv"},
+                    {".md", "markdown"},
+                    {".markdown", "markdown"}};
     for (size_t i = 0; i < sizeof suffixes / sizeof *suffixes; i++) {
         if (ends_with(path, suffixes[i].suffix)) {
             return suffixes[i].format;
@@ -99,7 +104,8 @@ static plm_status choose(const char *source, const char *asked, const struct for
     if (!*out) {
         return fail(err, PLM_EINVAL, "there is no format \"%s\": jsonl, csv, markdown, git, lamp", name);
     }
-    if ((standard && (*out)->read != read_jsonl) || (folder && (*out)->read != read_git && (*out)->read != read_markdown)) {
+    if ((standard && (*out)->read != read_jsonl) ||
+        (folder && (*out)->read != read_git && (*out)->read != read_markdown)) {
         return fail(err, PLM_EINVAL, "%s can't be read as %s", standard ? "standard input" : source, name);
     }
     return PLM_OK;
@@ -136,7 +142,8 @@ static bool blank(const char *text) {
     return str_trim(str_of(text)).n == 0;
 }
 
-plm_status sink_take(struct sink *s, const plm_kind *kind, const plm_record *r, const char *where, plm_error *err) {
+plm_status sink_take(struct sink *s, const plm_kind *kind, const plm_record *r, const char *where,
+                     plm_error *err) {
     char why[256];
     plm_error bad = {0};
     plm_record record = *r;
@@ -196,10 +203,16 @@ static plm_status check_options(const plm_kinds *kinds, const plm_import_options
     return PLM_OK;
 }
 
-plm_status plm_import(plm_store *st, const plm_kinds *kinds, const char *source, const plm_import_options *opt,
-                      plm_import_report *report, plm_skip_fn skipped, void *ctx, plm_error *err) {
+plm_status plm_import(plm_store *st, const plm_kinds *kinds, const char *source,
+                      const plm_import_options *opt, plm_import_report *report, plm_skip_fn skipped,
+                      void *ctx, plm_error *err) {
     plm_import_report counts = {0};
-    struct sink s = {.st = st, .kinds = kinds, .opt = opt, .source = source, .report = &counts, .skipped = skipped,
+    struct sink s = {.st = st,
+                     .kinds = kinds,
+                     .opt = opt,
+                     .source = source,
+                     .report = &counts,
+                     .skipped = skipped,
                      .ctx = ctx};
     const struct format *format = NULL;
     plm_status fault = check_options(kinds, opt, &s.kind, err);

@@ -9,14 +9,14 @@
 #include "store/store.h"
 
 enum {
-    ROW_MAX = 1 << 20,       /* bytes of a line, a CSV row or a Markdown file */
+    ROW_MAX = 1 << 20, /* bytes of a line, a CSV row or a Markdown file */
     WHERE_MAX = 512,
 };
 
 struct sink {
     plm_store *st;
     const plm_kinds *kinds;
-    const plm_kind *kind;    /* the kind of every row; NULL: the row or the format says */
+    const plm_kind *kind; /* the kind of every row; NULL: the row or the format says */
     const plm_import_options *opt;
     const char *source;
     plm_import_report *report;
@@ -26,7 +26,8 @@ struct sink {
 };
 
 /* One row: counted, checked against its kind, stored unless known. A bad one is skipped. */
-plm_status sink_take(struct sink *s, const plm_kind *kind, const plm_record *r, const char *where, plm_error *err);
+plm_status sink_take(struct sink *s, const plm_kind *kind, const plm_record *r, const char *where,
+                     plm_error *err);
 void sink_skip(struct sink *s, const char *where, const char *why); /* counts it as seen */
 void sink_other(struct sink *s);                                    /* a row of somebody else */
 bool sink_is_me(const struct sink *s, const char *author);          /* also without --me */
@@ -34,7 +35,8 @@ bool sink_is_me(const struct sink *s, const char *author);          /* also with
 const char *text_fault(const char *text, size_t len);
 
 /* A JSON object as a row: the kind's own fields, or a common pair of names, or messages. */
-plm_status row_take(struct sink *s, const plm_kind *kind, const json_t *row, const char *where, plm_error *err);
+plm_status row_take(struct sink *s, const plm_kind *kind, const json_t *row, const char *where,
+                    plm_error *err);
 /* The value as text: a string, or a number written out. NULL: neither, or with a NUL. */
 const char *value_text(const json_t *v, char number[32]);
 /* "2026-01-02", "2026-01-02T03:04:05+01:00", "2026-01", "20260102", seconds since 1970; 0: none of these. */

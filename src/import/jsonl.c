@@ -1,4 +1,5 @@
-/* jsonl.c: one JSON object a line. A bad line is skipped with its number; a line longer than ROW_MAX is never held. */
+/* jsonl.c: one JSON object a line. A bad line is skipped with its number; a line longer than ROW_MAX is never
+ * held. */
 #include <stdio.h>
 #include <string.h>
 #include "import/inside.h"

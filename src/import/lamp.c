@@ -1,7 +1,7 @@
-/* lamp.c: a person's history out of a questions file of the LaMP benchmark: a list of {id, input, profile, user_id}.
- * The list is split while it is read, so a file of any size needs the memory of one question. Whose history: --me, or
- * the user, or the only person in the file. Other people's texts are never stored as records; lamp-1 takes one
- * title of somebody else as the wrong answer of each pair. */
+/* lamp.c: a person's history out of a questions file of the LaMP benchmark: a list of {id, input, profile,
+ * user_id}. The list is split while it is read, so a file of any size needs the memory of one question. Whose
+ * history: --me, or the user, or the only person in the file. Other people's texts are never stored as
+ * records; lamp-1 takes one title of somebody else as the wrong answer of each pair. */
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -14,13 +14,13 @@ struct lamp {
     struct sink *s;
     const char *path;
     FILE *file;
-    size_t number;            /* of the question */
+    size_t number; /* of the question */
     const plm_kind *kind;
-    json_t *chosen;           /* the question with the person's history */
-    bool exact;               /* chosen by name, not for being the first */
-    json_t *first_id;         /* who the first question is about */
-    bool several;             /* there is more than one person */
-    json_t *pool[POOL];       /* titles that papers cite or have, with whose they are */
+    json_t *chosen;     /* the question with the person's history */
+    bool exact;         /* chosen by name, not for being the first */
+    json_t *first_id;   /* who the first question is about */
+    bool several;       /* there is more than one person */
+    json_t *pool[POOL]; /* titles that papers cite or have, with whose they are */
     size_t n_pool;
 };
 
@@ -85,7 +85,8 @@ static const plm_kind *kind_of(const struct lamp *l, const char *input) {
 static void collect_reference(struct lamp *l, json_t *id, const json_t *profile) {
     for (size_t i = 0; l->n_pool < POOL && i < 2 && i < json_array_size(profile); i++) {
         const json_t *item = json_array_get(profile, i);
-        json_t *cited = json_object_get(item, "citation"), *reference = cited ? cited : json_object_get(item, "title");
+        json_t *cited = json_object_get(item, "citation"),
+               *reference = cited ? cited : json_object_get(item, "title");
         if (json_is_string(reference)) {
             json_t *entry = json_pack("[OO]", id, reference);
             if (entry) {
@@ -107,7 +108,8 @@ static plm_status take_question(struct lamp *l, json_t *q, plm_error *err) {
         return PLM_OK;
     }
     if (!l->kind && !(l->kind = kind_of(l, input))) {
-        return fail(err, PLM_EFORMAT, "%s: question %zu is worded like no LaMP task that plm knows; name it with --kind",
+        return fail(err, PLM_EFORMAT,
+                    "%s: question %zu is worded like no LaMP task that plm knows; name it with --kind",
                     l->path, l->number);
     }
     const char *me = l->s->opt->me;
@@ -135,7 +137,8 @@ static plm_status find_nearest(const json_t *profile, size_t nearest[TITLES], pl
     plm_status fault = titles && scores ? PLM_OK : fail(err, PLM_ENOMEM, "out of memory");
     for (; !fault && split < n; split++) {
         const char *title = json_text(json_array_get(profile, split), "title");
-        fault = words_split(&titles[split], title ? title : "", title ? strlen(title) : 0, WORDS_UNICODE, err);
+        fault =
+            words_split(&titles[split], title ? title : "", title ? strlen(title) : 0, WORDS_UNICODE, err);
     }
     if (!fault && n) {
         fault = bm25_open(&index, titles, n, err);
@@ -160,10 +163,11 @@ static plm_status find_nearest(const json_t *profile, size_t nearest[TITLES], pl
     return fault;
 }
 
-/* A question of lamp-1 from a paper: the right answer is one that it cites or, where that is not known, the author's
- * own nearest title; the wrong one is somebody else's. The order alternates, so that neither is the better guess. */
-static plm_status take_pair(struct lamp *l, const json_t *item, const json_t *near, size_t i, const char *where,
-                            plm_error *err) {
+/* A question of lamp-1 from a paper: the right answer is one that it cites or, where that is not known, the
+ * author's own nearest title; the wrong one is somebody else's. The order alternates, so that neither is the
+ * better guess. */
+static plm_status take_pair(struct lamp *l, const json_t *item, const json_t *near, size_t i,
+                            const char *where, plm_error *err) {
     const char *title = json_text(item, "title"), *cited = json_text(item, "citation"), *other = NULL;
     cited = cited || near == item ? cited : json_text(near, "title");
     const json_t *user = json_object_get(l->chosen, "user_id");
@@ -171,20 +175,23 @@ static plm_status take_pair(struct lamp *l, const json_t *item, const json_t *ne
     for (size_t k = 0; !other && k < l->n_pool; k++) {
         const json_t *entry = l->pool[(i + k) % l->n_pool];
         const char *text = json_string_value(json_array_get(entry, 1));
-        other = json_equal(json_array_get(entry, 0), mine) || (cited && strcmp(text, cited) == 0) ? NULL : text;
+        other =
+            json_equal(json_array_get(entry, 0), mine) || (cited && strcmp(text, cited) == 0) ? NULL : text;
     }
     if (!title || !cited || !other) {
-        sink_skip(l->s, where, !title    ? "it has no title"
-                               : !cited ? "it has no citation, and there is no other title"
-                                        : "the file holds nobody else's reference to compare with");
+        sink_skip(l->s, where,
+                  !title   ? "it has no title"
+                  : !cited ? "it has no citation, and there is no other title"
+                           : "the file holds nobody else's reference to compare with");
         return PLM_OK;
     }
     struct bytes question;
     bytes_init(&question, STORE_TEXT_MAX + 1);
-    bytes_printf(&question,
-                 "For an author who has written the paper with the title \"%s\", which reference is related? Just "
-                 "answer with [1] or [2] without explanation. [1]: \"%s\" [2]: \"%s\"",
-                 title, i % 2 ? other : cited, i % 2 ? cited : other);
+    bytes_printf(
+        &question,
+        "For an author who has written the paper with the title \"%s\", which reference is related? Just "
+        "answer with [1] or [2] without explanation. [1]: \"%s\" [2]: \"%s\"",
+        title, i % 2 ? other : cited, i % 2 ? cited : other);
     plm_status fault = PLM_OK;
     if (question.st == PLM_ENOMEM) {
         fault = fail(err, PLM_ENOMEM, "out of memory");
@@ -193,7 +200,9 @@ static plm_status take_pair(struct lamp *l, const json_t *item, const json_t *ne
     } else {
         char number[32];
         const char *date = value_text(json_object_get(item, "date"), number);
-        plm_record r = {.when = date ? when_of(date) : 0, .input = question.data, .output = i % 2 ? "[2]" : "[1]",
+        plm_record r = {.when = date ? when_of(date) : 0,
+                        .input = question.data,
+                        .output = i % 2 ? "[2]" : "[1]",
                         .source = l->path};
         fault = sink_take(l->s, l->kind, &r, where, err);
     }
@@ -214,7 +223,8 @@ static plm_status take_history(struct lamp *l, plm_error *err) {
         if (!json_is_object(item)) {
             sink_skip(l->s, where, "it is not an object");
         } else {
-            fault = pairs ? take_pair(l, item, near, i, where, err) : row_take(l->s, l->kind, item, where, err);
+            fault =
+                pairs ? take_pair(l, item, near, i, where, err) : row_take(l->s, l->kind, item, where, err);
         }
     }
     return fault;
@@ -266,8 +276,9 @@ plm_status read_lamp(struct sink *s, const char *path, plm_error *err) {
     if (l.chosen && !l.exact && (l.several || s->opt->me)) {
         char number[32];
         const char *example = value_text(l.first_id, number);
-        fault = fail(err, PLM_ENOTFOUND, "%s has no history of \"%.60s\"; say whose with --me (such as %.60s)", path,
-                     s->opt->me ? s->opt->me : s->opt->user, example ? example : "");
+        fault =
+            fail(err, PLM_ENOTFOUND, "%s has no history of \"%.60s\"; say whose with --me (such as %.60s)",
+                 path, s->opt->me ? s->opt->me : s->opt->user, example ? example : "");
     } else if (l.chosen) {
         fault = take_history(&l, err);
     }

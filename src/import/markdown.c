@@ -1,6 +1,6 @@
-/* markdown.c: notes from a Markdown file or a folder of them. A note is a title and the text under it: the title in the
- * front matter with the whole body, or each first-level heading with what follows it. Links in a folder are not
- * followed, and hidden folders are left alone. */
+/* markdown.c: notes from a Markdown file or a folder of them. A note is a title and the text under it: the
+ * title in the front matter with the whole body, or each first-level heading with what follows it. Links in a
+ * folder are not followed, and hidden folders are left alone. */
 #include <errno.h>
 #include <fts.h>
 #include <stdio.h>
@@ -14,7 +14,7 @@ struct note {
     const char *file;
     struct str title, author;
     int64_t when;
-    size_t line;          /* of its title */
+    size_t line; /* of its title */
 };
 
 /* Cuts a line with its end off *rest. */
@@ -116,7 +116,8 @@ static plm_status take_note(struct sink *s, const struct note *note, struct str 
 }
 
 /* A file without a title of its own: each first-level heading begins a note. */
-static plm_status take_sections(struct sink *s, struct note *note, struct str rest, size_t line, plm_error *err) {
+static plm_status take_sections(struct sink *s, struct note *note, struct str rest, size_t line,
+                                plm_error *err) {
     const char *from = rest.p;
     bool fenced = false, begun = false;
     plm_status fault = PLM_OK;
@@ -198,7 +199,8 @@ static plm_status take_folder(struct sink *s, const char *path, plm_error *err) 
     char *copy = mem_dupz(path);
     char *roots[] = {copy, NULL};
     FTS *walk = copy ? fts_open(roots, FTS_PHYSICAL | FTS_NOCHDIR | FTS_NOSTAT, by_name) : NULL;
-    plm_status fault = copy ? walk ? PLM_OK : fail_errno(err, errno, path) : fail(err, PLM_ENOMEM, "out of memory");
+    plm_status fault =
+        copy ? walk ? PLM_OK : fail_errno(err, errno, path) : fail(err, PLM_ENOMEM, "out of memory");
     size_t files = 0;
     for (FTSENT *e; !fault && (e = fts_read(walk));) {
         if (e->fts_info == FTS_D && e->fts_level > 0 && e->fts_name[0] == '.') {
@@ -207,8 +209,9 @@ static plm_status take_folder(struct sink *s, const char *path, plm_error *err) 
             sink_skip(s, e->fts_path, strerror(e->fts_errno));
         } else if (e->fts_info == FTS_F || e->fts_info == FTS_NSOK) {
             if (is_markdown(e->fts_name)) {
-                fault = ++files > FILES_MAX ? fail(err, PLM_ELIMIT, "%s holds more than %d files", path, FILES_MAX)
-                                            : take_file(s, e->fts_path, err);
+                fault = ++files > FILES_MAX
+                            ? fail(err, PLM_ELIMIT, "%s holds more than %d files", path, FILES_MAX)
+                            : take_file(s, e->fts_path, err);
             }
         }
     }

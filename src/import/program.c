@@ -1,6 +1,6 @@
-/* program.c: starting git and reading from it. No shell, a fixed list of arguments, and an environment of what git
- * needs to find itself and its owner's settings: no GIT_ variable gets through, because those can name programs to
- * run. Passing the environment on is not reading it: nothing here depends on its content. */
+/* program.c: starting git and reading from it. No shell, a fixed list of arguments, and an environment of
+ * what git needs to find itself and its owner's settings: no GIT_ variable gets through, because those can
+ * name programs to run. Passing the environment on is not reading it: nothing here depends on its content. */
 #include "import/program.h"
 #include <errno.h>
 #include <fcntl.h>
@@ -15,8 +15,8 @@ extern char **environ;
 
 static const char *const passed_on[] = {"PATH=", "HOME=", "XDG_CONFIG_HOME=", "USER=", "LOGNAME=", "TMPDIR="};
 static const char *const added[] = {
-    "LC_ALL=C",               // messages that can be quoted
-    "GIT_OPTIONAL_LOCKS=0",   // look, don't touch
+    "LC_ALL=C",             // messages that can be quoted
+    "GIT_OPTIONAL_LOCKS=0", // look, don't touch
     "GIT_TERMINAL_PROMPT=0",
     "GIT_ALLOW_PROTOCOL=none", // a partial clone may not fetch what it lacks: its address could be a command
 };
@@ -99,7 +99,8 @@ static plm_status fill(struct program *p, plm_error *err) {
     return PLM_OK;
 }
 
-plm_status program_piece(struct program *p, size_t max, struct bytes *piece, bool *whole, bool *more, plm_error *err) {
+plm_status program_piece(struct program *p, size_t max, struct bytes *piece, bool *whole, bool *more,
+                         plm_error *err) {
     bytes_clear(piece);
     *whole = true;
     *more = false;

@@ -1,5 +1,5 @@
-/* row.c: a JSON object as a record. Looked for in this order: the kind's own field names, the names of an export,
- * the pairs of common training files, a list of messages. */
+/* row.c: a JSON object as a record. Looked for in this order: the kind's own field names, the names of an
+ * export, the pairs of common training files, a list of messages. */
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -28,7 +28,8 @@ static bool clock_part(const char *p, int64_t *seconds) {
     if (!*p) {
         return true;
     }
-    if ((*p != 'T' && *p != ' ') || strlen(p) < 6 || !digits(p + 1, 2, &h) || p[3] != ':' || !digits(p + 4, 2, &m)) {
+    if ((*p != 'T' && *p != ' ') || strlen(p) < 6 || !digits(p + 1, 2, &h) || p[3] != ':' ||
+        !digits(p + 4, 2, &m)) {
         return false;
     }
     p += 6;
@@ -65,7 +66,8 @@ int64_t when_of(const char *text) {
     } else {
         ok = n >= 4 && digits(text, 4, &year) &&
              (n == 4 || (n >= 7 && text[4] == '-' && digits(text + 5, 2, &month))) &&
-             (n <= 7 || (n >= 10 && text[7] == '-' && digits(text + 8, 2, &day) && clock_part(text + 10, &rest)));
+             (n <= 7 ||
+              (n >= 10 && text[7] == '-' && digits(text + 8, 2, &day) && clock_part(text + 10, &rest)));
     }
     if (!ok || year < 1 || month < 1 || month > 12 || day < 1 || day > 31) {
         return 0;
@@ -137,7 +139,10 @@ static const char *messages_of(const json_t *list, struct bytes *input, const ch
         }
         // A single question stands for itself; a longer talk is written out with who said what.
         if (n > 2) {
-            bytes_printf(input, "%s%s: ", i ? "\n\n" : "", system ? "System" : assistant ? "Assistant" : "User");
+            bytes_printf(input, "%s%s: ", i ? "\n\n" : "",
+                         system      ? "System"
+                         : assistant ? "Assistant"
+                                     : "User");
         }
         bytes_puts(input, content);
     }
@@ -162,7 +167,8 @@ static const char *pair_of(const plm_kind *kind, const json_t *row, char numbers
     return "it lacks the fields of its kind";
 }
 
-plm_status row_take(struct sink *s, const plm_kind *kind, const json_t *row, const char *where, plm_error *err) {
+plm_status row_take(struct sink *s, const plm_kind *kind, const json_t *row, const char *where,
+                    plm_error *err) {
     const char *why = NULL;
     char numbers[2][32], time_number[32];
     struct bytes talk;
@@ -181,7 +187,8 @@ plm_status row_take(struct sink *s, const plm_kind *kind, const json_t *row, con
     const char *author = json_text(row, "author");
     const json_t *local = json_object_get(row, "local_only");
     r.local_only = json_is_true(local) || json_integer_value(local) != 0;
-    why = messages ? messages_of(messages, &talk, &r.output) : pair_of(kind, row, numbers, &r.input, &r.output);
+    why =
+        messages ? messages_of(messages, &talk, &r.output) : pair_of(kind, row, numbers, &r.input, &r.output);
     if (messages) {
         r.input = talk.data ? talk.data : "";
     }

@@ -1,5 +1,6 @@
-/* kind.c: the table of kinds as a program sees it: the built-in one, extended or overridden by a person's JSON file.
- * A file with an unknown key, a missing field or a wrong type is refused as a whole, with the kind and key named. */
+/* kind.c: the table of kinds as a program sees it: the built-in one, extended or overridden by a person's
+ * JSON file. A file with an unknown key, a missing field or a wrong type is refused as a whole, with the kind
+ * and key named. */
 #include "kind/kind.h"
 #include <ctype.h>
 #include <string.h>
@@ -18,9 +19,9 @@ enum {
 struct plm_kinds {
     plm_kind list[KINDS_MAX];
     size_t n;
-    json_t *file;      /* owns the strings of a person's kinds */
+    json_t *file; /* owns the strings of a person's kinds */
     const char **labels[KINDS_MAX];
-    size_t n_labels;   /* label lists made for the file */
+    size_t n_labels; /* label lists made for the file */
 };
 
 static const struct {
@@ -36,7 +37,7 @@ static const struct {
 /* What is being read, for the messages. */
 struct reading {
     const char *file;
-    size_t number;  /* of the object in the file */
+    size_t number; /* of the object in the file */
     const char *kind;
 };
 
@@ -47,8 +48,8 @@ static plm_status bad(const struct reading *at, plm_error *err, const char *key,
     return fail(err, PLM_EFORMAT, "%s: kind number %zu: \"%s\" %s", at->file, at->number, key, why);
 }
 
-static plm_status take_text(const struct reading *at, const json_t *o, const char *key, size_t max, const char **out,
-                            plm_error *err) {
+static plm_status take_text(const struct reading *at, const json_t *o, const char *key, size_t max,
+                            const char **out, plm_error *err) {
     const char *text = json_text(o, key);
     if (!text || !*text) {
         return bad(at, err, key, json_object_get(o, key) ? "must be a text that is not empty" : "is missing");
@@ -91,8 +92,8 @@ static plm_status take_modes(const struct reading *at, const json_t *list, unsig
     return PLM_OK;
 }
 
-static plm_status take_labels(struct plm_kinds *k, const struct reading *at, const json_t *list, plm_kind *kind,
-                              plm_error *err) {
+static plm_status take_labels(struct plm_kinds *k, const struct reading *at, const json_t *list,
+                              plm_kind *kind, plm_error *err) {
     size_t n = json_array_size(list);
     if (n < 2 || n > LABELS_MAX) {
         return bad(at, err, "labels", "must be a list of 2 to 256 texts");
@@ -128,8 +129,8 @@ static plm_status check_instruction(const struct reading *at, const char *instru
 }
 
 static plm_status check_keys(const struct reading *at, json_t *o, plm_error *err) {
-    static const char *const known[] = {"name", "task", "instruction", "input_field", "output_field", "labels", "modes",
-                                        "max_answer_tokens"};
+    static const char *const known[] = {"name",         "task",   "instruction", "input_field",
+                                        "output_field", "labels", "modes",       "max_answer_tokens"};
     const char *key;
     json_t *value;
     json_object_foreach(o, key, value) {
@@ -144,7 +145,8 @@ static plm_status check_keys(const struct reading *at, json_t *o, plm_error *err
     return PLM_OK;
 }
 
-static plm_status take_kind(struct plm_kinds *k, struct reading *at, json_t *o, plm_kind *out, plm_error *err) {
+static plm_status take_kind(struct plm_kinds *k, struct reading *at, json_t *o, plm_kind *out,
+                            plm_error *err) {
     if (!json_is_object(o)) {
         return fail(err, PLM_EFORMAT, "%s: kind number %zu is not an object", at->file, at->number);
     }
@@ -156,7 +158,8 @@ static plm_status take_kind(struct plm_kinds *k, struct reading *at, json_t *o, 
     if (!plain_name(out->name)) {
         return bad(at, err, "name", "may hold a-z, 0-9 and - only");
     }
-    if ((fault = check_keys(at, o, err)) || (fault = take_text(at, o, "task", WORDING_MAX, &out->task, err)) ||
+    if ((fault = check_keys(at, o, err)) ||
+        (fault = take_text(at, o, "task", WORDING_MAX, &out->task, err)) ||
         (fault = take_text(at, o, "instruction", WORDING_MAX, &out->instruction, err)) ||
         (fault = check_instruction(at, out->instruction, err)) ||
         (fault = take_text(at, o, "input_field", NAME_MAX_LEN, &out->input_field, err)) ||

@@ -1,4 +1,5 @@
-/* kind.h: the door of kind/. The calls are in plm.h (section 7); here is what import and augmentation ask besides. */
+/* kind.h: the door of kind/. The calls are in plm.h (section 7); here is what import and augmentation ask
+ * besides. */
 #ifndef KIND_KIND_H
 #define KIND_KIND_H
 #include "base/base.h"

@@ -1,5 +1,6 @@
-/* adapters.c: which adapters a (user, kind) has, which one answers, and what each learned. The pointer to the active
- * one moves in one transaction; at most three stay, so that a rollback is always possible and never far. */
+/* adapters.c: which adapters a (user, kind) has, which one answers, and what each learned. The pointer to the
+ * active one moves in one transaction; at most three stay, so that a rollback is always possible and never
+ * far. */
 #include <stdio.h>
 #include <string.h>
 #include "store/db.h"
@@ -27,11 +28,12 @@ static plm_status run_for(plm_store *st, const char *sql, const char *user, cons
 static plm_status insert_adapter(plm_store *st, const plm_installed *a, int64_t *id, plm_error *err) {
     struct query q;
     bool row;
-    plm_status fault = query_open(&q, st,
-                                  "INSERT INTO adapters (user, kind, path, sha256, base_sha256, arm, metrics, state,"
-                                  " scale, time) VALUES (:user, :kind, :path, :sha256, :base_sha256, :arm, :metrics,"
-                                  " 'active', :scale, :time)",
-                                  err);
+    plm_status fault =
+        query_open(&q, st,
+                   "INSERT INTO adapters (user, kind, path, sha256, base_sha256, arm, metrics, state,"
+                   " scale, time) VALUES (:user, :kind, :path, :sha256, :base_sha256, :arm, :metrics,"
+                   " 'active', :scale, :time)",
+                   err);
     if (!fault) {
         query_text(&q, ":user", a->user);
         query_text(&q, ":kind", a->kind);
@@ -49,24 +51,25 @@ static plm_status insert_adapter(plm_store *st, const plm_installed *a, int64_t 
     return fault;
 }
 
-/* The manifest. A row that is not there was forgotten while the adapter was learning it: it may not be installed. */
+/* The manifest. A row that is not there was forgotten while the adapter was learning it: it may not be
+ * installed. */
 static plm_status add_rows(plm_store *st, int64_t adapter, const plm_installed *a, plm_error *err) {
     struct query q;
     bool row;
-    plm_status fault = query_open(&q, st,
-                                  "INSERT INTO adapter_rows (adapter, row, digest)"
-                                  " SELECT :adapter, id, digest FROM records WHERE id = :row AND user = :user UNION ALL"
-                                  " SELECT :adapter, -id, digest FROM synthetic WHERE id = -:row AND user = :user"
-                                  " ON CONFLICT DO UPDATE SET digest = excluded.digest",
-                                  err);
+    plm_status fault =
+        query_open(&q, st,
+                   "INSERT INTO adapter_rows (adapter, row, digest)"
+                   " SELECT :adapter, id, digest FROM records WHERE id = :row AND user = :user UNION ALL"
+                   " SELECT :adapter, -id, digest FROM synthetic WHERE id = -:row AND user = :user"
+                   " ON CONFLICT DO UPDATE SET digest = excluded.digest",
+                   err);
     for (size_t i = 0; !fault && i < a->n_records; i++) {
         query_int(&q, ":adapter", adapter);
         query_int(&q, ":row", a->records[i]);
         query_text(&q, ":user", a->user);
         fault = query_next(&q, &row, err);
         if (!fault && sqlite3_changes(st->db) == 0) {
-            fault = fail(err, PLM_ENOTFOUND,
-                         "%s %lld, which the adapter learned, is not in the store of %s",
+            fault = fail(err, PLM_ENOTFOUND, "%s %lld, which the adapter learned, is not in the store of %s",
                          a->records[i] < 0 ? "synthetic example" : "record",
                          (long long)(a->records[i] < 0 ? -a->records[i] : a->records[i]), a->user);
         }
@@ -99,13 +102,15 @@ plm_status plm_store_install(plm_store *st, const plm_installed *a, int64_t *id,
     }
     int64_t row = 0;
     char keep[400];
-    snprintf(keep, sizeof keep,
-             "UPDATE adapters SET state = 'retired' WHERE id IN (SELECT id FROM adapters WHERE user = :user AND"
-             " kind = :kind AND state <> 'retired' ORDER BY state = 'active' DESC, id DESC LIMIT -1 OFFSET %d)",
-             ADAPTERS_KEPT);
-    if (!(fault = run_for(st,
-                          "UPDATE adapters SET state = 'kept' WHERE user = :user AND kind = :kind AND state = 'active'",
-                          a->user, a->kind, 0, err)) &&
+    snprintf(
+        keep, sizeof keep,
+        "UPDATE adapters SET state = 'retired' WHERE id IN (SELECT id FROM adapters WHERE user = :user AND"
+        " kind = :kind AND state <> 'retired' ORDER BY state = 'active' DESC, id DESC LIMIT -1 OFFSET %d)",
+        ADAPTERS_KEPT);
+    if (!(fault = run_for(
+              st,
+              "UPDATE adapters SET state = 'kept' WHERE user = :user AND kind = :kind AND state = 'active'",
+              a->user, a->kind, 0, err)) &&
         !(fault = insert_adapter(st, a, &row, err)) && !(fault = add_rows(st, row, a, err))) {
         fault = run_for(st, keep, a->user, a->kind, 0, err);
     }
@@ -137,17 +142,18 @@ static plm_status read_rows(struct query *q, int64_t adapter, int64_t **rows, si
     return fault;
 }
 
-plm_status plm_store_list_adapters(plm_store *st, const char *user, const char *kind, plm_installed_fn each, void *ctx,
-                                   plm_error *err) {
+plm_status plm_store_list_adapters(plm_store *st, const char *user, const char *kind, plm_installed_fn each,
+                                   void *ctx, plm_error *err) {
     struct query q = {0}, manifest = {0};
     bool row = true;
-    plm_status fault =
-        query_open(&manifest, st, "SELECT row FROM adapter_rows WHERE adapter = :id ORDER BY row < 0, abs(row)", err);
-    if (fault || (fault = query_open(&q, st,
-                                     "SELECT id, time, user, kind, path, sha256, base_sha256, arm, metrics, state,"
-                                     " scale FROM adapters WHERE (:user IS NULL OR user = :user)"
-                                     " AND (:kind IS NULL OR kind = :kind) ORDER BY id",
-                                     err))) {
+    plm_status fault = query_open(
+        &manifest, st, "SELECT row FROM adapter_rows WHERE adapter = :id ORDER BY row < 0, abs(row)", err);
+    if (fault ||
+        (fault = query_open(&q, st,
+                            "SELECT id, time, user, kind, path, sha256, base_sha256, arm, metrics, state,"
+                            " scale FROM adapters WHERE (:user IS NULL OR user = :user)"
+                            " AND (:kind IS NULL OR kind = :kind) ORDER BY id",
+                            err))) {
         goto out;
     }
     query_text(&q, ":user", user);
@@ -191,11 +197,12 @@ static plm_status resolve(plm_store *st, const char *user, const char *kind, int
                           plm_error *err) {
     struct query q;
     bool row = false;
-    plm_status fault = query_open(&q, st,
-                                  "SELECT max(id) FROM adapters WHERE user = :user AND kind = :kind"
-                                  " AND state <> 'retired' AND (id = :id OR :id = 0 AND id < (SELECT id FROM adapters"
-                                  " WHERE user = :user AND kind = :kind AND state = 'active'))",
-                                  err);
+    plm_status fault =
+        query_open(&q, st,
+                   "SELECT max(id) FROM adapters WHERE user = :user AND kind = :kind"
+                   " AND state <> 'retired' AND (id = :id OR :id = 0 AND id < (SELECT id FROM adapters"
+                   " WHERE user = :user AND kind = :kind AND state = 'active'))",
+                   err);
     if (!fault) {
         query_text(&q, ":user", user);
         query_text(&q, ":kind", kind);
@@ -205,8 +212,8 @@ static plm_status resolve(plm_store *st, const char *user, const char *kind, int
     *found = row ? column_int(&q, 0) : 0;
     query_close(&q);
     if (!fault && !*found) {
-        fault = id ? fail(err, PLM_ENOTFOUND, "%s has no adapter %lld for %s that could be used", user, (long long)id,
-                          kind)
+        fault = id ? fail(err, PLM_ENOTFOUND, "%s has no adapter %lld for %s that could be used", user,
+                          (long long)id, kind)
                    : fail(err, PLM_ENOTFOUND, "%s has no earlier adapter for %s", user, kind);
     }
     return fault;
@@ -225,9 +232,9 @@ plm_status plm_store_activate(plm_store *st, const char *user, const char *kind,
         fault = resolve(st, user, kind, id, &chosen, err);
     }
     if (!fault) {
-        fault = run_for(st,
-                        "UPDATE adapters SET state = 'kept' WHERE user = :user AND kind = :kind AND state = 'active'",
-                        user, kind, 0, err);
+        fault = run_for(
+            st, "UPDATE adapters SET state = 'kept' WHERE user = :user AND kind = :kind AND state = 'active'",
+            user, kind, 0, err);
     }
     if (!fault && chosen) {
         fault = db_run_id(st, "UPDATE adapters SET state = 'active' WHERE id = :id", chosen, NULL, err);

@@ -10,7 +10,8 @@ plm_status plm_store_add_consent(plm_store *st, const plm_consent *c, int64_t *i
     if ((fault = text_check(c->user, "user", STORE_NAME_MAX, false, err)) ||
         (fault = text_check(c->endpoint, "endpoint", STORE_SOURCE_MAX, false, err)) ||
         (fault = text_check(c->share, "share", STORE_NAME_MAX, false, err)) ||
-        (fault = text_check(c->text, "text of a consent", STORE_TEXT_MAX, false, err)) || (fault = writable(st, err)) ||
+        (fault = text_check(c->text, "text of a consent", STORE_TEXT_MAX, false, err)) ||
+        (fault = writable(st, err)) ||
         (fault = query_open(&q, st,
                             "INSERT INTO consents (user, endpoint, share, text, time)"
                             " VALUES (:user, :endpoint, :share, :text, :time)",
@@ -30,8 +31,8 @@ plm_status plm_store_add_consent(plm_store *st, const plm_consent *c, int64_t *i
     return fault;
 }
 
-plm_status plm_store_find_consent(plm_store *st, const char *user, const char *endpoint, const char *share, int64_t *id,
-                                  plm_error *err) {
+plm_status plm_store_find_consent(plm_store *st, const char *user, const char *endpoint, const char *share,
+                                  int64_t *id, plm_error *err) {
     struct query q;
     bool row = false;
     plm_status fault = query_open(&q, st,
@@ -80,7 +81,8 @@ plm_status plm_store_add_egress(plm_store *st, const plm_egress *e, int64_t *id,
     return fault;
 }
 
-plm_status plm_store_list_egress(plm_store *st, const char *user, plm_egress_fn each, void *ctx, plm_error *err) {
+plm_status plm_store_list_egress(plm_store *st, const char *user, plm_egress_fn each, void *ctx,
+                                 plm_error *err) {
     struct query q;
     bool row = true;
     plm_status fault = query_open(&q, st,

@@ -1,7 +1,8 @@
-/* db.c: the connection to SQLite and statements on it. A store is one file with a rollback journal rather than a
- * WAL: the WAL-reset race of SQLite before 3.51.3 can't touch it, a reader needs no write access to the folder,
- * and what was forgotten is not left in a second file. The file is taken as hostile: its schema may not call
- * functions, writes to shadow tables are off, and SQLite's limits are near what the room needs. */
+/* db.c: the connection to SQLite and statements on it. A store is one file with a rollback journal rather
+ * than a WAL: the WAL-reset race of SQLite before 3.51.3 can't touch it, a reader needs no write access to
+ * the folder, and what was forgotten is not left in a second file. The file is taken as hostile: its schema
+ * may not call functions, writes to shadow tables are off, and SQLite's limits are near what the room needs.
+ */
 #include <math.h>
 #include <string.h>
 #include "store/db.h"
@@ -9,17 +10,25 @@
 static const struct {
     int what, most;
 } limits[] = {
-    {SQLITE_LIMIT_LENGTH, 16 << 20},    {SQLITE_LIMIT_SQL_LENGTH, 100000}, {SQLITE_LIMIT_COLUMN, 64},
-    {SQLITE_LIMIT_EXPR_DEPTH, 32},      {SQLITE_LIMIT_COMPOUND_SELECT, 4}, {SQLITE_LIMIT_VDBE_OP, 25000},
-    {SQLITE_LIMIT_FUNCTION_ARG, 8},     {SQLITE_LIMIT_ATTACHED, 0},        {SQLITE_LIMIT_LIKE_PATTERN_LENGTH, 50},
-    {SQLITE_LIMIT_VARIABLE_NUMBER, 64}, {SQLITE_LIMIT_TRIGGER_DEPTH, 8},   {SQLITE_LIMIT_WORKER_THREADS, 0},
+    {SQLITE_LIMIT_LENGTH, 16 << 20},
+    {SQLITE_LIMIT_SQL_LENGTH, 100000},
+    {SQLITE_LIMIT_COLUMN, 64},
+    {SQLITE_LIMIT_EXPR_DEPTH, 32},
+    {SQLITE_LIMIT_COMPOUND_SELECT, 4},
+    {SQLITE_LIMIT_VDBE_OP, 25000},
+    {SQLITE_LIMIT_FUNCTION_ARG, 8},
+    {SQLITE_LIMIT_ATTACHED, 0},
+    {SQLITE_LIMIT_LIKE_PATTERN_LENGTH, 50},
+    {SQLITE_LIMIT_VARIABLE_NUMBER, 64},
+    {SQLITE_LIMIT_TRIGGER_DEPTH, 8},
+    {SQLITE_LIMIT_WORKER_THREADS, 0},
 };
 
 /* Set before the first statement that reads the file. */
 static const char *const pragmas[] = {
     "PRAGMA trusted_schema = OFF", "PRAGMA cell_size_check = ON", "PRAGMA mmap_size = 0",
     "PRAGMA temp_store = MEMORY",  "PRAGMA foreign_keys = ON",    "PRAGMA synchronous = FULL",
-    "PRAGMA secure_delete = ON",   "PRAGMA fullfsync = ON",      "PRAGMA cache_size = -32768",
+    "PRAGMA secure_delete = ON",   "PRAGMA fullfsync = ON",       "PRAGMA cache_size = -32768",
 };
 
 plm_status db_fail(const struct plm_store *st, int rc, plm_error *err) {
@@ -49,8 +58,8 @@ plm_status db_fail(const struct plm_store *st, int rc, plm_error *err) {
 }
 
 plm_status db_connect(struct plm_store *st, const char *path, plm_error *err) {
-    int rc = sqlite3_open_v2(path, &st->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE,
-                             NULL);
+    int rc = sqlite3_open_v2(path, &st->db,
+                             SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE, NULL);
     if (rc) {
         plm_status fault = db_fail(st, rc, err);
         db_disconnect(st);
@@ -131,8 +140,11 @@ plm_status query_next(struct query *q, bool *row, plm_error *err) {
     if (rc == SQLITE_ROW || rc == SQLITE_DONE) {
         return PLM_OK;
     }
-    return q->rc ? fail(err, rc == SQLITE_NOMEM ? PLM_ENOMEM : rc == SQLITE_TOOBIG ? PLM_ELIMIT : PLM_EIO, "%s: %s",
-                        q->st->path, sqlite3_errstr(rc))
+    return q->rc ? fail(err,
+                        rc == SQLITE_NOMEM    ? PLM_ENOMEM
+                        : rc == SQLITE_TOOBIG ? PLM_ELIMIT
+                                              : PLM_EIO,
+                        "%s: %s", q->st->path, sqlite3_errstr(rc))
                  : db_fail(q->st, rc, err);
 }
 
@@ -204,7 +216,8 @@ plm_status plm_store_end(plm_store *st, bool commit, plm_error *err) {
     }
     if (sqlite3_get_autocommit(st->db)) {
         st->depth--;
-        return commit ? fail(err, PLM_EIO, "%s: the transaction was undone by an earlier failure", st->path) : PLM_OK;
+        return commit ? fail(err, PLM_EIO, "%s: the transaction was undone by an earlier failure", st->path)
+                      : PLM_OK;
     }
     plm_status fault = PLM_OK;
     if (st->depth > 1) {

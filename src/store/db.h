@@ -10,9 +10,9 @@
 struct plm_store {
     sqlite3 *db;
     char *path;
-    int lock;       /* the lock file, held; -1: a reader */
+    int lock; /* the lock file, held; -1: a reader */
     bool read_only;
-    int depth;      /* open transactions, nested ones are savepoints */
+    int depth; /* open transactions, nested ones are savepoints */
 };
 
 struct query {
@@ -24,19 +24,20 @@ struct query {
 /* An unopened query may be closed. */
 plm_status query_open(struct query *q, struct plm_store *st, const char *sql, plm_error *err);
 void query_int(struct query *q, const char *name, int64_t value);
-void query_real(struct query *q, const char *name, double value);       /* NaN: null */
-void query_text(struct query *q, const char *name, const char *text);   /* NULL: null; borrowed until close */
+void query_real(struct query *q, const char *name, double value);     /* NaN: null */
+void query_text(struct query *q, const char *name, const char *text); /* NULL: null; borrowed until close */
 plm_status query_next(struct query *q, bool *row, plm_error *err);
 plm_status query_reset(struct query *q, plm_error *err); /* to run again with other values */
 void query_close(struct query *q);
 int64_t column_int(const struct query *q, int i);
-double column_real(const struct query *q, int i);        /* null: NaN */
-const char *column_text(const struct query *q, int i);   /* null: ""; borrowed until the next step */
-const char *column_maybe(const struct query *q, int i);  /* null: NULL */
+double column_real(const struct query *q, int i);       /* null: NaN */
+const char *column_text(const struct query *q, int i);  /* null: ""; borrowed until the next step */
+const char *column_maybe(const struct query *q, int i); /* null: NULL */
 
 /* A statement without rows or parameters. */
 plm_status db_run(struct plm_store *st, const char *sql, plm_error *err);
-/* The same with one integer, :id, or none where the SQL has no such name. *changed (may be NULL): rows changed. */
+/* The same with one integer, :id, or none where the SQL has no such name. *changed (may be NULL): rows
+ * changed. */
 plm_status db_run_id(struct plm_store *st, const char *sql, int64_t id, size_t *changed, plm_error *err);
 /* SQLite's code as a status and a sentence. */
 plm_status db_fail(const struct plm_store *st, int rc, plm_error *err);
@@ -61,8 +62,8 @@ void lock_holder(const char *path, char out[64]);
 
 /* migrate.c */
 enum { STORE_APPLICATION = 0x706c6d31 }; /* "plm1" */
-extern const char records_sql[];  /* made from records.sql by the build */
-extern const char *const migrations[]; /* what brings version i to version i + 1 */
+extern const char records_sql[];         /* made from records.sql by the build */
+extern const char *const migrations[];   /* what brings version i to version i + 1 */
 extern const int n_migrations;
 plm_status store_create(const char *path, plm_error *err);
 /* Brings an open database from its version to version n of the table. */

@@ -1,6 +1,6 @@
 /* export.c: everything of one person as JSON lines, one row a line under its table's name, every column as it
- * stands. The first line names the format. Its records can be imported again; settings belong to no person and
- * stay out. */
+ * stands. The first line names the format. Its records can be imported again; settings belong to no person
+ * and stay out. */
 #include <math.h>
 #include <string.h>
 #include "store/db.h"
@@ -20,8 +20,9 @@ static const struct {
     {"adapters", "SELECT * FROM adapters WHERE user = :user ORDER BY id"},
     {"adapter_rows", "SELECT r.* FROM adapter_rows r JOIN adapters a ON a.id = r.adapter WHERE a.user = :user"
                      " ORDER BY r.adapter, r.row"},
-    {"adapter_sources", "SELECT s.* FROM adapter_sources s JOIN adapters a ON a.id = s.adapter WHERE a.user = :user"
-                        " ORDER BY s.adapter, s.record"},
+    {"adapter_sources",
+     "SELECT s.* FROM adapter_sources s JOIN adapters a ON a.id = s.adapter WHERE a.user = :user"
+     " ORDER BY s.adapter, s.record"},
 };
 
 static void put_value(struct bytes *line, sqlite3_stmt *stmt, int i) {
@@ -48,8 +49,8 @@ static void put_value(struct bytes *line, sqlite3_stmt *stmt, int i) {
     }
 }
 
-static plm_status export_table(plm_store *st, const char *table, const char *sql, const char *user, struct writer *w,
-                               plm_error *err) {
+static plm_status export_table(plm_store *st, const char *table, const char *sql, const char *user,
+                               struct writer *w, plm_error *err) {
     struct query q;
     struct bytes line;
     bytes_init(&line, 64 << 20);

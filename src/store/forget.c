@@ -1,12 +1,12 @@
-/* forget.c: forgetting records with all that came of them. One transaction takes the records, the replies that
- * quoted them, the examples made from either, and retires the adapters that depend on any of it; the word index is
- * written anew, because FTS5 keeps deleted words in its segments. Then the file is compacted. A cut between the
- * two is noted in the store and made good when it is opened next. */
+/* forget.c: forgetting records with all that came of them. One transaction takes the records, the replies
+ * that quoted them, the examples made from either, and retires the adapters that depend on any of it; the
+ * word index is written anew, because FTS5 keeps deleted words in its segments. Then the file is compacted. A
+ * cut between the two is noted in the store and made good when it is opened next. */
 #include <string.h>
 #include "store/db.h"
 
-/* What goes, by lineage, once temp.gone_records is filled. :user is null unless all of a person goes: then rows that
- * name no record go too. An adapter depends on what was noted at its installation. */
+/* What goes, by lineage, once temp.gone_records is filled. :user is null unless all of a person goes: then
+ * rows that name no record go too. An adapter depends on what was noted at its installation. */
 static const char *const lists[] = {
     "INSERT INTO temp.gone_replies SELECT id FROM replies WHERE user = :user OR id IN"
     " (SELECT reply FROM reply_sources WHERE record IN (SELECT id FROM temp.gone_records))",
@@ -18,8 +18,8 @@ static const char *const lists[] = {
     " OR id IN (SELECT adapter FROM adapter_rows WHERE -row IN (SELECT id FROM temp.gone_synthetic))",
 };
 
-/* In this order: no foreign key may point at a row that is gone. Settings called "derived." hold something made of
- * many records at once, so all of them go. */
+/* In this order: no foreign key may point at a row that is gone. Settings called "derived." hold something
+ * made of many records at once, so all of them go. */
 static const char *const removal[] = {
     "DELETE FROM synthetic WHERE id IN (SELECT id FROM temp.gone_synthetic)",
     "DELETE FROM replies WHERE id IN (SELECT id FROM temp.gone_replies)",
@@ -68,7 +68,8 @@ static plm_status list_records(plm_store *st, const plm_query *q, plm_error *err
         bytes_printf(&sql, " ORDER BY r.time%s, r.id%s LIMIT %d", down, down, q->limit);
         fault = bytes_status(&sql, "the query", err);
     }
-    if (!fault && !(fault = query_open(&stmt, st, sql.data, err)) && !(fault = records_bind(&stmt, q, &match, err))) {
+    if (!fault && !(fault = query_open(&stmt, st, sql.data, err)) &&
+        !(fault = records_bind(&stmt, q, &match, err))) {
         fault = query_next(&stmt, &row, err);
     }
     query_close(&stmt);
@@ -113,7 +114,8 @@ static plm_status count_lists(plm_store *st, plm_forgotten *gone, plm_error *err
 }
 
 /* An adapter retired long ago may still lie on the disk, so its path is given as well. */
-static plm_status report_paths(plm_store *st, int (*retired)(void *ctx, const char *path), void *ctx, plm_error *err) {
+static plm_status report_paths(plm_store *st, int (*retired)(void *ctx, const char *path), void *ctx,
+                               plm_error *err) {
     struct query q;
     bool row = true;
     plm_status fault = query_open(&q, st, "SELECT path FROM temp.gone_adapters ORDER BY id", err);
@@ -158,7 +160,8 @@ plm_status plm_store_forget(plm_store *st, const plm_query *q, plm_forgotten *go
         return fault;
     }
     if (!(fault = make_lists(st, err)) && !(fault = list_records(st, q, err)) &&
-        !(fault = list_children(st, some ? NULL : q->user, err)) && !(fault = count_lists(st, &counts, err))) {
+        !(fault = list_children(st, some ? NULL : q->user, err)) &&
+        !(fault = count_lists(st, &counts, err))) {
         bool any = counts.records || counts.synthetic || counts.replies || counts.adapters;
         for (size_t i = 0; !fault && any && i < sizeof removal / sizeof *removal; i++) {
             fault = db_run(st, removal[i], err);

@@ -1,11 +1,12 @@
 /* lineage.c: teachers' raw replies and the examples made from them, each with the records behind it. A source
- * that is not a record of the same person is refused, so that forgetting a record always finds its children. */
+ * that is not a record of the same person is refused, so that forgetting a record always finds its children.
+ */
 #include <string.h>
 #include "store/db.h"
 
 /* The table that names the records behind a parent row. */
-static plm_status add_sources(plm_store *st, const char *sql, int64_t parent, const char *user, const int64_t *sources,
-                              size_t n, plm_error *err) {
+static plm_status add_sources(plm_store *st, const char *sql, int64_t parent, const char *user,
+                              const int64_t *sources, size_t n, plm_error *err) {
     struct query q;
     bool row;
     plm_status fault = query_open(&q, st, sql, err);
@@ -16,7 +17,8 @@ static plm_status add_sources(plm_store *st, const char *sql, int64_t parent, co
         query_text(&q, ":user", user);
         fault = query_next(&q, &row, err);
         if (!fault && sqlite3_changes(st->db) == 0) {
-            fault = fail(err, PLM_ENOTFOUND, "record %lld is not in the store of %s", (long long)sources[i], user);
+            fault = fail(err, PLM_ENOTFOUND, "record %lld is not in the store of %s", (long long)sources[i],
+                         user);
         }
         if (!fault) {
             fault = query_reset(&q, err);
@@ -55,11 +57,12 @@ static plm_status read_sources(struct query *q, int64_t parent, struct ids *to, 
 static plm_status insert_reply(plm_store *st, const plm_reply *r, int64_t *id, plm_error *err) {
     struct query q;
     bool row;
-    plm_status fault = query_open(&q, st,
-                                  "INSERT INTO replies (user, kind, teacher, call_hash, text, finish, time, tokens_in,"
-                                  " tokens_out, seconds) VALUES (:user, :kind, :teacher, :call_hash, :text, :finish,"
-                                  " :time, :tokens_in, :tokens_out, :seconds)",
-                                  err);
+    plm_status fault =
+        query_open(&q, st,
+                   "INSERT INTO replies (user, kind, teacher, call_hash, text, finish, time, tokens_in,"
+                   " tokens_out, seconds) VALUES (:user, :kind, :teacher, :call_hash, :text, :finish,"
+                   " :time, :tokens_in, :tokens_out, :seconds)",
+                   err);
     if (!fault) {
         query_text(&q, ":user", r->user);
         query_text(&q, ":kind", r->kind);
@@ -78,7 +81,8 @@ static plm_status insert_reply(plm_store *st, const plm_reply *r, int64_t *id, p
     return fault;
 }
 
-static plm_status reply_id(plm_store *st, const char *user, const char *call_hash, int64_t *id, plm_error *err) {
+static plm_status reply_id(plm_store *st, const char *user, const char *call_hash, int64_t *id,
+                           plm_error *err) {
     struct query q;
     bool row = false;
     plm_status fault =
@@ -99,16 +103,18 @@ plm_status plm_store_add_reply(plm_store *st, const plm_reply *r, int64_t *id, p
         (fault = text_check(r->kind, "kind", STORE_NAME_MAX, false, err)) ||
         (fault = text_check(r->teacher, "teacher", STORE_SOURCE_MAX, false, err)) ||
         (fault = text_check(r->call_hash, "call's hash", STORE_NAME_MAX, false, err)) ||
-        (fault = text_check(r->text, "reply", STORE_REPLY_MAX, true, err)) || (fault = plm_store_begin(st, err))) {
+        (fault = text_check(r->text, "reply", STORE_REPLY_MAX, true, err)) ||
+        (fault = plm_store_begin(st, err))) {
         return fault;
     }
     int64_t row = 0;
     fault = reply_id(st, r->user, r->call_hash, &row, err); // the first answer to a call stands
     if (!fault && !row && !(fault = insert_reply(st, r, &row, err))) {
-        fault = add_sources(st,
-                            "INSERT INTO reply_sources (reply, position, record) SELECT :parent, :position, id"
-                            " FROM records WHERE id = :record AND user = :user",
-                            row, r->user, r->sources, r->n_sources, err);
+        fault =
+            add_sources(st,
+                        "INSERT INTO reply_sources (reply, position, record) SELECT :parent, :position, id"
+                        " FROM records WHERE id = :record AND user = :user",
+                        row, r->user, r->sources, r->n_sources, err);
     }
     fault = db_end(st, fault, err);
     if (!fault && id) {
@@ -117,23 +123,25 @@ plm_status plm_store_add_reply(plm_store *st, const plm_reply *r, int64_t *id, p
     return fault;
 }
 
-plm_status plm_store_find_reply(plm_store *st, const char *user, const char *call_hash, plm_reply_fn each, void *ctx,
-                                bool *found, plm_error *err) {
+plm_status plm_store_find_reply(plm_store *st, const char *user, const char *call_hash, plm_reply_fn each,
+                                void *ctx, bool *found, plm_error *err) {
     struct query q = {0}, from = {0};
     struct ids sources = {0};
     bool row = false;
     *found = false;
-    plm_status fault = query_open(&from, st, "SELECT record FROM reply_sources WHERE reply = :parent ORDER BY position",
-                                  err);
-    if (fault || (fault = query_open(&q, st,
-                                     "SELECT id, time, user, kind, teacher, call_hash, text, finish, tokens_in,"
-                                     " tokens_out, seconds FROM replies WHERE user = :user AND call_hash = :call_hash",
-                                     err))) {
+    plm_status fault = query_open(
+        &from, st, "SELECT record FROM reply_sources WHERE reply = :parent ORDER BY position", err);
+    if (fault ||
+        (fault = query_open(&q, st,
+                            "SELECT id, time, user, kind, teacher, call_hash, text, finish, tokens_in,"
+                            " tokens_out, seconds FROM replies WHERE user = :user AND call_hash = :call_hash",
+                            err))) {
         goto out;
     }
     query_text(&q, ":user", user);
     query_text(&q, ":call_hash", call_hash);
-    if ((fault = query_next(&q, &row, err)) || !row || (fault = read_sources(&from, column_int(&q, 0), &sources, err))) {
+    if ((fault = query_next(&q, &row, err)) || !row ||
+        (fault = read_sources(&from, column_int(&q, 0), &sources, err))) {
         goto out;
     }
     *found = true;
@@ -167,11 +175,12 @@ static plm_status insert_synthetic(plm_store *st, const plm_synthetic *s, int64_
     row_digest(s->user, s->kind, s->input, s->output, digest);
     struct query q;
     bool row;
-    plm_status fault = query_open(&q, st,
-                                  "INSERT INTO synthetic (user, kind, mode, input, output, verdict, teacher, reply,"
-                                  " weight, nll, z, digest, added) VALUES (:user, :kind, :mode, :input, :output,"
-                                  " :verdict, :teacher, nullif(:reply, 0), :weight, :nll, :z, :digest, :added)",
-                                  err);
+    plm_status fault =
+        query_open(&q, st,
+                   "INSERT INTO synthetic (user, kind, mode, input, output, verdict, teacher, reply,"
+                   " weight, nll, z, digest, added) VALUES (:user, :kind, :mode, :input, :output,"
+                   " :verdict, :teacher, nullif(:reply, 0), :weight, :nll, :z, :digest, :added)",
+                   err);
     if (!fault) {
         query_text(&q, ":user", s->user);
         query_text(&q, ":kind", s->kind);
@@ -195,7 +204,8 @@ static plm_status insert_synthetic(plm_store *st, const plm_synthetic *s, int64_
 
 plm_status plm_store_add_synthetic(plm_store *st, const plm_synthetic *s, int64_t *id, plm_error *err) {
     plm_status fault;
-    // A dropped candidate may be empty or too long to be a record, and is kept all the same, with its verdict.
+    // A dropped candidate may be empty or too long to be a record, and is kept all the same, with its
+    // verdict.
     if ((fault = text_check(s->user, "user", STORE_NAME_MAX, false, err)) ||
         (fault = text_check(s->kind, "kind", STORE_NAME_MAX, false, err)) ||
         (fault = text_check(s->mode, "mode", STORE_NAME_MAX, false, err)) ||
@@ -208,10 +218,11 @@ plm_status plm_store_add_synthetic(plm_store *st, const plm_synthetic *s, int64_
     }
     int64_t row = 0;
     if (!(fault = insert_synthetic(st, s, &row, err))) {
-        fault = add_sources(st,
-                            "INSERT INTO synthetic_sources (synthetic, position, record) SELECT :parent, :position, id"
-                            " FROM records WHERE id = :record AND user = :user",
-                            row, s->user, s->sources, s->n_sources, err);
+        fault = add_sources(
+            st,
+            "INSERT INTO synthetic_sources (synthetic, position, record) SELECT :parent, :position, id"
+            " FROM records WHERE id = :record AND user = :user",
+            row, s->user, s->sources, s->n_sources, err);
     }
     fault = db_end(st, fault, err);
     if (!fault && id) {
@@ -227,11 +238,12 @@ plm_status plm_store_find_synthetic(plm_store *st, const char *user, const char 
     bool row = true;
     plm_status fault = query_open(
         &from, st, "SELECT record FROM synthetic_sources WHERE synthetic = :parent ORDER BY position", err);
-    if (fault || (fault = query_open(&q, st,
-                                     "SELECT id, reply, user, kind, mode, input, output, verdict, teacher, weight, nll,"
-                                     " z FROM synthetic WHERE user = :user AND (:kind IS NULL OR kind = :kind)"
-                                     " AND (:kept = 0 OR verdict = 'kept') ORDER BY id",
-                                     err))) {
+    if (fault || (fault = query_open(
+                      &q, st,
+                      "SELECT id, reply, user, kind, mode, input, output, verdict, teacher, weight, nll,"
+                      " z FROM synthetic WHERE user = :user AND (:kind IS NULL OR kind = :kind)"
+                      " AND (:kept = 0 OR verdict = 'kept') ORDER BY id",
+                      err))) {
         goto out;
     }
     query_text(&q, ":user", user);
@@ -273,9 +285,9 @@ plm_status plm_store_clear_synthetic(plm_store *st, const char *user, const char
     struct query q = {0};
     bool row;
     plm_status fault = writable(st, err);
-    if (!fault && !(fault = query_open(&q, st,
-                                       "DELETE FROM synthetic WHERE user = :user AND (:kind IS NULL OR kind = :kind)",
-                                       err))) {
+    if (!fault &&
+        !(fault = query_open(
+              &q, st, "DELETE FROM synthetic WHERE user = :user AND (:kind IS NULL OR kind = :kind)", err))) {
         query_text(&q, ":user", user);
         query_text(&q, ":kind", kind);
         fault = query_next(&q, &row, err);

@@ -1,6 +1,7 @@
-/* lock.c: one writing process a store. The lock is flock(2) on PATH.lock, which the kernel drops when its holder
- * dies, so a crash never leaves a store locked. The file's text names the holder, for messages only; nothing is
- * decided by it. The file stays behind: unlinking a lock file lets two processes lock two files of one name. */
+/* lock.c: one writing process a store. The lock is flock(2) on PATH.lock, which the kernel drops when its
+ * holder dies, so a crash never leaves a store locked. The file's text names the holder, for messages only;
+ * nothing is decided by it. The file stays behind: unlinking a lock file lets two processes lock two files of
+ * one name. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>

@@ -1,7 +1,7 @@
-/* migrate.c: how a store comes to be and grows up. A new store is made beside its place and renamed, so a file at
- * PATH is always whole and always says whose it is. An old one is brought up a version a transaction. The
- * schema in the file must be, to the letter, the one that the migrations make: a trigger or view that someone
- * added would otherwise run inside our transactions. */
+/* migrate.c: how a store comes to be and grows up. A new store is made beside its place and renamed, so a
+ * file at PATH is always whole and always says whose it is. An old one is brought up a version a transaction.
+ * The schema in the file must be, to the letter, the one that the migrations make: a trigger or view that
+ * someone added would otherwise run inside our transactions. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -31,8 +31,8 @@ plm_status migrate(struct plm_store *st, const char *const *table, int n, plm_er
         return fault;
     }
     if (version < 0 || version > n) {
-        return fail(err, PLM_ENOTSUP, "%s was written by a newer plm (store version %lld, this one knows %d)", st->path,
-                    (long long)version, n);
+        return fail(err, PLM_ENOTSUP, "%s was written by a newer plm (store version %lld, this one knows %d)",
+                    st->path, (long long)version, n);
     }
     for (int i = (int)version; !fault && i < n; i++) {
         char stamp[48];
@@ -54,7 +54,8 @@ static plm_status schema_digest(struct plm_store *st, char hex[65], plm_error *e
     sha256_start(&h);
     struct query q;
     plm_status fault = query_open(
-        &q, st, "SELECT type, name, tbl_name, sql FROM main.sqlite_schema ORDER BY type, name, tbl_name", err);
+        &q, st, "SELECT type, name, tbl_name, sql FROM main.sqlite_schema ORDER BY type, name, tbl_name",
+        err);
     bool row = true;
     while (!fault) {
         fault = query_next(&q, &row, err);

@@ -1,5 +1,6 @@
-/* record.c: adding, finding and counting records. A query is assembled from fixed pieces of SQL; whatever came from
- * outside is a parameter. A person's words are quoted for FTS5, so that none of them is read as its syntax. */
+/* record.c: adding, finding and counting records. A query is assembled from fixed pieces of SQL; whatever
+ * came from outside is a parameter. A person's words are quoted for FTS5, so that none of them is read as its
+ * syntax. */
 #include <string.h>
 #include "store/db.h"
 
@@ -29,7 +30,8 @@ static plm_status find_equal(plm_store *st, const char *digest, int64_t *id, plm
     return fault;
 }
 
-static plm_status insert_record(plm_store *st, const plm_record *r, const char *digest, int64_t *id, plm_error *err) {
+static plm_status insert_record(plm_store *st, const plm_record *r, const char *digest, int64_t *id,
+                                plm_error *err) {
     struct query q;
     bool row;
     plm_status fault =
@@ -172,7 +174,8 @@ plm_status plm_store_find(plm_store *st, const plm_query *q, plm_record_fn each,
         }
         fault = bytes_status(&sql, "the query", err);
     }
-    if (fault || (fault = query_open(&stmt, st, sql.data, err)) || (fault = records_bind(&stmt, q, &match, err))) {
+    if (fault || (fault = query_open(&stmt, st, sql.data, err)) ||
+        (fault = records_bind(&stmt, q, &match, err))) {
         goto out;
     }
     bool row = true;
@@ -209,8 +212,8 @@ plm_status plm_store_count(plm_store *st, const plm_query *q, size_t *n, plm_err
     bytes_puts(&sql, "SELECT count(*)");
     bool row = false;
     plm_status fault = records_where(&sql, q, err);
-    if (!fault && !(fault = query_open(&stmt, st, sql.data, err)) && !(fault = records_bind(&stmt, q, &match, err)) &&
-        !(fault = query_next(&stmt, &row, err))) {
+    if (!fault && !(fault = query_open(&stmt, st, sql.data, err)) &&
+        !(fault = records_bind(&stmt, q, &match, err)) && !(fault = query_next(&stmt, &row, err))) {
         *n = row ? (size_t)column_int(&stmt, 0) : 0;
     }
     query_close(&stmt);

@@ -1,5 +1,6 @@
-/* store.c: opening and closing. A file that is not a whole store of ours is refused with one sentence before SQLite
- * may write a byte to it: wrong magic, another application, a newer version, a changed schema, damage. */
+/* store.c: opening and closing. A file that is not a whole store of ours is refused with one sentence before
+ * SQLite may write a byte to it: wrong magic, another application, a newer version, a changed schema, damage.
+ */
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
@@ -43,11 +44,12 @@ static plm_status look(const char *path, bool read_only, bool *there, plm_error 
     }
     uint32_t version = big32(head + 60);
     if (version > (uint32_t)n_migrations) {
-        return fail(err, PLM_ENOTSUP, "%s was written by a newer plm (store version %u, this one knows %d)", path,
-                    version, n_migrations);
+        return fail(err, PLM_ENOTSUP, "%s was written by a newer plm (store version %u, this one knows %d)",
+                    path, version, n_migrations);
     }
     if (read_only && version < (uint32_t)n_migrations) {
-        return fail(err, PLM_ENOTSUP, "%s is of an older plm; importing anything into it brings it up to date", path);
+        return fail(err, PLM_ENOTSUP,
+                    "%s is of an older plm; importing anything into it brings it up to date", path);
     }
     *there = true;
     return PLM_OK;
@@ -61,7 +63,8 @@ static plm_status quick_check(struct plm_store *st, plm_error *err) {
         fault = query_next(&q, &row, err);
     }
     if (!fault && (!row || strcmp(column_text(&q, 0), "ok") != 0)) {
-        fault = fail(err, PLM_EFORMAT, "%s: the store is damaged (%s)", st->path, row ? column_text(&q, 0) : "no answer");
+        fault = fail(err, PLM_EFORMAT, "%s: the store is damaged (%s)", st->path,
+                     row ? column_text(&q, 0) : "no answer");
     }
     query_close(&q);
     return fault;
@@ -97,8 +100,9 @@ static plm_status attach(struct plm_store *st, plm_error *err) {
     if (sqlite3_db_readonly(st->db, "main")) {
         return fail(err, PLM_EIO, "%s can't be written to", st->path);
     }
-    if ((fault = length_check(st, err)) || (fault = quick_check(st, err)) || (fault = migrate(st, migrations, n_migrations, err)) ||
-        (fault = schema_check(st, err)) || (fault = db_run(st, "PRAGMA journal_mode = DELETE", err))) {
+    if ((fault = length_check(st, err)) || (fault = quick_check(st, err)) ||
+        (fault = migrate(st, migrations, n_migrations, err)) || (fault = schema_check(st, err)) ||
+        (fault = db_run(st, "PRAGMA journal_mode = DELETE", err))) {
         return fault;
     }
     return forget_finish(st, err);
