@@ -94,8 +94,8 @@ static void a_changed_schema_is_refused_untouched(void **state) {
         "DROP TABLE settings",
         "ALTER TABLE records ADD COLUMN spy TEXT",
         "CREATE INDEX i ON records (input)",
-        "PRAGMA writable_schema = ON; UPDATE sqlite_schema SET sql = replace(sql, 'ON DELETE CASCADE', '')"
-        " WHERE name = 'synthetic'",
+        ("PRAGMA writable_schema = ON; UPDATE sqlite_schema SET"
+         " sql = replace(sql, 'ON DELETE CASCADE', '') WHERE name = 'synthetic'"),
     };
     const char *path = in_folder(*state, "s.db");
     for (size_t i = 0; i < sizeof changes / sizeof *changes; i++) {
