@@ -46,11 +46,14 @@ def sentence(seed, n):
 
 
 def reworded(text, seed):
-    """The same words in another order, every fourth pair swapped, with a seeded beginning."""
+    """The same words in another order, with about a third of them (no numbers, nothing hidden) replaced."""
     words = text.split()
-    cut = len(words) // 2
-    words = words[cut:] + words[:cut]
-    return " ".join([pick(seed, ["Meanwhile", "Besides", "Today", "Again"], 0)] + words)
+    cut = digest("%s/%s" % (seed, text)) % max(1, len(words))
+    out = []
+    for k, word in enumerate(words[cut:] + words[:cut]):
+        plain = word.isalpha() and digest("%s:%d:%s" % (seed, k, word)) % 3 == 0
+        out.append(pick("%s %s" % (seed, text), NOUNS, k) if plain else word)
+    return " ".join(out)
 
 
 def fenced(user):

@@ -391,11 +391,27 @@ static bool looks_random(const char *s, size_t n)
         double p = (double)seen[c] / (double)n;
         bits -= seen[c] ? p * log2(p) : 0;
     }
-    return digits >= 2 && lower + upper >= 3 && changes * 4 >= n && bits >= (n >= 32 ? 3.0 : 3.4);
+    bool mixed = digits >= 2 ? changes * 4 >= n : n >= 24 && changes * 5 >= n * 2;
+    return mixed && lower + upper >= 3 && bits >= (n >= 32 ? 3.0 : 3.4);
+}
+
+// How far characters of keys go from here, at most max; punctuation of the sentence is left off.
+static size_t key_run(const struct scan *t, size_t i, size_t max)
+{
+    size_t j = i;
+    while (j < t->n && j - i < max && key_char(at(t, j))) {
+        j++;
+    }
+    while (j > i && strchr(".=-", at(t, j - 1)) && !(at(t, j - 1) == '=' && j - i > 20)) {
+        j--;
+    }
+    return j - i;
 }
 
 static size_t key(const struct scan *t, size_t i)
 {
+    enum { KEY_WINDOW = 128 }; // what is looked at to decide, so that long runs take linear time
+
     static const struct {
         const char *start;
         size_t rest;
@@ -406,32 +422,21 @@ static size_t key(const struct scan *t, size_t i)
     if (i && key_char(at(t, i - 1)) && at(t, i - 1) != '=') {
         return 0;
     }
-    size_t j = i;
-    while (j < t->n && j - i < 4096 && key_char(at(t, j))) {
-        j++;
-    }
-    while (j > i && strchr(".=-", at(t, j - 1)) && !(at(t, j - 1) == '=' && j - i > 20)) {
-        j--;
-    }
-    size_t n = j - i;
+    size_t n = key_run(t, i, KEY_WINDOW);
     for (size_t k = 0; k < sizeof known / sizeof *known; k++) {
         size_t len = strlen(known[k].start);
         if (n >= len + known[k].rest && strncmp(t->s + i, known[k].start, len) == 0) {
-            return n;
+            return key_run(t, i, t->n);
         }
     }
-    if (n > 40 && strncmp(t->s + i, "eyJ", 3) == 0) {
-        return n;
+    bool all = n > 40 && strncmp(t->s + i, "eyJ", 3) == 0;
+    // A path or a dotted name is judged by its parts: it is a key only if its first part is one.
+    size_t part = 0;
+    while (part < n && !strchr("/.", at(t, i + part))) {
+        part++;
     }
-    // A path or a dotted name is judged by its parts: none of them is a key unless it is one by itself.
-    for (size_t a = i, b; a < j; a = b + 1) {
-        for (b = a; b < j && !strchr("/.", at(t, b)); b++) {
-        }
-        if (b - a >= 20 && looks_random(t->s + a, b - a)) {
-            return a == i ? n : 0;
-        }
-    }
-    return 0;
+    all = all || (part >= 20 && looks_random(t->s + i, part));
+    return all ? key_run(t, i, t->n) : 0;
 }
 
 static size_t private_key(const struct scan *t, size_t i)
