@@ -10,8 +10,7 @@
 /* ---- AdamW ---- */
 
 /* The published algorithm, in double, for one weight. */
-static double oracle(double w, const float *g, int steps, double rate, double decay)
-{
+static double oracle(double w, const float *g, int steps, double rate, double decay) {
     double m = 0, v = 0;
     for (int t = 1; t <= steps; t++) {
         m = 0.9 * m + 0.1 * g[t - 1];
@@ -22,8 +21,7 @@ static double oracle(double w, const float *g, int steps, double rate, double de
     return w;
 }
 
-static void adamw_follows_the_published_algorithm(void **state)
-{
+static void adamw_follows_the_published_algorithm(void **state) {
     (void)state;
     enum { N = 37, STEPS = 25 };
     static float g[N][STEPS], w[N], start[N], m[N], v[N], step_g[N];
@@ -47,8 +45,7 @@ static void adamw_follows_the_published_algorithm(void **state)
     }
 }
 
-static void first_adamw_step_is_the_rate_against_the_sign(void **state)
-{
+static void first_adamw_step_is_the_rate_against_the_sign(void **state) {
     (void)state;
     float w[3] = {1, 1, 1}, m[3] = {0}, v[3] = {0}, g[3] = {5, -0.25f, 0};
     struct adamw how = {.rate = 0.001, .decay = 0.01, .scale = 1, .step = 1};
@@ -60,16 +57,14 @@ static void first_adamw_step_is_the_rate_against_the_sign(void **state)
     assert_float_equal(v[0], 0.025, 1e-8);
 }
 
-static void adamw_reports_a_weight_that_is_not_finite(void **state)
-{
+static void adamw_reports_a_weight_that_is_not_finite(void **state) {
     (void)state;
     float w[2] = {1, 3e38f}, m[2] = {0}, v[2] = {0}, g[2] = {1, -1};
     struct adamw how = {.rate = 3e38, .scale = 1, .step = 1};
     assert_false(adamw_step(w, m, v, g, 2, &how));
 }
 
-static void gradient_over_the_clip_is_scaled_to_it(void **state)
-{
+static void gradient_over_the_clip_is_scaled_to_it(void **state) {
     (void)state;
     float g[2] = {3, 4};
     assert_float_equal(grad_norm(g, 2), 5, 1e-12);
@@ -82,8 +77,7 @@ static void gradient_over_the_clip_is_scaled_to_it(void **state)
 
 /* ---- rate ---- */
 
-static void rate_rises_to_its_peak_and_falls(void **state)
-{
+static void rate_rises_to_its_peak_and_falls(void **state) {
     (void)state;
     const plm_schedule all[] = {PLM_LINEAR, PLM_COSINE, PLM_CONSTANT};
     for (int k = 0; k < 3; k++) {
@@ -105,18 +99,21 @@ static void rate_rises_to_its_peak_and_falls(void **state)
 
 enum { MOST = 64 };
 
-static void plain_examples(struct example *ex, int n)
-{
+static void plain_examples(struct example *ex, int n) {
     static int32_t ids[MOST];
     static uint8_t learn[MOST];
     for (int i = 0; i < n; i++) {
-        ex[i] = (struct example){.ids = ids, .learn = learn, .n = 2, .targets = 1, .weight = 1,
-                                 .synthetic = i % 2 == 1, .validation = i % 5 == 4};
+        ex[i] = (struct example){.ids = ids,
+                                 .learn = learn,
+                                 .n = 2,
+                                 .targets = 1,
+                                 .weight = 1,
+                                 .synthetic = i % 2 == 1,
+                                 .validation = i % 5 == 4};
     }
 }
 
-static void an_epoch_sees_each_learned_example_once(void **state)
-{
+static void an_epoch_sees_each_learned_example_once(void **state) {
     (void)state;
     struct example ex[23];
     plain_examples(ex, 23);
@@ -148,8 +145,7 @@ static void an_epoch_sees_each_learned_example_once(void **state)
     order_close(&o);
 }
 
-static void order_depends_on_seed_and_step_alone(void **state)
-{
+static void order_depends_on_seed_and_step_alone(void **state) {
     (void)state;
     struct example ex[23];
     plain_examples(ex, 23);
@@ -176,8 +172,7 @@ static void order_depends_on_seed_and_step_alone(void **state)
     order_close(&c);
 }
 
-static void last_steps_see_no_synthetic_example(void **state)
-{
+static void last_steps_see_no_synthetic_example(void **state) {
     (void)state;
     struct example ex[23];
     plain_examples(ex, 23);
@@ -202,8 +197,7 @@ static void last_steps_see_no_synthetic_example(void **state)
 
 /* ---- packing ---- */
 
-static void passes_hold_every_token_once_and_keep_examples_apart(void **state)
-{
+static void passes_hold_every_token_once_and_keep_examples_apart(void **state) {
     (void)state;
     enum { N = 40, CAP = 60 };
     struct rng r;
@@ -264,8 +258,7 @@ static void passes_hold_every_token_once_and_keep_examples_apart(void **state)
     packer_close(&p);
 }
 
-int main(void)
-{
+int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(adamw_follows_the_published_algorithm),
         cmocka_unit_test(first_adamw_step_is_the_rate_against_the_sign),

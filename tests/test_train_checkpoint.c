@@ -1,5 +1,5 @@
-/* Checkpoints over a toy model: a resumed run ends with the very bytes of an uninterrupted one, every damage is
- * noticed, the file before the damaged one is used, and a run of another kind is refused. */
+/* Checkpoints over a toy model: a resumed run ends with the very bytes of an uninterrupted one, every damage
+ * is noticed, the file before the damaged one is used, and a run of another kind is refused. */
 #include "train_toy.h"
 #include "base/file.h"
 #include <fcntl.h>
@@ -13,8 +13,7 @@ enum { STEPS = 24, HEAD = 608, SECTIONS = 6, SECTION_AT = 16, SECTION_BYTES = 88
 static char folder[] = "train-checkpoint-XXXXXX";
 static char path[64], prev[64];
 
-static int set_up(void **state)
-{
+static int set_up(void **state) {
     (void)state;
     if (!mkdtemp(folder)) {
         return -1;
@@ -24,25 +23,22 @@ static int set_up(void **state)
     return 0;
 }
 
-static int tear_down(void **state)
-{
+static int tear_down(void **state) {
     (void)state;
     char command[100];
     snprintf(command, sizeof command, "rm -rf %s", folder);
     return system(command);
 }
 
-static void forget(void)
-{
+static void forget(void) {
     unlink(path);
     unlink(prev);
 }
 
-static const plm_train_options usual = {.steps = STEPS, .batch = 3, .eval_every = 4, .rate = 0.02f, .seed = 9,
-                                        .real_last = 0.2f, .patience = 50};
+static const plm_train_options usual = {
+    .steps = STEPS, .batch = 3, .eval_every = 4, .rate = 0.02f, .seed = 9, .real_last = 0.2f, .patience = 50};
 
-static plm_trainer *start(struct toy *y, const plm_train_options *o)
-{
+static plm_trainer *start(struct toy *y, const plm_train_options *o) {
     toy_open(y);
     plm_trainer *t = NULL;
     assert_ok(plm_trainer_new(&t, &y->m, &y->a, o, &why));
@@ -53,8 +49,7 @@ static plm_trainer *start(struct toy *y, const plm_train_options *o)
 }
 
 /* The run to its end; the sums after the last step and after finish. */
-static void run_on(struct toy *y, plm_trainer *t, char last[65], char best[65])
-{
+static void run_on(struct toy *y, plm_trainer *t, char last[65], char best[65]) {
     plm_train_report r;
     do {
         assert_ok(plm_trainer_step(t, &r, &why));
@@ -64,24 +59,21 @@ static void run_on(struct toy *y, plm_trainer *t, char last[65], char best[65])
     toy_sum(y, best);
 }
 
-static void whole(char last[65], char best[65])
-{
+static void whole(char last[65], char best[65]) {
     struct toy y;
     plm_trainer *t = start(&y, &usual);
     run_on(&y, t, last, best);
     plm_trainer_free(t);
 }
 
-static void steps(plm_trainer *t, int n)
-{
+static void steps(plm_trainer *t, int n) {
     for (int i = 0; i < n; i++) {
         assert_ok(plm_trainer_step(t, NULL, &why));
     }
 }
 
 /* A checkpoint after n steps at path. */
-static void saved_at(int n)
-{
+static void saved_at(int n) {
     struct toy y;
     plm_trainer *t = start(&y, &usual);
     assert_ok(plm_trainer_plan(t, NULL, &why));
@@ -90,16 +82,14 @@ static void saved_at(int n)
     plm_trainer_free(t);
 }
 
-static struct bytes content(const char *name)
-{
+static struct bytes content(const char *name) {
     struct bytes b;
     bytes_init(&b, 1 << 20);
     assert_ok(file_read(name, 1 << 20, &b, &why));
     return b;
 }
 
-static void put(const char *name, const void *data, size_t len)
-{
+static void put(const char *name, const void *data, size_t len) {
     FILE *f = fopen(name, "wb");
     assert_non_null(f);
     assert_int_equal(fwrite(data, 1, len, f), len);
@@ -107,8 +97,7 @@ static void put(const char *name, const void *data, size_t len)
 }
 
 /* What resuming says; the adapter must be untouched unless it worked. */
-static plm_status resumed(const plm_train_options *o, int64_t *step)
-{
+static plm_status resumed(const plm_train_options *o, int64_t *step) {
     struct toy y;
     plm_trainer *t = start(&y, o);
     char before[65], after[65];
@@ -130,8 +119,7 @@ static plm_status resumed(const plm_train_options *o, int64_t *step)
 
 /* ---- exactness ---- */
 
-static void a_run_stopped_after_any_step_ends_with_the_same_bytes(void **state)
-{
+static void a_run_stopped_after_any_step_ends_with_the_same_bytes(void **state) {
     (void)state;
     char last[65], best[65], got_last[65], got_best[65];
     whole(last, best);
@@ -150,8 +138,7 @@ static void a_run_stopped_after_any_step_ends_with_the_same_bytes(void **state)
     }
 }
 
-static void patience_and_best_survive_a_stop(void **state)
-{
+static void patience_and_best_survive_a_stop(void **state) {
     (void)state;
     plm_train_options o = usual;
     o.steps = 4000;
@@ -182,8 +169,7 @@ static void patience_and_best_survive_a_stop(void **state)
     }
 }
 
-static void the_same_state_gives_the_same_file(void **state)
-{
+static void the_same_state_gives_the_same_file(void **state) {
     (void)state;
     forget();
     saved_at(9);
@@ -208,8 +194,7 @@ static void the_same_state_gives_the_same_file(void **state)
 
 /* ---- damage ---- */
 
-static void every_truncation_is_noticed(void **state)
-{
+static void every_truncation_is_noticed(void **state) {
     (void)state;
     forget();
     saved_at(6);
@@ -226,8 +211,7 @@ static void every_truncation_is_noticed(void **state)
     bytes_free(&b);
 }
 
-static void every_flipped_bit_is_noticed(void **state)
-{
+static void every_flipped_bit_is_noticed(void **state) {
     (void)state;
     forget();
     saved_at(6);
@@ -249,8 +233,7 @@ static void every_flipped_bit_is_noticed(void **state)
     bytes_free(&b);
 }
 
-static void a_damaged_newest_falls_back_to_the_one_before(void **state)
-{
+static void a_damaged_newest_falls_back_to_the_one_before(void **state) {
     (void)state;
     char last[65], best[65], got_last[65], got_best[65];
     whole(last, best);
@@ -297,8 +280,7 @@ static void a_damaged_newest_falls_back_to_the_one_before(void **state)
 
 /* ---- forged: checksums right, content wrong ---- */
 
-static void seal(struct bytes *b)
-{
+static void seal(struct bytes *b) {
     unsigned char *head = (unsigned char *)b->data, *p = head + HEAD;
     char hex[65];
     for (int i = 0; i < SECTIONS; i++) {
@@ -314,8 +296,7 @@ static void seal(struct bytes *b)
     put(path, b->data, b->len);
 }
 
-static size_t section_at(const struct bytes *b, int which)
-{
+static size_t section_at(const struct bytes *b, int which) {
     size_t at = HEAD;
     for (int i = 0; i < which; i++) {
         uint64_t bytes;
@@ -325,20 +306,31 @@ static size_t section_at(const struct bytes *b, int which)
     return at;
 }
 
-static void forged_content_is_refused(void **state)
-{
+static void forged_content_is_refused(void **state) {
     (void)state;
     const float nan = NAN;
     const int64_t much = STEPS + 1, minus = -5;
     const uint32_t version = 2;
     const uint64_t huge = UINT64_MAX - 3, none = 0;
-    const struct { int section; size_t at; const void *data; size_t n; plm_status st; const char *part; } forged[] = {
-        {2, 40, &nan, 4, PLM_EFORMAT, "not finite"}, {3, 40, &nan, 4, PLM_EFORMAT, "not finite"},
-        {4, 40, &nan, 4, PLM_EFORMAT, "not finite"}, {5, 40, &nan, 4, PLM_EFORMAT, "not finite"},
-        {1, 0, &much, 8, PLM_EFORMAT, "makes no sense"}, {1, 0, &minus, 8, PLM_EFORMAT, "makes no sense"},
-        {1, 8, &much, 8, PLM_EFORMAT, "makes no sense"}, {1, 16, &minus, 8, PLM_EFORMAT, "makes no sense"},
+    const struct {
+        int section;
+        size_t at;
+        const void *data;
+        size_t n;
+        plm_status st;
+        const char *part;
+    } forged[] = {
+        {2, 40, &nan, 4, PLM_EFORMAT, "not finite"},
+        {3, 40, &nan, 4, PLM_EFORMAT, "not finite"},
+        {4, 40, &nan, 4, PLM_EFORMAT, "not finite"},
+        {5, 40, &nan, 4, PLM_EFORMAT, "not finite"},
+        {1, 0, &much, 8, PLM_EFORMAT, "makes no sense"},
+        {1, 0, &minus, 8, PLM_EFORMAT, "makes no sense"},
+        {1, 8, &much, 8, PLM_EFORMAT, "makes no sense"},
+        {1, 16, &minus, 8, PLM_EFORMAT, "makes no sense"},
         {0, 0, "another", 7, PLM_EINVAL, "belongs to a run with another"},
-        {-1, 8, &version, 4, PLM_ENOTSUP, "version 2"}, {-1, 0, "GGUF", 4, PLM_EFORMAT, "not a checkpoint"},
+        {-1, 8, &version, 4, PLM_ENOTSUP, "version 2"},
+        {-1, 0, "GGUF", 4, PLM_EFORMAT, "not a checkpoint"},
         {-1, SECTION_AT, "weights", 8, PLM_EFORMAT, "section 0 is not config"},
     };
     forget();
@@ -378,19 +370,22 @@ static void forged_content_is_refused(void **state)
 
 /* ---- another run ---- */
 
-static void another_configuration_is_refused_by_what_differs(void **state)
-{
+static void another_configuration_is_refused_by_what_differs(void **state) {
     (void)state;
     forget();
     saved_at(6);
-    struct { plm_train_options o; const char *part; } other[12];
+    struct {
+        plm_train_options o;
+        const char *part;
+    } other[12];
     for (int i = 0; i < 12; i++) {
         other[i].o = usual;
     }
     int n = 0;
     other[n].o.batch = 4, other[n++].part = "belongs to a run with batch: 3, this one has batch: 4";
     other[n].o.steps = 25, other[n++].part = "steps: 24, this one has steps: 25";
-    other[n].o.rate = 0.03f, other[n++].part = "learning rate: 0.0199999996, this one has learning rate: 0.0299999993";
+    other[n].o.rate = 0.03f,
+    other[n++].part = "learning rate: 0.0199999996, this one has learning rate: 0.0299999993";
     other[n].o.seed = 10, other[n++].part = "seed: 9, this one has seed: 10";
     other[n].o.warmup = 7, other[n++].part = "warm-up";
     other[n].o.patience = 1, other[n++].part = "patience";
@@ -408,8 +403,7 @@ static void another_configuration_is_refused_by_what_differs(void **state)
     assert_int_equal(resumed(&same, NULL), PLM_OK);
 }
 
-static void another_base_adapter_or_example_is_refused(void **state)
-{
+static void another_base_adapter_or_example_is_refused(void **state) {
     (void)state;
     forget();
     saved_at(6);
@@ -418,13 +412,27 @@ static void another_base_adapter_or_example_is_refused(void **state)
         plm_trainer *t = start(&y, &usual);
         const char *part = "examples: ";
         switch (what) {
-        case 0: y.m.digest[3] = 'b', part = "base model: "; break;
-        case 1: y.m.facts.cpu = "avx2", part = "kernels: ref, this one has kernels: avx2"; break;
-        case 2: y.lora.alpha = 4, part = "alpha: 8, this one has alpha: 4"; break;
-        case 3: y.lora.rank = 2, part = "rank: "; break;
-        case 4: t->ex[2].weight = 1.5f; break;
-        case 5: t->ex[2].ids[3]++; break;
-        default: t->ex[9].synthetic = !t->ex[9].synthetic; break;
+        case 0:
+            y.m.digest[3] = 'b', part = "base model: ";
+            break;
+        case 1:
+            y.m.facts.cpu = "avx2", part = "kernels: ref, this one has kernels: avx2";
+            break;
+        case 2:
+            y.lora.alpha = 4, part = "alpha: 8, this one has alpha: 4";
+            break;
+        case 3:
+            y.lora.rank = 2, part = "rank: ";
+            break;
+        case 4:
+            t->ex[2].weight = 1.5f;
+            break;
+        case 5:
+            t->ex[2].ids[3]++;
+            break;
+        default:
+            t->ex[9].synthetic = !t->ex[9].synthetic;
+            break;
         }
         assert_refused(plm_trainer_resume(t, path, &why), PLM_EINVAL, part);
         plm_trainer_free(t);
@@ -433,8 +441,7 @@ static void another_base_adapter_or_example_is_refused(void **state)
 
 /* ---- crashes and full disks ---- */
 
-static void a_killed_run_goes_on_where_it_was(void **state)
-{
+static void a_killed_run_goes_on_where_it_was(void **state) {
     (void)state;
     char last[65], best[65], got[65];
     whole(last, best);
@@ -479,8 +486,7 @@ static void a_killed_run_goes_on_where_it_was(void **state)
     assert_true(kills > 3);
 }
 
-static void a_full_disk_leaves_the_old_checkpoint(void **state)
-{
+static void a_full_disk_leaves_the_old_checkpoint(void **state) {
     (void)state;
     forget();
     saved_at(6);
@@ -515,8 +521,7 @@ static void a_full_disk_leaves_the_old_checkpoint(void **state)
     plm_trainer_free(t);
 }
 
-int main(void)
-{
+int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_run_stopped_after_any_step_ends_with_the_same_bytes),
         cmocka_unit_test(patience_and_best_survive_a_stop),

@@ -1,6 +1,6 @@
 /* Ten AdamW steps against PEFT and torch on the real models, where models and reference values are at hand
- * (PLM_MODELS and PLM_SHARED, or their usual places). The distances allowed are those that came with the values.
- * Exact kernels need minutes: only with PLM_SLOW_TESTS. */
+ * (PLM_MODELS and PLM_SHARED, or their usual places). The distances allowed are those that came with the
+ * values. Exact kernels need minutes: only with PLM_SLOW_TESTS. */
 #include "base/json.h"
 #include "train/trainer.h"
 #include <math.h>
@@ -14,17 +14,16 @@
 
 static plm_error why;
 
-#define assert_ok(call)                                          \
-    do {                                                         \
-        plm_status ok_st = (call);                               \
-        if (ok_st) {                                             \
-            print_error("%s: %s\n", #call, why.text);            \
-        }                                                        \
-        assert_int_equal(ok_st, PLM_OK);                         \
+#define assert_ok(call)                                                                                      \
+    do {                                                                                                     \
+        plm_status ok_st = (call);                                                                           \
+        if (ok_st) {                                                                                         \
+            print_error("%s: %s\n", #call, why.text);                                                        \
+        }                                                                                                    \
+        assert_int_equal(ok_st, PLM_OK);                                                                     \
     } while (0)
 
-static const char *model_path(const char *file)
-{
+static const char *model_path(const char *file) {
     static char path[1000];
     const char *models = getenv("PLM_MODELS"), *cache = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
     if (models) {
@@ -37,8 +36,7 @@ static const char *model_path(const char *file)
     return path;
 }
 
-static const char *golden_path(const char *name, const char *end)
-{
+static const char *golden_path(const char *name, const char *end) {
     static char path[2][1000];
     static int next;
     const char *shared = getenv("PLM_SHARED");
@@ -47,8 +45,7 @@ static const char *golden_path(const char *name, const char *end)
     return p;
 }
 
-static json_t *read_golden(const char *name)
-{
+static json_t *read_golden(const char *name) {
     struct bytes text;
     json_t *doc = NULL;
     bytes_init(&text, 1 << 22);
@@ -59,8 +56,7 @@ static json_t *read_golden(const char *name)
     return doc;
 }
 
-static void add_examples(plm_trainer *t, const json_t *examples)
-{
+static void add_examples(plm_trainer *t, const json_t *examples) {
     for (size_t i = 0; i < json_array_size(examples); i++) {
         const json_t *e = json_array_get(examples, i), *list = json_object_get(e, "ids");
         int32_t ids[512];
@@ -69,14 +65,18 @@ static void add_examples(plm_trainer *t, const json_t *examples)
         for (size_t k = 0; k < n; k++) {
             ids[k] = (int32_t)json_integer_value(json_array_get(list, k));
         }
-        assert_ok(plm_trainer_add(t, &(plm_example){.ids = ids, .n_ids = n, .name = json_text(e, "name"),
-                                  .n_prompt = (size_t)json_integer_value(json_object_get(e, "prompt_tokens"))}, &why));
+        assert_ok(plm_trainer_add(
+            t,
+            &(plm_example){.ids = ids,
+                           .n_ids = n,
+                           .name = json_text(e, "name"),
+                           .n_prompt = (size_t)json_integer_value(json_object_get(e, "prompt_tokens"))},
+            &why));
     }
 }
 
 /* The norm of what a PEFT name such as model.layers.0.mlp.up_proj.lora_B.weight means. */
-static double norm_of(const struct lora *l, const char *name)
-{
+static double norm_of(const struct lora *l, const char *name) {
     int layer = atoi(name + strlen("model.layers."));
     for (int i = 0; i < LORA_LINEARS; i++) {
         if (strstr(name, lora_peft_name[i])) {
@@ -88,8 +88,7 @@ static double norm_of(const struct lora *l, const char *name)
     return NAN;
 }
 
-static void check_trace(const char *file, const char *name, const char *cpu)
-{
+static void check_trace(const char *file, const char *name, const char *cpu) {
     if (!file_exists(model_path(file)) || !file_exists(golden_path(name, ".json"))) {
         skip();
     }
@@ -100,7 +99,8 @@ static void check_trace(const char *file, const char *name, const char *cpu)
     plm_trainer *t = NULL;
     assert_ok(plm_model_open(&m, model_path(file), &(plm_model_options){.cpu = cpu}, &why));
     assert_ok(plm_adapter_load(&a, m, golden_path(name, "-init"), &why));
-    plm_train_options o = {.batch = 3, .steps = (int)json_array_size(trace), .warmup = -1, .schedule = PLM_CONSTANT};
+    plm_train_options o = {
+        .batch = 3, .steps = (int)json_array_size(trace), .warmup = -1, .schedule = PLM_CONSTANT};
     o.rate = (float)json_number_value(json_object_get(optimizer, "lr"));
     o.decay = (float)json_number_value(json_object_get(optimizer, "weight_decay"));
     o.clip = (float)json_number_value(json_object_get(optimizer, "clip_norm"));
@@ -113,8 +113,8 @@ static void check_trace(const char *file, const char *name, const char *cpu)
         const json_t *step = json_array_get(trace, (size_t)r.step);
         double loss = json_number_value(json_object_get(step, "loss"));
         double norm = json_number_value(json_object_get(step, "grad_norm"));
-        print_message("step %d: loss %.6f, reference %.6f; norm %.5f, reference %.5f; %.2f s\n", r.step, r.loss, loss,
-                      r.grad_norm, norm, r.seconds);
+        print_message("step %d: loss %.6f, reference %.6f; norm %.5f, reference %.5f; %.2f s\n", r.step,
+                      r.loss, loss, r.grad_norm, norm, r.seconds);
         double most = exact ? (r.step ? 0.02 : 1e-4) : (r.step ? 0.1 : 0.01);
         if (loss > 0.5) {
             assert_true(fabs(r.loss / loss - 1) <= most);
@@ -133,14 +133,12 @@ static void check_trace(const char *file, const char *name, const char *cpu)
     json_decref(golden);
 }
 
-static void smollm2_follows_torch(void **state)
-{
+static void smollm2_follows_torch(void **state) {
     (void)state;
     check_trace("SmolLM2-135M-Instruct.Q4_1.gguf", "lora-smollm2-135m-instruct-q4_1-r4", NULL);
 }
 
-static void smollm2_with_exact_kernels_follows_torch(void **state)
-{
+static void smollm2_with_exact_kernels_follows_torch(void **state) {
     (void)state;
     if (!getenv("PLM_SLOW_TESTS")) {
         skip();
@@ -148,17 +146,16 @@ static void smollm2_with_exact_kernels_follows_torch(void **state)
     check_trace("SmolLM2-135M-Instruct.Q4_1.gguf", "lora-smollm2-135m-instruct-q4_1-r4", "ref");
 }
 
-static void qwen2_follows_torch(void **state)
-{
+static void qwen2_follows_torch(void **state) {
     (void)state;
     if (!getenv("PLM_SLOW_TESTS")) {
         skip();
     }
-    check_trace("Qwen2.5-Coder-0.5B-Instruct.Q4_K_M.gguf", "lora-qwen2.5-coder-0.5b-instruct-q4_k_m-r2", NULL);
+    check_trace("Qwen2.5-Coder-0.5B-Instruct.Q4_K_M.gguf", "lora-qwen2.5-coder-0.5b-instruct-q4_k_m-r2",
+                NULL);
 }
 
-int main(void)
-{
+int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(smollm2_follows_torch),
         cmocka_unit_test(smollm2_with_exact_kernels_follows_torch),

@@ -19,17 +19,16 @@ static char folder[] = "train-model-XXXXXX";
 static char model_path[64], adapter_path[64], checkpoint[64];
 static plm_error why;
 
-#define assert_ok(call)                                          \
-    do {                                                         \
-        plm_status ok_st = (call);                               \
-        if (ok_st) {                                             \
-            print_error("%s: %s\n", #call, why.text);            \
-        }                                                        \
-        assert_int_equal(ok_st, PLM_OK);                         \
+#define assert_ok(call)                                                                                      \
+    do {                                                                                                     \
+        plm_status ok_st = (call);                                                                           \
+        if (ok_st) {                                                                                         \
+            print_error("%s: %s\n", #call, why.text);                                                        \
+        }                                                                                                    \
+        assert_int_equal(ok_st, PLM_OK);                                                                     \
     } while (0)
 
-static int set_up(void **state)
-{
+static int set_up(void **state) {
     (void)state;
     if (!mkdtemp(folder)) {
         return -1;
@@ -37,12 +36,12 @@ static int set_up(void **state)
     snprintf(model_path, sizeof model_path, "%s/tiny.gguf", folder);
     snprintf(adapter_path, sizeof adapter_path, "%s/adapter.gguf", folder);
     snprintf(checkpoint, sizeof checkpoint, "%s/run.ckpt", folder);
-    const struct tiny_model spec = {.type = DT_Q8_0, .seed = 5, .width = 32, .heads = 2, .kv_heads = 1, .ffn = 64};
+    const struct tiny_model spec = {
+        .type = DT_Q8_0, .seed = 5, .width = 32, .heads = 2, .kv_heads = 1, .ffn = 64};
     return tiny_model_write(model_path, &spec, NULL) ? -1 : 0;
 }
 
-static int tear_down(void **state)
-{
+static int tear_down(void **state) {
     (void)state;
     char command[100];
     snprintf(command, sizeof command, "rm -rf %s", folder);
@@ -58,8 +57,7 @@ struct run {
 
 static const plm_train_options usual = {.steps = 12, .batch = 4, .eval_every = 3, .rate = 5e-3f, .seed = 3};
 
-static void add_conversations(plm_trainer *t, int n, int valid)
-{
+static void add_conversations(plm_trainer *t, int n, int valid) {
     static const char *const things[] = {"the sea", "a river", "12 stones", "an old house"};
     for (int i = 0; i < n; i++) {
         char question[200], answer[100], name[20];
@@ -67,13 +65,17 @@ static void add_conversations(plm_trainer *t, int n, int valid)
         snprintf(answer, sizeof answer, "%s, %d", things[(i * 7) % 4], i * 3);
         snprintf(name, sizeof name, "line %d", i + 1);
         const plm_message m[] = {{"user", question}, {"assistant", answer}};
-        assert_ok(plm_trainer_add(t, &(plm_example){.messages = m, .n_messages = 2, .weight = (float)(1 + i % 2),
-                                                    .validation = i >= n - valid, .name = name}, &why));
+        assert_ok(plm_trainer_add(t,
+                                  &(plm_example){.messages = m,
+                                                 .n_messages = 2,
+                                                 .weight = (float)(1 + i % 2),
+                                                 .validation = i >= n - valid,
+                                                 .name = name},
+                                  &why));
     }
 }
 
-static void run_open(struct run *r, const char *cpu, int threads, const plm_train_options *o)
-{
+static void run_open(struct run *r, const char *cpu, int threads, const plm_train_options *o) {
     *r = (struct run){0};
     assert_ok(plm_model_open(&r->m, model_path, &(plm_model_options){.cpu = cpu, .threads = threads}, &why));
     assert_ok(plm_adapter_new(&r->a, r->m, &(plm_adapter_options){.rank = 4, .seed = 1}, &why));
@@ -81,22 +83,19 @@ static void run_open(struct run *r, const char *cpu, int threads, const plm_trai
     add_conversations(r->t, 10, 2);
 }
 
-static void run_close(struct run *r)
-{
+static void run_close(struct run *r) {
     plm_trainer_free(r->t);
     plm_adapter_free(r->a);
     plm_model_close(r->m);
 }
 
-static void steps(plm_trainer *t, int n)
-{
+static void steps(plm_trainer *t, int n) {
     for (int i = 0; i < n; i++) {
         assert_ok(plm_trainer_step(t, NULL, &why));
     }
 }
 
-static void finish(struct run *r, char hex[65])
-{
+static void finish(struct run *r, char hex[65]) {
     plm_train_report report = {.done = r->t->at.step >= r->t->opt.steps && r->t->planned};
     while (!report.done) {
         assert_ok(plm_trainer_step(r->t, &report, &why));
@@ -110,8 +109,7 @@ static const char *const kernels[] = {"ref", NULL};
 
 /* ---- gradients ---- */
 
-static void packed_and_single_passes_agree(void **state)
-{
+static void packed_and_single_passes_agree(void **state) {
     (void)state;
     for (int k = 0; k < 2; k++) {
         struct run r;
@@ -145,14 +143,14 @@ static void packed_and_single_passes_agree(void **state)
     }
 }
 
-static void a_step_goes_down_the_slope_that_its_loss_has(void **state)
-{
+static void a_step_goes_down_the_slope_that_its_loss_has(void **state) {
     (void)state;
     struct run r;
     run_open(&r, "ref", 2, &usual);
     steps(r.t, 2);
     size_t n = r.a->lora->parameters;
-    float *grad = calloc(n, sizeof *grad), *start = calloc(n, sizeof *start), *w = r.a->lora->values, share[4];
+    float *grad = calloc(n, sizeof *grad), *start = calloc(n, sizeof *start), *w = r.a->lora->values,
+          share[4];
     int count = order_step(&r.t->order, 2, r.t->step_ex);
     double weights = 0, slope = 0, loss[2] = {0};
     for (int i = 0; i < count; i++) {
@@ -182,8 +180,7 @@ static void a_step_goes_down_the_slope_that_its_loss_has(void **state)
 
 /* ---- runs ---- */
 
-static void conversations_are_learned_by_heart(void **state)
-{
+static void conversations_are_learned_by_heart(void **state) {
     (void)state;
     for (int k = 0; k < 2; k++) {
         plm_train_options o = {.steps = 80, .batch = 4, .rate = 2e-2f};
@@ -204,8 +201,7 @@ static void conversations_are_learned_by_heart(void **state)
     }
 }
 
-static void every_number_of_threads_gives_the_same_file(void **state)
-{
+static void every_number_of_threads_gives_the_same_file(void **state) {
     (void)state;
     for (int k = 0; k < 2; k++) {
         char one[65], other[65];
@@ -222,8 +218,7 @@ static void every_number_of_threads_gives_the_same_file(void **state)
     }
 }
 
-static void less_memory_recomputes_and_gives_the_same_file(void **state)
-{
+static void less_memory_recomputes_and_gives_the_same_file(void **state) {
     (void)state;
     char plenty[65], tight[65];
     plm_train_options o = usual;
@@ -251,8 +246,7 @@ static void less_memory_recomputes_and_gives_the_same_file(void **state)
     run_close(&r);
 }
 
-static void a_run_stays_within_its_plan(void **state)
-{
+static void a_run_stays_within_its_plan(void **state) {
     (void)state;
     plm_train_options o = usual;
     o.max_tokens = 200;
@@ -267,15 +261,15 @@ static void a_run_stays_within_its_plan(void **state)
         most = now > most ? now : most;
     }
     uint64_t used = most > before ? most - before : 0;
-    print_message("planned %.2f MiB, used %.2f MiB\n", (double)facts.planned_bytes / 1048576, (double)used / 1048576);
+    print_message("planned %.2f MiB, used %.2f MiB\n", (double)facts.planned_bytes / 1048576,
+                  (double)used / 1048576);
     assert_true(used <= facts.planned_bytes + (1 << 20));
     run_close(&r);
 }
 
 /* ---- stopping ---- */
 
-static void a_resumed_run_gives_the_same_file(void **state)
-{
+static void a_resumed_run_gives_the_same_file(void **state) {
     (void)state;
     for (int k = 0; k < 2; k++) {
         char whole[65], got[65];
@@ -298,8 +292,7 @@ static void a_resumed_run_gives_the_same_file(void **state)
     }
 }
 
-static void a_killed_run_gives_the_same_file(void **state)
-{
+static void a_killed_run_gives_the_same_file(void **state) {
     (void)state;
     char whole[65], got[65];
     struct run r;
@@ -340,8 +333,7 @@ static void a_killed_run_gives_the_same_file(void **state)
 
 /* ---- what goes wrong ---- */
 
-static void a_damaged_embedding_is_blamed_on_the_example_that_has_it(void **state)
-{
+static void a_damaged_embedding_is_blamed_on_the_example_that_has_it(void **state) {
     (void)state;
     char path[64];
     snprintf(path, sizeof path, "%s/nan.gguf", folder);
@@ -365,15 +357,15 @@ static void a_damaged_embedding_is_blamed_on_the_example_that_has_it(void **stat
         char name[20];
         snprintf(name, sizeof name, "line %d", i + 1);
         int32_t ids[] = {40, 41, i == 3 ? poisoned : 42, 43 + i, 44, 45};
-        assert_ok(plm_trainer_add(r.t, &(plm_example){.ids = ids, .n_ids = 6, .n_prompt = 4, .name = name}, &why));
+        assert_ok(
+            plm_trainer_add(r.t, &(plm_example){.ids = ids, .n_ids = 6, .n_prompt = 4, .name = name}, &why));
     }
     assert_int_equal(plm_trainer_step(r.t, NULL, &why), PLM_EINVAL);
     assert_non_null(strstr(why.text, "line 4"));
     run_close(&r);
 }
 
-static void long_conversations_are_cut_inside_their_longest_text(void **state)
-{
+static void long_conversations_are_cut_inside_their_longest_text(void **state) {
     (void)state;
     plm_train_options o = {.max_tokens = 100, .steps = 1};
     struct run r;
@@ -399,8 +391,7 @@ static void long_conversations_are_cut_inside_their_longest_text(void **state)
     run_close(&r);
 }
 
-static plm_status short_run(const plm_model *m, plm_error *err)
-{
+static plm_status short_run(const plm_model *m, plm_error *err) {
     plm_adapter *a = NULL;
     plm_trainer *t = NULL;
     const plm_message words[] = {{"user", "Hello"}, {"assistant", "Hi there"}};
@@ -425,8 +416,7 @@ static plm_status short_run(const plm_model *m, plm_error *err)
     return st;
 }
 
-static void every_failed_allocation_is_a_clean_status(void **state)
-{
+static void every_failed_allocation_is_a_clean_status(void **state) {
     (void)state;
     plm_model *m = NULL;
     assert_ok(plm_model_open(&m, model_path, &(plm_model_options){.threads = 1}, &why));
@@ -443,8 +433,7 @@ static void every_failed_allocation_is_a_clean_status(void **state)
     plm_model_close(m);
 }
 
-int main(void)
-{
+int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(packed_and_single_passes_agree),
         cmocka_unit_test(a_step_goes_down_the_slope_that_its_loss_has),

@@ -1,15 +1,13 @@
 /* The trainer over a toy model: what it refuses, cuts, weighs, validates, keeps and reports. */
 #include "train_toy.h"
 
-static plm_trainer *new_trainer(struct toy *y, plm_train_options opt)
-{
+static plm_trainer *new_trainer(struct toy *y, plm_train_options opt) {
     plm_trainer *t = NULL;
     assert_ok(plm_trainer_new(&t, &y->m, &y->a, &opt, &why));
     return t;
 }
 
-static void run_all(plm_trainer *t, plm_train_report *last)
-{
+static void run_all(plm_trainer *t, plm_train_report *last) {
     do {
         assert_ok(plm_trainer_step(t, last, &why));
     } while (!last->done);
@@ -17,18 +15,30 @@ static void run_all(plm_trainer *t, plm_train_report *last)
 
 /* ---- what is refused ---- */
 
-static void options_that_make_no_sense_are_refused(void **state)
-{
+static void options_that_make_no_sense_are_refused(void **state) {
     (void)state;
     struct toy y;
     toy_open(&y);
     plm_trainer *t = NULL;
-    const struct { plm_train_options o; const char *part; } bad[] = {
-        {{.batch = -1}, "batch"}, {{.steps = -1}, "steps"}, {{.epochs = -2}, "epochs"}, {{.warmup = -2}, "warm-up"},
-        {{.max_tokens = 5000}, "between 0 and 4096"}, {{.max_tokens = 1}, "at least 2"}, {{.patience = -1}, "patience"},
-        {{.eval_every = -1}, "validations"}, {{.schedule = (plm_schedule)7}, "schedule"}, {{.rate = NAN}, "rate"},
-        {{.rate = -1}, "rate"}, {{.decay = INFINITY}, "decay"}, {{.clip = NAN}, "clip"},
-        {{.real_last = 1.5f}, "synthetic"}, {{.real_last = NAN}, "synthetic"},
+    const struct {
+        plm_train_options o;
+        const char *part;
+    } bad[] = {
+        {{.batch = -1}, "batch"},
+        {{.steps = -1}, "steps"},
+        {{.epochs = -2}, "epochs"},
+        {{.warmup = -2}, "warm-up"},
+        {{.max_tokens = 5000}, "between 0 and 4096"},
+        {{.max_tokens = 1}, "at least 2"},
+        {{.patience = -1}, "patience"},
+        {{.eval_every = -1}, "validations"},
+        {{.schedule = (plm_schedule)7}, "schedule"},
+        {{.rate = NAN}, "rate"},
+        {{.rate = -1}, "rate"},
+        {{.decay = INFINITY}, "decay"},
+        {{.clip = NAN}, "clip"},
+        {{.real_last = 1.5f}, "synthetic"},
+        {{.real_last = NAN}, "synthetic"},
     };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         assert_refused(plm_trainer_new(&t, &y.m, &y.a, &bad[i].o, &why), PLM_EINVAL, bad[i].part);
@@ -39,8 +49,7 @@ static void options_that_make_no_sense_are_refused(void **state)
     assert_refused(plm_trainer_new(&t, &other.m, &y.a, NULL, &why), PLM_EINVAL, "another model");
 }
 
-static void examples_that_teach_nothing_are_refused(void **state)
-{
+static void examples_that_teach_nothing_are_refused(void **state) {
     (void)state;
     struct toy y;
     toy_open(&y);
@@ -48,7 +57,11 @@ static void examples_that_teach_nothing_are_refused(void **state)
     const int32_t ids[] = {40, 41, 42, 43, 256}, negative[] = {40, -1};
     static int32_t answer[64] = {40, 41};
     const plm_message question[] = {{"user", "Hello"}}, both[] = {{"user", "Hello"}, {"assistant", "Hi"}};
-    const struct { plm_example e; const char *part; plm_status st; } bad[] = {
+    const struct {
+        plm_example e;
+        const char *part;
+        plm_status st;
+    } bad[] = {
         {{.ids = ids, .n_ids = 4, .n_prompt = 4, .name = "line 12"}, "line 12: nothing to learn", PLM_EINVAL},
         {{.ids = ids, .n_ids = 4, .n_prompt = 0, .name = "line 12"}, "line 12: no prompt", PLM_EINVAL},
         {{.ids = ids, .n_ids = 4, .n_prompt = 5}, "example 1: a prompt of 5", PLM_EINVAL},
@@ -70,15 +83,14 @@ static void examples_that_teach_nothing_are_refused(void **state)
     assert_refused(plm_trainer_step(t, NULL, &why), PLM_EINVAL, "no example to learn from");
     toy_add_ids(t, 1, 8, 4, 0, false);
     assert_ok(plm_trainer_plan(t, NULL, &why));
-    assert_refused(plm_trainer_add(t, &(plm_example){.ids = ids, .n_ids = 4, .n_prompt = 2}, &why), PLM_EINVAL,
-                   "before the plan");
+    assert_refused(plm_trainer_add(t, &(plm_example){.ids = ids, .n_ids = 4, .n_prompt = 2}, &why),
+                   PLM_EINVAL, "before the plan");
     plm_trainer_free(t);
 }
 
 /* ---- cutting ---- */
 
-static void long_ids_lose_the_front_of_their_prompt(void **state)
-{
+static void long_ids_lose_the_front_of_their_prompt(void **state) {
     (void)state;
     struct toy y;
     toy_open(&y);
@@ -104,8 +116,7 @@ static void long_ids_lose_the_front_of_their_prompt(void **state)
     plm_trainer_free(t);
 }
 
-static void long_messages_keep_turns_answer_and_both_ends_of_the_text(void **state)
-{
+static void long_messages_keep_turns_answer_and_both_ends_of_the_text(void **state) {
     (void)state;
     struct toy y;
     toy_open(&y);
@@ -139,8 +150,7 @@ static void long_messages_keep_turns_answer_and_both_ends_of_the_text(void **sta
     plm_trainer_free(t);
 }
 
-static void what_follows_the_last_target_is_left_out(void **state)
-{
+static void what_follows_the_last_target_is_left_out(void **state) {
     (void)state;
     struct toy y;
     toy_open(&y);
@@ -154,22 +164,21 @@ static void what_follows_the_last_target_is_left_out(void **state)
 
 /* ---- loss, weights, packing ---- */
 
-static double toy_loss(const struct toy *y, const struct example *e)
-{
+static double toy_loss(const struct toy *y, const struct example *e) {
     double sum = 0;
     for (int i = 1; i < e->n; i++) {
         if (e->learn[i]) {
             int before = i > 1 ? e->ids[i - 2] : 0;
             double v = 2 * (double)y->values[(31 * e->ids[i - 1] + i - 1) % TOY_PARAMETERS] +
-                       (double)y->values[(17 * before + e->ids[i]) % TOY_PARAMETERS] + (e->ids[i] % 7 - 3) * 0.1;
+                       (double)y->values[(17 * before + e->ids[i]) % TOY_PARAMETERS] +
+                       (e->ids[i] % 7 - 3) * 0.1;
             sum += 0.1 + v * v;
         }
     }
     return sum / e->targets;
 }
 
-static void step_loss_is_the_weighted_mean_of_example_means(void **state)
-{
+static void step_loss_is_the_weighted_mean_of_example_means(void **state) {
     (void)state;
     struct toy y;
     toy_open(&y);
@@ -177,7 +186,8 @@ static void step_loss_is_the_weighted_mean_of_example_means(void **state)
     toy_add_ids(t, 1, 9, 4, 1, false);
     toy_add_ids(t, 2, 30, 10, 0.25f, false);
     toy_add_ids(t, 3, 5, 4, 2, false);
-    double want = (toy_loss(&y, &t->ex[0]) + 0.25 * toy_loss(&y, &t->ex[1]) + 2 * toy_loss(&y, &t->ex[2])) / 3.25;
+    double want =
+        (toy_loss(&y, &t->ex[0]) + 0.25 * toy_loss(&y, &t->ex[1]) + 2 * toy_loss(&y, &t->ex[2])) / 3.25;
     plm_train_report r;
     assert_ok(plm_trainer_step(t, &r, &why));
     assert_float_equal(r.loss, want, 1e-6);
@@ -187,8 +197,7 @@ static void step_loss_is_the_weighted_mean_of_example_means(void **state)
     plm_trainer_free(t);
 }
 
-static void packed_and_single_passes_give_the_same_gradient(void **state)
-{
+static void packed_and_single_passes_give_the_same_gradient(void **state) {
     (void)state;
     struct toy y;
     toy_open(&y);
@@ -218,17 +227,20 @@ static void packed_and_single_passes_give_the_same_gradient(void **state)
     plm_trainer_free(t);
 }
 
-static void epochs_give_the_steps_and_steps_repeat_the_data(void **state)
-{
+static void epochs_give_the_steps_and_steps_repeat_the_data(void **state) {
     (void)state;
     struct toy y;
-    const struct { int n, batch, epochs, steps, want; } cases[] = {
-        {10, 4, 3, 0, 8}, {3, 8, 3, 0, 3}, {16, 8, 0, 0, 6}, {3, 8, 0, 50, 50}, {1, 1, 1, 0, 1}, {10, 4, 1, 30, 30},
+    const struct {
+        int n, batch, epochs, steps, want;
+    } cases[] = {
+        {10, 4, 3, 0, 8},  {3, 8, 3, 0, 3}, {16, 8, 0, 0, 6},
+        {3, 8, 0, 50, 50}, {1, 1, 1, 0, 1}, {10, 4, 1, 30, 30},
     };
     for (size_t c = 0; c < sizeof cases / sizeof *cases; c++) {
         toy_open(&y);
-        plm_trainer *t = new_trainer(&y, (plm_train_options){.batch = cases[c].batch, .epochs = cases[c].epochs,
-                                                             .steps = cases[c].steps});
+        plm_trainer *t = new_trainer(
+            &y,
+            (plm_train_options){.batch = cases[c].batch, .epochs = cases[c].epochs, .steps = cases[c].steps});
         for (int i = 0; i < cases[c].n; i++) {
             toy_add_ids(t, (uint64_t)i, 10, 6, 0, false);
         }
@@ -254,8 +266,7 @@ static void epochs_give_the_steps_and_steps_repeat_the_data(void **state)
     }
 }
 
-static void real_last_needs_an_example_that_is_real(void **state)
-{
+static void real_last_needs_an_example_that_is_real(void **state) {
     (void)state;
     struct toy y;
     toy_open(&y);
@@ -271,8 +282,7 @@ static void real_last_needs_an_example_that_is_real(void **state)
     plm_trainer_free(t);
 }
 
-static void a_warmup_that_leaves_no_step_is_refused(void **state)
-{
+static void a_warmup_that_leaves_no_step_is_refused(void **state) {
     (void)state;
     struct toy y;
     toy_open(&y);
@@ -282,8 +292,7 @@ static void a_warmup_that_leaves_no_step_is_refused(void **state)
     plm_trainer_free(t);
 }
 
-static void four_examples_are_learned_by_heart(void **state)
-{
+static void four_examples_are_learned_by_heart(void **state) {
     (void)state;
     struct toy y;
     toy_open(&y);
@@ -301,13 +310,13 @@ static void four_examples_are_learned_by_heart(void **state)
 
 /* ---- validation ---- */
 
-static void the_best_validated_adapter_is_kept(void **state)
-{
+static void the_best_validated_adapter_is_kept(void **state) {
     (void)state;
     struct toy y;
     toy_open(&y);
-    plm_trainer *t = new_trainer(&y, (plm_train_options){.steps = 60, .eval_every = 5, .rate = 0.05f, .batch = 2,
-                                                         .schedule = PLM_CONSTANT});
+    plm_trainer *t = new_trainer(
+        &y, (plm_train_options){
+                .steps = 60, .eval_every = 5, .rate = 0.05f, .batch = 2, .schedule = PLM_CONSTANT});
     for (uint64_t i = 0; i < 4; i++) {
         toy_add_ids(t, i, 12, 6, 0, false);
         toy_add_ids(t, 100 + i, 12, 6, 0, true);
@@ -349,13 +358,13 @@ static void the_best_validated_adapter_is_kept(void **state)
     plm_trainer_free(t);
 }
 
-static void patience_ends_the_run(void **state)
-{
+static void patience_ends_the_run(void **state) {
     (void)state;
     struct toy y;
     toy_open(&y);
-    plm_trainer *t = new_trainer(&y, (plm_train_options){.steps = 5000, .eval_every = 3, .patience = 4, .rate = 0.05f,
-                                                         .schedule = PLM_CONSTANT});
+    plm_trainer *t = new_trainer(
+        &y, (plm_train_options){
+                .steps = 5000, .eval_every = 3, .patience = 4, .rate = 0.05f, .schedule = PLM_CONSTANT});
     for (uint64_t i = 0; i < 4; i++) {
         toy_add_ids(t, i, 12, 6, 0, false);
         toy_add_ids(t, 100 + i, 12, 6, 0, true);
@@ -376,8 +385,7 @@ static void patience_ends_the_run(void **state)
     plm_trainer_free(t);
 }
 
-static void without_validation_the_last_adapter_stays(void **state)
-{
+static void without_validation_the_last_adapter_stays(void **state) {
     (void)state;
     struct toy y;
     toy_open(&y);
@@ -397,8 +405,7 @@ static void without_validation_the_last_adapter_stays(void **state)
     plm_trainer_free(t);
 }
 
-static void losses_of_foreign_examples_change_nothing(void **state)
-{
+static void losses_of_foreign_examples_change_nothing(void **state) {
     (void)state;
     struct toy y, quiet;
     toy_open(&y);
@@ -429,7 +436,8 @@ static void losses_of_foreign_examples_change_nothing(void **state)
             for (size_t k = 0; k < ex[i].n_ids; k++) {
                 learn[k] = k >= 4;
             }
-            struct example e = {.ids = ids[i], .learn = learn, .n = (int)ex[i].n_ids, .targets = (int)ex[i].n_ids - 4};
+            struct example e = {
+                .ids = ids[i], .learn = learn, .n = (int)ex[i].n_ids, .targets = (int)ex[i].n_ids - 4};
             assert_float_equal(loss[i], toy_loss(&y, &e), 1e-6);
         }
     }
@@ -443,8 +451,7 @@ static void losses_of_foreign_examples_change_nothing(void **state)
 
 /* ---- numbers that are not finite ---- */
 
-static void a_poisoned_example_is_named_and_the_weights_stay(void **state)
-{
+static void a_poisoned_example_is_named_and_the_weights_stay(void **state) {
     (void)state;
     for (int poison = TOY_NAN; poison <= TOY_INF; poison++) {
         struct toy y;
@@ -453,7 +460,8 @@ static void a_poisoned_example_is_named_and_the_weights_stay(void **state)
         toy_add_ids(t, 1, 12, 6, 0, false);
         toy_add_ids(t, 2, 12, 6, 0, false);
         int32_t ids[] = {40, 41, poison, 43, 44, 45};
-        assert_ok(plm_trainer_add(t, &(plm_example){.ids = ids, .n_ids = 6, .n_prompt = 3, .name = "line 77"}, &why));
+        assert_ok(plm_trainer_add(t, &(plm_example){.ids = ids, .n_ids = 6, .n_prompt = 3, .name = "line 77"},
+                                  &why));
         toy_add_ids(t, 4, 12, 6, 0, false);
         char before[65], after[65];
         toy_sum(&y, before);
@@ -465,16 +473,16 @@ static void a_poisoned_example_is_named_and_the_weights_stay(void **state)
     }
 }
 
-static void a_poisoned_validation_is_named_and_never_saved(void **state)
-{
+static void a_poisoned_validation_is_named_and_never_saved(void **state) {
     (void)state;
     struct toy y;
     toy_open(&y);
     plm_trainer *t = new_trainer(&y, (plm_train_options){.steps = 9, .batch = 4, .eval_every = 2});
     toy_add_ids(t, 1, 12, 6, 0, false);
     int32_t ids[] = {40, 41, TOY_NAN, 43, 44, 45};
-    assert_ok(plm_trainer_add(t, &(plm_example){.ids = ids, .n_ids = 6, .n_prompt = 3, .validation = true,
-                                                .name = "line 5"}, &why));
+    assert_ok(plm_trainer_add(
+        t, &(plm_example){.ids = ids, .n_ids = 6, .n_prompt = 3, .validation = true, .name = "line 5"},
+        &why));
     assert_ok(plm_trainer_step(t, NULL, &why));
     assert_refused(plm_trainer_step(t, NULL, &why), PLM_EINVAL, "line 5");
     assert_refused(plm_trainer_step(t, NULL, &why), PLM_EINVAL, "line 5");
@@ -484,8 +492,7 @@ static void a_poisoned_validation_is_named_and_never_saved(void **state)
     plm_trainer_free(t);
 }
 
-static void a_rate_that_breaks_the_weights_is_never_saved(void **state)
-{
+static void a_rate_that_breaks_the_weights_is_never_saved(void **state) {
     (void)state;
     struct toy y;
     toy_open(&y);
@@ -502,8 +509,7 @@ static void a_rate_that_breaks_the_weights_is_never_saved(void **state)
 
 /* ---- memory ---- */
 
-static void a_ceiling_too_low_says_what_is_needed(void **state)
-{
+static void a_ceiling_too_low_says_what_is_needed(void **state) {
     (void)state;
     struct toy y;
     toy_open(&y);
@@ -528,8 +534,7 @@ static void a_ceiling_too_low_says_what_is_needed(void **state)
     toy_bytes_a_token = 1000;
 }
 
-static plm_status whole_run(struct toy *y, const char *path, plm_error *err)
-{
+static plm_status whole_run(struct toy *y, const char *path, plm_error *err) {
     plm_trainer *t = NULL, *second = NULL;
     plm_train_options o = {.steps = 4, .batch = 2, .eval_every = 2};
     const plm_message m[] = {{"user", "Hello"}, {"assistant", "Hi there"}};
@@ -570,8 +575,7 @@ static plm_status whole_run(struct toy *y, const char *path, plm_error *err)
     return st;
 }
 
-static void every_failed_allocation_is_a_clean_status(void **state)
-{
+static void every_failed_allocation_is_a_clean_status(void **state) {
     (void)state;
     char path[] = "train-alloc-XXXXXX";
     int fd = mkstemp(path);
@@ -598,8 +602,7 @@ static void every_failed_allocation_is_a_clean_status(void **state)
     assert_true(n > 40);
 }
 
-int main(void)
-{
+int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(options_that_make_no_sense_are_refused),
         cmocka_unit_test(examples_that_teach_nothing_are_refused),

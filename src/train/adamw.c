@@ -4,8 +4,7 @@
 #include <float.h>
 #include <math.h>
 
-double grad_norm(const float *g, size_t n)
-{
+double grad_norm(const float *g, size_t n) {
     double sum = 0;
     for (size_t i = 0; i < n; i++) {
         sum += (double)g[i] * (double)g[i];
@@ -13,8 +12,7 @@ double grad_norm(const float *g, size_t n)
     return sqrt(sum);
 }
 
-double grad_scale(double norm, double most)
-{
+double grad_scale(double norm, double most) {
     if (!(most > 0) || norm <= most) {
         return 1;
     }
@@ -22,8 +20,7 @@ double grad_scale(double norm, double most)
 }
 
 bool adamw_step(float *restrict w, float *restrict m, float *restrict v, const float *restrict g, size_t n,
-                const struct adamw *how)
-{
+                const struct adamw *how) {
     const double beta1 = 0.9, beta2 = 0.999;
     const float epsilon = 1e-8f;
     const float b1 = (float)(1 - beta1), b2 = (float)beta2, one_b2 = (float)(1 - beta2);

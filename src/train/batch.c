@@ -6,8 +6,7 @@
 
 /* ---- order ---- */
 
-static const struct example **pick(const struct example *ex, size_t n, bool real_only, size_t *count)
-{
+static const struct example **pick(const struct example *ex, size_t n, bool real_only, size_t *count) {
     const struct example **list = mem_alloc(n ? n : 1, sizeof *list);
     *count = 0;
     for (size_t i = 0; list && i < n; i++) {
@@ -18,8 +17,7 @@ static const struct example **pick(const struct example *ex, size_t n, bool real
     return list;
 }
 
-plm_status order_open(struct order *o, const struct example *ex, size_t n, uint64_t seed, plm_error *err)
-{
+plm_status order_open(struct order *o, const struct example *ex, size_t n, uint64_t seed, plm_error *err) {
     *o = (struct order){.seed = seed, .perm_epoch = -1, .limit = SIZE_MAX};
     o->all = pick(ex, n, false, &o->n_all);
     o->real = pick(ex, n, true, &o->n_real);
@@ -31,16 +29,14 @@ plm_status order_open(struct order *o, const struct example *ex, size_t n, uint6
     return PLM_OK;
 }
 
-void order_close(struct order *o)
-{
+void order_close(struct order *o) {
     mem_free(o->all);
     mem_free(o->real);
     mem_free(o->perm);
     *o = (struct order){0};
 }
 
-static size_t place(struct order *o, bool real, size_t count, int64_t epoch, size_t i)
-{
+static size_t place(struct order *o, bool real, size_t count, int64_t epoch, size_t i) {
     if (o->perm_epoch != epoch || o->perm_real != real) {
         struct rng r;
         rng_seed(&r, o->seed, (uint64_t)epoch * 2 + real);
@@ -54,8 +50,7 @@ static size_t place(struct order *o, bool real, size_t count, int64_t epoch, siz
     return o->perm[i];
 }
 
-int order_step(struct order *o, int step, const struct example **out)
-{
+int order_step(struct order *o, int step, const struct example **out) {
     bool real = step >= o->real_from;
     size_t count = real ? o->n_real : o->n_all;
     size_t batch = (size_t)o->batch < count ? (size_t)o->batch : count;
@@ -72,8 +67,7 @@ int order_step(struct order *o, int step, const struct example **out)
 
 /* ---- passes ---- */
 
-plm_status packer_open(struct packer *p, int cap, int most, plm_error *err)
-{
+plm_status packer_open(struct packer *p, int cap, int most, plm_error *err) {
     *p = (struct packer){.cap = cap, .most = most};
     size_t c = (size_t)cap, n = (size_t)most;
     p->key = mem_alloc(n, sizeof *p->key);
@@ -87,16 +81,15 @@ plm_status packer_open(struct packer *p, int cap, int most, plm_error *err)
     p->owner = mem_alloc(c, sizeof *p->owner);
     p->weight = mem_alloc(c, sizeof *p->weight);
     p->nll = mem_alloc(c, sizeof *p->nll);
-    if (!p->key || !p->pass || !p->left || !p->ids || !p->pos || !p->first || !p->at || !p->target || !p->owner ||
-        !p->weight || !p->nll) {
+    if (!p->key || !p->pass || !p->left || !p->ids || !p->pos || !p->first || !p->at || !p->target ||
+        !p->owner || !p->weight || !p->nll) {
         packer_close(p);
         return fail(err, PLM_ENOMEM, "no memory for passes of %d tokens", cap);
     }
     return PLM_OK;
 }
 
-void packer_close(struct packer *p)
-{
+void packer_close(struct packer *p) {
     mem_free(p->key);
     mem_free(p->pass);
     mem_free(p->left);
@@ -111,32 +104,27 @@ void packer_close(struct packer *p)
     *p = (struct packer){0};
 }
 
-uint64_t packer_bytes(int cap, int most)
-{
+uint64_t packer_bytes(int cap, int most) {
     const struct packer *p = NULL;
     size_t token = sizeof *p->ids * 6 + sizeof *p->weight + sizeof *p->nll;
     size_t example = sizeof *p->key + sizeof *p->pass + sizeof *p->left;
     return (uint64_t)cap * token + (uint64_t)most * example;
 }
 
-static int by_key(const void *a, const void *b)
-{
+static int by_key(const void *a, const void *b) {
     uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
     return (x > y) - (x < y);
 }
 
-static int fed(const struct example *e)
-{
+static int fed(const struct example *e) {
     return e->n - 1;
 }
 
-static int nth(const struct packer *p, int k)
-{
+static int nth(const struct packer *p, int k) {
     return (int)(uint32_t)p->key[k];
 }
 
-void packer_plan(struct packer *p, const struct example **ex, int n, int cap)
-{
+void packer_plan(struct packer *p, const struct example **ex, int n, int cap) {
     p->ex = ex;
     p->n = n;
     p->passes = 0;
@@ -157,8 +145,7 @@ void packer_plan(struct packer *p, const struct example **ex, int n, int cap)
     }
 }
 
-void packer_lay(struct packer *p, int pass, const float *share)
-{
+void packer_lay(struct packer *p, int pass, const float *share) {
     int T = 0, n = 0;
     for (int k = 0; k < p->n; k++) {
         int i = nth(p, k);

@@ -1,8 +1,8 @@
 /* checkpoint.c: a run's state in one file: a head, then six sections. The head holds each section's size and
  * sha256 and ends with the sha256 of itself, so every byte of the file is covered. A file is replaced as a
  * whole, the one before it stays beside it as PATH.prev, and reading falls back to that one when PATH is
- * damaged or gone. Refused: another base, other examples, adapter or options, by a sentence with what differs.
- * Numbers are little-endian, as on every machine that reads GGUF in place. */
+ * damaged or gone. Refused: another base, other examples, adapter or options, by a sentence with what
+ * differs. Numbers are little-endian, as on every machine that reads GGUF in place. */
 #include "train/trainer.h"
 #include "base/hash.h"
 #include <errno.h>
@@ -16,7 +16,8 @@
 enum { VERSION = 1, CONFIG_MOST = 1 << 14 };
 enum { S_CONFIG, S_STATE, S_WEIGHTS, S_MOMENT1, S_MOMENT2, S_BEST, SECTIONS };
 static const char magic[8] = "plm-run";
-static const char *const section_name[SECTIONS] = {"config", "state", "weights", "moment1", "moment2", "best"};
+static const char *const section_name[SECTIONS] = {"config",  "state",   "weights",
+                                                   "moment1", "moment2", "best"};
 
 struct section {
     char name[16];
@@ -33,16 +34,14 @@ struct head {
 _Static_assert(sizeof(struct head) == 16 + SECTIONS * 88 + 64, "a head has no holes");
 _Static_assert(sizeof(struct progress) == 32, "progress has no holes");
 
-static void hash64(const void *data, size_t len, char out[64])
-{
+static void hash64(const void *data, size_t len, char out[64]) {
     char hex[65];
     sha256_of(data, len, hex);
     memcpy(out, hex, 64);
 }
 
 /* What must be the same for a run to go on as if it had never stopped: a line each. */
-static plm_status config_text(const struct plm_trainer *t, struct bytes *out, plm_error *err)
-{
+static plm_status config_text(const struct plm_trainer *t, struct bytes *out, plm_error *err) {
     const plm_train_options *o = &t->opt;
     const struct lora *l = t->lora;
     char base[65], examples[65];
@@ -56,9 +55,10 @@ static plm_status config_text(const struct plm_trainer *t, struct bytes *out, pl
     bytes_printf(out, "kernels: %s\n", t->m->facts.cpu);
     bytes_printf(out, "base model: %s\n", base);
     bytes_printf(out, "examples: %s\n", examples);
-    bytes_printf(out, "rank: %d\nalpha: %.9g\ntargets: %u\nadapter size: %zu\n", l->rank, (double)l->alpha, l->targets,
-                 l->parameters);
-    bytes_printf(out, "batch: %d\nsteps: %d\nepochs: %d\nwarm-up: %d\n", o->batch, o->steps, o->epochs, o->warmup);
+    bytes_printf(out, "rank: %d\nalpha: %.9g\ntargets: %u\nadapter size: %zu\n", l->rank, (double)l->alpha,
+                 l->targets, l->parameters);
+    bytes_printf(out, "batch: %d\nsteps: %d\nepochs: %d\nwarm-up: %d\n", o->batch, o->steps, o->epochs,
+                 o->warmup);
     bytes_printf(out, "patience: %d\nsteps between validations: %d\n", o->patience, o->eval_every);
     bytes_printf(out, "schedule: %d\nlearning rate: %.9g\ndecay: %.9g\nclip: %.9g\n", (int)o->schedule,
                  (double)o->rate, (double)o->decay, (double)o->clip);
@@ -78,8 +78,7 @@ struct pieces {
     size_t bytes[SECTIONS];
 };
 
-static struct pieces pieces_of(const struct plm_trainer *t, const struct bytes *config)
-{
+static struct pieces pieces_of(const struct plm_trainer *t, const struct bytes *config) {
     size_t n = t->lora->parameters * sizeof(float);
     bool best = t->at.best_step >= 0;
     struct pieces p = {{config->data, &t->at, t->lora->values, t->m1, t->m2, t->best},
@@ -87,8 +86,7 @@ static struct pieces pieces_of(const struct plm_trainer *t, const struct bytes *
     return p;
 }
 
-static void head_fill(struct head *h, const struct pieces *p)
-{
+static void head_fill(struct head *h, const struct pieces *p) {
     *h = (struct head){.version = VERSION, .sections = SECTIONS};
     memcpy(h->magic, magic, sizeof magic);
     for (int i = 0; i < SECTIONS; i++) {
@@ -99,8 +97,7 @@ static void head_fill(struct head *h, const struct pieces *p)
     hash64(h, offsetof(struct head, sha256), h->sha256);
 }
 
-static char *previous_path(const char *path)
-{
+static char *previous_path(const char *path) {
     size_t n = strlen(path);
     char *prev = mem_alloc(n + sizeof ".prev", 1);
     if (prev) {
@@ -114,8 +111,7 @@ static plm_status file_check(struct map *map, struct head *h, const char *path, 
 
 /* A good file at path also becomes PATH.prev; a damaged one must not push out the good one there. A hard link
  * leaves no moment without a file at path; where links can't be made it is moved. */
-static plm_status keep_previous(const char *path, plm_error *err)
-{
+static plm_status keep_previous(const char *path, plm_error *err) {
     struct map map;
     struct head h;
     if (file_check(&map, &h, path, NULL)) {
@@ -136,8 +132,7 @@ static plm_status keep_previous(const char *path, plm_error *err)
     return st;
 }
 
-static plm_status file_write(const char *path, const struct head *h, const struct pieces *p, plm_error *err)
-{
+static plm_status file_write(const char *path, const struct head *h, const struct pieces *p, plm_error *err) {
     struct writer *w;
     plm_status st = writer_open(&w, path, err);
     if (st) {
@@ -157,8 +152,10 @@ static plm_status file_write(const char *path, const struct head *h, const struc
     return writer_commit(w, err);
 }
 
-plm_status plm_trainer_save(const plm_trainer *t, const char *path, plm_error *err)
-{
+plm_status plm_trainer_save(const plm_trainer *t, const char *path, plm_error *err) {
+    if (!t || !path) {
+        return fail(err, PLM_EINVAL, "plm_trainer_save needs a trainer and a path");
+    }
     if (!t->planned) {
         return fail(err, PLM_EINVAL, "%s: there is nothing to save before the plan is made", path);
     }
@@ -183,8 +180,7 @@ plm_status plm_trainer_save(const plm_trainer *t, const char *path, plm_error *e
 
 /* ---- reading ---- */
 
-static plm_status head_check(const struct head *h, const struct map *map, const char *path, plm_error *err)
-{
+static plm_status head_check(const struct head *h, const struct map *map, const char *path, plm_error *err) {
     char sum[64];
     if (memcmp(h->magic, magic, sizeof magic) != 0) {
         return fail(err, PLM_EFORMAT, "%s: not a checkpoint of plm", path);
@@ -194,8 +190,8 @@ static plm_status head_check(const struct head *h, const struct map *map, const 
         return fail(err, PLM_EFORMAT, "%s: damaged checkpoint, its head does not match its checksum", path);
     }
     if (h->version != VERSION || h->sections != SECTIONS) {
-        return fail(err, PLM_ENOTSUP, "%s: checkpoint of version %u, this program reads version %d", path, h->version,
-                    VERSION);
+        return fail(err, PLM_ENOTSUP, "%s: checkpoint of version %u, this program reads version %d", path,
+                    h->version, VERSION);
     }
     uint64_t left = map->size - sizeof *h;
     for (int i = 0; i < SECTIONS; i++) {
@@ -211,14 +207,14 @@ static plm_status head_check(const struct head *h, const struct map *map, const 
         left -= s->bytes;
     }
     if (left) {
-        return fail(err, PLM_EFORMAT, "%s: damaged checkpoint, %llu bytes too many", path, (unsigned long long)left);
+        return fail(err, PLM_EFORMAT, "%s: damaged checkpoint, %llu bytes too many", path,
+                    (unsigned long long)left);
     }
     return PLM_OK;
 }
 
 /* Maps the file and checks every byte of it. On failure nothing is held. */
-static plm_status file_check(struct map *map, struct head *h, const char *path, plm_error *err)
-{
+static plm_status file_check(struct map *map, struct head *h, const char *path, plm_error *err) {
     plm_status st = map_open(map, path, err);
     if (st) {
         return st;
@@ -234,8 +230,8 @@ static plm_status file_check(struct map *map, struct head *h, const char *path, 
         char sum[64];
         hash64(p, h->section[i].bytes, sum);
         if (memcmp(sum, h->section[i].sha256, sizeof sum) != 0) {
-            st = fail(err, PLM_EFORMAT, "%s: damaged checkpoint, section %s does not match its checksum", path,
-                      section_name[i]);
+            st = fail(err, PLM_EFORMAT, "%s: damaged checkpoint, section %s does not match its checksum",
+                      path, section_name[i]);
         }
         p += h->section[i].bytes;
     }
@@ -246,8 +242,7 @@ static plm_status file_check(struct map *map, struct head *h, const char *path, 
 }
 
 /* Line by line; the first that differs is the reason. */
-static plm_status compare_config(struct str theirs, struct str ours, const char *path, plm_error *err)
-{
+static plm_status compare_config(struct str theirs, struct str ours, const char *path, plm_error *err) {
     struct str a, b;
     while (str_cut(&ours, '\n', &b)) {
         if (!str_cut(&theirs, '\n', &a)) {
@@ -261,8 +256,7 @@ static plm_status compare_config(struct str theirs, struct str ours, const char 
     return theirs.n ? fail(err, PLM_EINVAL, "%s: it belongs to a run with more settings", path) : PLM_OK;
 }
 
-static bool all_finite(const unsigned char *p, size_t n)
-{
+static bool all_finite(const unsigned char *p, size_t n) {
     bool good = true;
     for (size_t i = 0; i < n; i++) {
         float f;
@@ -272,8 +266,7 @@ static bool all_finite(const unsigned char *p, size_t n)
     return good;
 }
 
-static bool progress_fits(const struct plm_trainer *t, const struct progress *at, uint64_t best_bytes)
-{
+static bool progress_fits(const struct plm_trainer *t, const struct progress *at, uint64_t best_bytes) {
     bool best = at->best_step >= 0;
     return at->step >= 0 && at->step <= t->opt.steps && at->best_step >= -1 && at->best_step < at->step &&
            at->stale >= 0 && at->stale <= at->step && (!best || isfinite(at->best)) && (!best || t->best) &&
@@ -282,8 +275,7 @@ static bool progress_fits(const struct plm_trainer *t, const struct progress *at
 
 /* Takes the state over, all of it or nothing. */
 static plm_status apply(struct plm_trainer *t, const struct map *map, const struct head *h, const char *path,
-                        plm_error *err)
-{
+                        plm_error *err) {
     const unsigned char *data[SECTIONS];
     const unsigned char *p = map->data + sizeof *h;
     for (int i = 0; i < SECTIONS; i++) {
@@ -311,7 +303,8 @@ static plm_status apply(struct plm_trainer *t, const struct map *map, const stru
     if (!progress_fits(t, &at, h->section[S_BEST].bytes)) {
         return fail(err, PLM_EFORMAT, "%s: its state makes no sense for %d steps", path, t->opt.steps);
     }
-    if (!all_finite(data[S_WEIGHTS], n) || !all_finite(data[S_MOMENT1], n) || !all_finite(data[S_MOMENT2], n) ||
+    if (!all_finite(data[S_WEIGHTS], n) || !all_finite(data[S_MOMENT1], n) ||
+        !all_finite(data[S_MOMENT2], n) ||
         !all_finite(data[S_BEST], h->section[S_BEST].bytes / sizeof(float))) {
         return fail(err, PLM_EFORMAT, "%s: it holds numbers that are not finite", path);
     }
@@ -326,8 +319,10 @@ static plm_status apply(struct plm_trainer *t, const struct map *map, const stru
     return PLM_OK;
 }
 
-plm_status plm_trainer_resume(plm_trainer *t, const char *path, plm_error *err)
-{
+plm_status plm_trainer_resume(plm_trainer *t, const char *path, plm_error *err) {
+    if (!t || !path) {
+        return fail(err, PLM_EINVAL, "plm_trainer_resume needs a trainer and a path");
+    }
     if (t->finished) {
         return fail(err, PLM_EINVAL, "the training is finished");
     }
@@ -335,19 +330,25 @@ plm_status plm_trainer_resume(plm_trainer *t, const char *path, plm_error *err)
     if (st) {
         return st;
     }
+    char *prev = previous_path(path);
+    if (!prev) {
+        return fail(err, PLM_ENOMEM, "no memory to read %s", path);
+    }
     struct map map;
     struct head h;
-    st = file_check(&map, &h, path, err);
-    if (st == PLM_EFORMAT || st == PLM_ENOTFOUND) {
-        char *prev = previous_path(path);
-        plm_status second = prev ? file_check(&map, &h, prev, NULL) : PLM_ENOMEM;
-        mem_free(prev);
-        st = second ? st : PLM_OK;
+    plm_error first = {0}; /* not for the caller if the one before is good */
+    const char *used = path;
+    st = file_check(&map, &h, path, &first);
+    if ((st == PLM_EFORMAT || st == PLM_ENOTFOUND) && !file_check(&map, &h, prev, NULL)) {
+        used = prev;
+        st = PLM_OK;
     }
     if (st) {
-        return st;
+        fail(err, st, "%s", first.text);
+    } else {
+        st = apply(t, &map, &h, used, err);
+        map_close(&map);
     }
-    st = apply(t, &map, &h, path, err);
-    map_close(&map);
+    mem_free(prev);
     return st;
 }

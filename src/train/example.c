@@ -10,21 +10,18 @@
 /* A cut stretch keeps its beginning (a turn's header and instruction; nothing of raw ids) and its end. */
 enum { CUT_HEAD = 32, CUT_TAIL = 8, IDS_MOST = 1 << 28 };
 
-void example_free(struct example *e)
-{
+void example_free(struct example *e) {
     mem_free(e->ids);
     mem_free(e->learn);
     mem_free(e->name);
     *e = (struct example){0};
 }
 
-uint64_t example_bytes(const struct example *e)
-{
+uint64_t example_bytes(const struct example *e) {
     return (uint64_t)e->n * (sizeof *e->ids + sizeof *e->learn) + strlen(e->name) + 1 + sizeof *e;
 }
 
-static plm_status take_room(struct example *e, size_t n, plm_error *err)
-{
+static plm_status take_room(struct example *e, size_t n, plm_error *err) {
     if (n > IDS_MOST) {
         return fail(err, PLM_ELIMIT, "%s: %zu tokens are too many for one example", e->name, n);
     }
@@ -37,8 +34,7 @@ static plm_status take_room(struct example *e, size_t n, plm_error *err)
     return PLM_OK;
 }
 
-static plm_status take_ids(struct example *e, const plm_model *m, const plm_example *from, plm_error *err)
-{
+static plm_status take_ids(struct example *e, const plm_model *m, const plm_example *from, plm_error *err) {
     plm_status st = take_room(e, from->n_ids, err);
     if (st) {
         return st;
@@ -50,7 +46,8 @@ static plm_status take_ids(struct example *e, const plm_model *m, const plm_exam
     for (int i = 0; i < e->n; i++) {
         int32_t id = from->ids[i];
         if (id < 0 || id >= m->cfg.vocab) {
-            return fail(err, PLM_EINVAL, "%s: id %d is outside the vocabulary of %d", e->name, (int)id, m->cfg.vocab);
+            return fail(err, PLM_EINVAL, "%s: id %d is outside the vocabulary of %d", e->name, (int)id,
+                        m->cfg.vocab);
         }
         e->ids[i] = id;
         e->learn[i] = (size_t)i >= from->n_prompt;
@@ -58,8 +55,8 @@ static plm_status take_ids(struct example *e, const plm_model *m, const plm_exam
     return PLM_OK;
 }
 
-static plm_status take_messages(struct example *e, const plm_model *m, const plm_example *from, plm_error *err)
-{
+static plm_status take_messages(struct example *e, const plm_model *m, const plm_example *from,
+                                plm_error *err) {
     size_t n = 0;
     plm_status st = plm_chat_encode(m, from->messages, from->n_messages, NULL, NULL, 0, &n, err);
     if (st) {
@@ -74,8 +71,7 @@ static plm_status take_messages(struct example *e, const plm_model *m, const plm
 }
 
 /* The longest stretch of ids that are neither targets nor control ids. */
-static int longest_plain(const struct example *e, const struct vocab *v, int *from)
-{
+static int longest_plain(const struct example *e, const struct vocab *v, int *from) {
     int best = 0, run = 0;
     for (int i = 0; i < e->n; i++) {
         run = e->learn[i] || vocab_is_control(v, e->ids[i]) ? 0 : run + 1;
@@ -87,8 +83,7 @@ static int longest_plain(const struct example *e, const struct vocab *v, int *fr
     return best;
 }
 
-static bool cut_to(struct example *e, const struct vocab *v, int most, int head)
-{
+static bool cut_to(struct example *e, const struct vocab *v, int most, int head) {
     while (e->n > most) {
         int from = 0, run = longest_plain(e, v, &from);
         int kept = run / 4 < head ? run / 4 : head;
@@ -106,8 +101,7 @@ static bool cut_to(struct example *e, const struct vocab *v, int most, int head)
     return true;
 }
 
-static plm_status check_mask(struct example *e, plm_error *err)
-{
+static plm_status check_mask(struct example *e, plm_error *err) {
     int end = 0;
     for (int i = 0; i < e->n; i++) {
         if (e->learn[i]) {
@@ -127,8 +121,7 @@ static plm_status check_mask(struct example *e, plm_error *err)
 }
 
 static plm_status fit(struct example *e, const plm_model *m, int most, int head, bool refuse_long, bool *cut,
-                      plm_error *err)
-{
+                      plm_error *err) {
     int whole = e->n;
     *cut = whole > most;
     if (!*cut) {
@@ -138,20 +131,22 @@ static plm_status fit(struct example *e, const plm_model *m, int most, int head,
         return fail(err, PLM_ELIMIT, "%s: %d tokens, over the limit of %d", e->name, whole, most);
     }
     if (e->targets >= most) {
-        return fail(err, PLM_ELIMIT, "%s: its answer has %d tokens and is never cut, but at most %d with its prompt are "
-                    "allowed", e->name, e->targets, most);
+        return fail(err, PLM_ELIMIT,
+                    "%s: its answer has %d tokens and is never cut, but the limit with its prompt is %d",
+                    e->name, e->targets, most);
     }
     if (!cut_to(e, m->vocab, most, head)) {
-        return fail(err, PLM_ELIMIT, "%s: %d tokens, over the limit of %d, and too few of them are prompt that can "
-                    "be cut", e->name, whole, most);
+        return fail(err, PLM_ELIMIT,
+                    "%s: %d tokens, over the limit of %d, and too few of them are prompt to be cut", e->name,
+                    whole, most);
     }
     return PLM_OK;
 }
 
 plm_status example_make(struct example *e, const plm_model *m, const plm_example *from, size_t number,
-                        int max_tokens, bool refuse_long, bool *cut, plm_error *err)
-{
-    *e = (struct example){.weight = from->weight == 0 ? 1 : from->weight, .synthetic = from->synthetic,
+                        int max_tokens, bool refuse_long, bool *cut, plm_error *err) {
+    *e = (struct example){.weight = from->weight == 0 ? 1 : from->weight,
+                          .synthetic = from->synthetic,
                           .validation = from->validation};
     char numbered[40];
     snprintf(numbered, sizeof numbered, "example %zu", number + 1);

@@ -1,30 +1,30 @@
 /* loss.c: the loss of examples, with or without gradients, over packed passes. The loss of an example is the
- * mean of -ln p over its targets; a step's is sum share[i] * loss[i], where share is weight over summed weight. */
+ * mean of -ln p over its targets; a step's is sum share[i] * loss[i], where share is weight over summed
+ * weight. */
 #include "train/trainer.h"
 #include <math.h>
 #include <stdio.h>
 
 /* Of the ceiling, what is not the trace's: arrays, examples and the room of the passes. */
-static uint64_t own_bytes(const struct plm_trainer *t, int tokens, int examples)
-{
-    return t->array_bytes + t->example_bytes + packer_bytes(tokens, examples) + (uint64_t)examples * sizeof *t->loss;
+static uint64_t own_bytes(const struct plm_trainer *t, int tokens, int examples) {
+    return t->array_bytes + t->example_bytes + packer_bytes(tokens, examples) +
+           (uint64_t)examples * sizeof *t->loss;
 }
 
-static plm_status open_trace(struct plm_trainer *t, int tokens, int examples, plm_error *err)
-{
+static plm_status open_trace(struct plm_trainer *t, int tokens, int examples, plm_error *err) {
     uint64_t own = own_bytes(t, tokens, examples), most = t->opt.memory;
     plm_status st = trace_open(&t->trace, t->m, tokens, t->lora, own < most ? most - own : 0, err);
     if (st == PLM_ELIMIT) {
         char what[160];
-        snprintf(what, sizeof what, "a ceiling of %.1f MiB is too low when gradients, moments and examples take %.1f MiB",
+        snprintf(what, sizeof what,
+                 "a ceiling of %.1f MiB is too low when gradients, moments and examples take %.1f MiB",
                  (double)most / 1048576, (double)own / 1048576);
         return fail_in(err, st, what);
     }
     return st;
 }
 
-static void drop_room(struct plm_trainer *t)
-{
+static void drop_room(struct plm_trainer *t) {
     trace_close(t->trace);
     t->trace = NULL;
     packer_close(&t->packer);
@@ -32,8 +32,7 @@ static void drop_room(struct plm_trainer *t)
     t->loss = NULL;
 }
 
-plm_status trainer_room(struct plm_trainer *t, int tokens, int examples, plm_error *err)
-{
+plm_status trainer_room(struct plm_trainer *t, int tokens, int examples, plm_error *err) {
     if (t->trace && tokens <= t->packer.cap && examples <= t->packer.most) {
         return PLM_OK;
     }
@@ -57,8 +56,7 @@ plm_status trainer_room(struct plm_trainer *t, int tokens, int examples, plm_err
 }
 
 plm_status trainer_pass(struct plm_trainer *t, const struct example **ex, int n, int cap, const float *share,
-                        float *grad, plm_error *err)
-{
+                        float *grad, plm_error *err) {
     struct packer *p = &t->packer;
     packer_plan(p, ex, n, cap);
     for (int i = 0; i < n; i++) {
@@ -66,8 +64,8 @@ plm_status trainer_pass(struct plm_trainer *t, const struct example **ex, int n,
     }
     for (int pass = 0; pass < p->passes; pass++) {
         packer_lay(p, pass, share);
-        plm_status st = model_train(t->trace, &p->batch, p->at, p->target, share ? p->weight : NULL, p->targets,
-                                    t->lora, grad, p->nll, err);
+        plm_status st = model_train(t->trace, &p->batch, p->at, p->target, share ? p->weight : NULL,
+                                    p->targets, t->lora, grad, p->nll, err);
         if (st) {
             return st;
         }
@@ -81,8 +79,7 @@ plm_status trainer_pass(struct plm_trainer *t, const struct example **ex, int n,
     return PLM_OK;
 }
 
-plm_status trainer_blame(struct plm_trainer *t, const struct example **ex, int n, plm_error *err)
-{
+plm_status trainer_blame(struct plm_trainer *t, const struct example **ex, int n, plm_error *err) {
     for (int i = 0; i < n; i++) {
         float whole = 1;
         for (size_t k = 0; k < t->lora->parameters; k++) {
@@ -93,11 +90,13 @@ plm_status trainer_blame(struct plm_trainer *t, const struct example **ex, int n
             return st;
         }
         if (!isfinite(t->loss[0])) {
-            return fail(err, PLM_EINVAL, "step %d: the loss of %s is not a finite number; the learning rate may be too "
-                        "high", (int)t->at.step, ex[i]->name);
+            return fail(err, PLM_EINVAL,
+                        "step %d: the loss of %s is not finite; the learning rate may be too high",
+                        (int)t->at.step, ex[i]->name);
         }
         if (!isfinite(grad_norm(t->grad, t->lora->parameters))) {
-            return fail(err, PLM_EINVAL, "step %d: the gradient of %s is not finite; the learning rate may be too high",
+            return fail(err, PLM_EINVAL,
+                        "step %d: the gradient of %s is not finite; the learning rate may be too high",
                         (int)t->at.step, ex[i]->name);
         }
     }

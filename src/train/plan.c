@@ -10,9 +10,11 @@
 enum { PASS_LEAST = 128, PASS_MOST = 512, SCRATCH = 64 << 20 };
 enum { STEPS_MOST = 10000000, BATCH_MOST = 1 << 16, EPOCHS_MOST = 1 << 20 };
 
-static plm_status check_options(const struct plm_trainer *t, const plm_train_options *o, plm_error *err)
-{
-    const struct { const char *name; int value, least, most; } whole[] = {
+static plm_status check_options(const struct plm_trainer *t, const plm_train_options *o, plm_error *err) {
+    const struct {
+        const char *name;
+        int value, least, most;
+    } whole[] = {
         {"batch", o->batch, 0, BATCH_MOST},
         {"steps", o->steps, 0, STEPS_MOST},
         {"epochs", o->epochs, 0, EPOCHS_MOST},
@@ -24,8 +26,8 @@ static plm_status check_options(const struct plm_trainer *t, const plm_train_opt
     };
     for (size_t i = 0; i < sizeof whole / sizeof *whole; i++) {
         if (whole[i].value < whole[i].least || whole[i].value > whole[i].most) {
-            return fail(err, PLM_EINVAL, "%s of %d: it must be between %d and %d", whole[i].name, whole[i].value,
-                        whole[i].least, whole[i].most);
+            return fail(err, PLM_EINVAL, "%s of %d: it must be between %d and %d", whole[i].name,
+                        whole[i].value, whole[i].least, whole[i].most);
         }
     }
     if (o->max_tokens == 1) {
@@ -38,14 +40,14 @@ static plm_status check_options(const struct plm_trainer *t, const plm_train_opt
         return fail(err, PLM_EINVAL, "decay and clip must be finite numbers");
     }
     if (!(o->real_last >= 0 && o->real_last <= 1)) {
-        return fail(err, PLM_EINVAL, "share of last steps without synthetic examples of %g: it must be between 0 and 1",
+        return fail(err, PLM_EINVAL,
+                    "share of last steps without synthetic examples of %g: it must be between 0 and 1",
                     (double)o->real_last);
     }
     return PLM_OK;
 }
 
-plm_status trainer_options(struct plm_trainer *t, const plm_train_options *given, plm_error *err)
-{
+plm_status trainer_options(struct plm_trainer *t, const plm_train_options *given, plm_error *err) {
     plm_train_options o = given ? *given : (plm_train_options){0};
     plm_status st = check_options(t, &o, err);
     if (st) {
@@ -66,8 +68,7 @@ plm_status trainer_options(struct plm_trainer *t, const plm_train_options *given
     return PLM_OK;
 }
 
-static plm_status plan_steps(struct plm_trainer *t, plm_error *err)
-{
+static plm_status plan_steps(struct plm_trainer *t, plm_error *err) {
     plm_train_options *o = &t->opt;
     struct order *order = &t->order;
     size_t n = order->n_all;
@@ -78,7 +79,8 @@ static plm_status plan_steps(struct plm_trainer *t, plm_error *err)
     if (!o->steps) {
         size_t total;
         if (!mul_size(n, (size_t)o->epochs, &total) || total / (size_t)order->batch >= STEPS_MOST) {
-            return fail(err, PLM_ELIMIT, "%d epochs of %zu examples are over %d steps", o->epochs, n, STEPS_MOST);
+            return fail(err, PLM_ELIMIT, "%d epochs of %zu examples are over %d steps", o->epochs, n,
+                        STEPS_MOST);
         }
         order->limit = total;
         o->steps = (int)((total + (size_t)order->batch - 1) / (size_t)order->batch);
@@ -86,7 +88,8 @@ static plm_status plan_steps(struct plm_trainer *t, plm_error *err)
     int last = (int)ceil((double)o->real_last * o->steps - 1e-6);
     order->real_from = o->steps - last;
     if (last && order->n_real == 0) {
-        return fail(err, PLM_EINVAL, "the last %d steps are to see no synthetic example, but there is no other", last);
+        return fail(err, PLM_EINVAL,
+                    "the last %d steps are to see no synthetic example, but there is no other", last);
     }
     if (o->warmup == 0) {
         int tenth = o->steps / 10 > 2 ? o->steps / 10 : 2;
@@ -104,8 +107,7 @@ static plm_status plan_steps(struct plm_trainer *t, plm_error *err)
 }
 
 /* The longest example, and all tokens that one step could hold. */
-static void measure(struct plm_trainer *t, int *longest, uint64_t *together)
-{
+static void measure(struct plm_trainer *t, int *longest, uint64_t *together) {
     *longest = 1;
     for (size_t i = 0; i < t->n_ex; i++) {
         const struct example *e = &t->ex[i];
@@ -121,8 +123,7 @@ static void measure(struct plm_trainer *t, int *longest, uint64_t *together)
     *together = (uint64_t)*longest * (uint64_t)t->order.batch;
 }
 
-static plm_status take_arrays(struct plm_trainer *t, plm_error *err)
-{
+static plm_status take_arrays(struct plm_trainer *t, plm_error *err) {
     size_t n = t->lora->parameters, batch = (size_t)t->order.batch, valid = t->facts.validation;
     t->grad = mem_zero(n, sizeof *t->grad);
     t->m1 = mem_zero(n, sizeof *t->m1);
@@ -143,16 +144,14 @@ static plm_status take_arrays(struct plm_trainer *t, plm_error *err)
     return PLM_OK;
 }
 
-static uint64_t array_bytes(const struct plm_trainer *t)
-{
+static uint64_t array_bytes(const struct plm_trainer *t) {
     uint64_t n = t->lora->parameters, batch = (uint64_t)t->order.batch, valid = t->facts.validation;
     return n * sizeof(float) * (valid ? 4 : 3) + batch * (sizeof *t->share + sizeof *t->step_ex) +
            valid * sizeof *t->valid_ex + t->n_ex * (2 * sizeof *t->order.all + sizeof *t->order.perm);
 }
 
 /* What only the plan made, so that it can be made anew. */
-void trainer_unplan(struct plm_trainer *t)
-{
+void trainer_unplan(struct plm_trainer *t) {
     order_close(&t->order);
     mem_free(t->grad);
     mem_free(t->m1);
@@ -167,13 +166,14 @@ void trainer_unplan(struct plm_trainer *t)
     t->facts.examples = t->facts.validation = t->facts.tokens = t->facts.targets = 0;
 }
 
-/* Shorter passes cost less than computing layers again, so passes are as long as the ceiling lets all layers be
- * kept. An estimate, not trace_bytes, because that depends on the number of threads and the result must not. */
-static int choose_pass(const struct plm_trainer *t, int longest, uint64_t together)
-{
+/* Shorter passes cost less than computing layers again, so passes are as long as the ceiling lets all layers
+ * be kept. An estimate, not trace_bytes, because that depends on the number of threads and the result must
+ * not. */
+static int choose_pass(const struct plm_trainer *t, int longest, uint64_t together) {
     const struct config *c = &t->m->cfg;
     uint64_t attention = (uint64_t)(c->heads + c->kv_heads) * (uint64_t)c->head_width;
-    uint64_t token = 2 * (attention + (uint64_t)c->width + (uint64_t)c->ffn) * (uint64_t)c->layers * sizeof(float);
+    uint64_t token =
+        2 * (attention + (uint64_t)c->width + (uint64_t)c->ffn) * (uint64_t)c->layers * sizeof(float);
     uint64_t taken = t->array_bytes + t->example_bytes + SCRATCH;
     uint64_t room = taken < t->opt.memory ? (t->opt.memory - taken) / (token ? token : 1) : 0;
     int most = together < PASS_MOST ? (int)together : PASS_MOST;
@@ -183,8 +183,7 @@ static int choose_pass(const struct plm_trainer *t, int longest, uint64_t togeth
     return pass < longest ? longest : pass;
 }
 
-static plm_status plan_room(struct plm_trainer *t, plm_error *err)
-{
+static plm_status plan_room(struct plm_trainer *t, plm_error *err) {
     int longest;
     uint64_t together;
     measure(t, &longest, &together);
@@ -203,8 +202,10 @@ static plm_status plan_room(struct plm_trainer *t, plm_error *err)
     return st;
 }
 
-plm_status trainer_plan(struct plm_trainer *t, plm_error *err)
-{
+plm_status trainer_plan(struct plm_trainer *t, plm_error *err) {
+    if (!t) {
+        return fail(err, PLM_EINVAL, "there is no trainer");
+    }
     if (t->planned) {
         return PLM_OK;
     }

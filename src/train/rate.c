@@ -2,8 +2,7 @@
 #include "train/train.h"
 #include <math.h>
 
-double rate_at(plm_schedule schedule, double rate, int step, int steps, int warmup)
-{
+double rate_at(plm_schedule schedule, double rate, int step, int steps, int warmup) {
     if (step < warmup) {
         return rate * (step + 1) / (warmup + 1.0);
     }

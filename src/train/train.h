@@ -16,9 +16,10 @@ double grad_scale(double norm, double most);
 /* AdamW with decoupled decay and bias correction, betas .9 and .999, epsilon 1e-8. */
 struct adamw {
     double rate, decay;
-    double scale;  /* of the gradient: grad_scale */
-    int64_t step;  /* from 1 */
+    double scale; /* of the gradient: grad_scale */
+    int64_t step; /* from 1 */
 };
-/* Updates w, m and v in place, each [n]. false: a weight is no longer finite (all are updated nevertheless). */
+/* Updates w, m and v in place, each [n]. false: a weight is no longer finite (all are updated nevertheless).
+ */
 bool adamw_step(float *w, float *m, float *v, const float *g, size_t n, const struct adamw *how);
 #endif

@@ -8,10 +8,9 @@
 #include <stdio.h>
 #include <string.h>
 
-plm_status plm_trainer_new(plm_trainer **out, const plm_model *m, plm_adapter *a, const plm_train_options *opt,
-                           plm_error *err)
-{
-    if (!m || !a) {
+plm_status plm_trainer_new(plm_trainer **out, const plm_model *m, plm_adapter *a,
+                           const plm_train_options *opt, plm_error *err) {
+    if (!out || !m || !a) {
         return fail(err, PLM_EINVAL, "a trainer needs a model and an adapter");
     }
     if (a->model != m) {
@@ -34,8 +33,7 @@ plm_status plm_trainer_new(plm_trainer **out, const plm_model *m, plm_adapter *a
     return PLM_OK;
 }
 
-void plm_trainer_free(plm_trainer *t)
-{
+void plm_trainer_free(plm_trainer *t) {
     if (!t) {
         return;
     }
@@ -50,8 +48,10 @@ void plm_trainer_free(plm_trainer *t)
     mem_free(t);
 }
 
-plm_status plm_trainer_add(plm_trainer *t, const plm_example *ex, plm_error *err)
-{
+plm_status plm_trainer_add(plm_trainer *t, const plm_example *ex, plm_error *err) {
+    if (!t || !ex) {
+        return fail(err, PLM_EINVAL, "plm_trainer_add needs a trainer and an example");
+    }
     if (t->planned) {
         return fail(err, PLM_EINVAL, "examples are added before the plan is made");
     }
@@ -76,8 +76,7 @@ plm_status plm_trainer_add(plm_trainer *t, const plm_example *ex, plm_error *err
     return PLM_OK;
 }
 
-plm_status plm_trainer_plan(plm_trainer *t, plm_train_facts *facts, plm_error *err)
-{
+plm_status plm_trainer_plan(plm_trainer *t, plm_train_facts *facts, plm_error *err) {
     plm_status st = trainer_plan(t, err);
     if (!st && facts) {
         *facts = t->facts;
@@ -85,14 +84,12 @@ plm_status plm_trainer_plan(plm_trainer *t, plm_train_facts *facts, plm_error *e
     return st;
 }
 
-static bool is_done(const struct plm_trainer *t)
-{
+static bool is_done(const struct plm_trainer *t) {
     return t->at.step >= t->opt.steps || (t->opt.patience && t->at.stale >= t->opt.patience);
 }
 
 /* Why no step can be made. */
-static plm_status refuse_step(const struct plm_trainer *t, plm_error *err)
-{
+static plm_status refuse_step(const struct plm_trainer *t, plm_error *err) {
     if (t->finished) {
         return fail(err, PLM_EINVAL, "the training is finished");
     }
@@ -106,14 +103,12 @@ static plm_status refuse_step(const struct plm_trainer *t, plm_error *err)
 }
 
 /* The weights can't be trusted from now on: nothing of them is saved. */
-static plm_status become_broken(struct plm_trainer *t, const char *why, plm_error *err)
-{
+static plm_status become_broken(struct plm_trainer *t, const char *why, plm_error *err) {
     snprintf(t->broken, sizeof t->broken, "%s", why);
     return fail(err, PLM_EINVAL, "%s", t->broken);
 }
 
-static plm_status validate(struct plm_trainer *t, double *mean, plm_error *err)
-{
+static plm_status validate(struct plm_trainer *t, double *mean, plm_error *err) {
     plm_error local = {0};
     plm_status st = trainer_pass(t, t->valid_ex, t->n_valid, t->pass_tokens, NULL, NULL, &local);
     double sum = 0;
@@ -139,8 +134,7 @@ static plm_status validate(struct plm_trainer *t, double *mean, plm_error *err)
 }
 
 /* Loss and gradient of the step's examples; the weights are as before whatever happens. */
-static plm_status learn(struct plm_trainer *t, plm_train_report *r, plm_error *err)
-{
+static plm_status learn(struct plm_trainer *t, plm_train_report *r, plm_error *err) {
     int n = order_step(&t->order, (int)t->at.step, t->step_ex);
     double weights = 0;
     for (int i = 0; i < n; i++) {
@@ -165,8 +159,7 @@ static plm_status learn(struct plm_trainer *t, plm_train_report *r, plm_error *e
     return PLM_OK;
 }
 
-plm_status plm_trainer_step(plm_trainer *t, plm_train_report *report, plm_error *err)
-{
+plm_status plm_trainer_step(plm_trainer *t, plm_train_report *report, plm_error *err) {
     double start = clock_now();
     plm_status st = trainer_plan(t, err);
     if (!st) {
@@ -182,14 +175,16 @@ plm_status plm_trainer_step(plm_trainer *t, plm_train_report *report, plm_error 
     if (st) {
         return st;
     }
-    struct adamw how = {.rate = r.rate, .decay = (double)o->decay, .scale = grad_scale(r.grad_norm, (double)o->clip),
+    struct adamw how = {.rate = r.rate,
+                        .decay = (double)o->decay,
+                        .scale = grad_scale(r.grad_norm, (double)o->clip),
                         .step = t->at.step + 1};
     bool finite = adamw_step(t->lora->values, t->m1, t->m2, t->grad, t->lora->parameters, &how);
     t->at.step++;
     if (!finite) {
         char why[120];
-        snprintf(why, sizeof why, "step %d made a weight that is not a finite number; the learning rate may be too "
-                 "high", r.step);
+        snprintf(why, sizeof why,
+                 "step %d made a weight that is not finite; the learning rate may be too high", r.step);
         return become_broken(t, why, err);
     }
     if (t->n_valid && (t->at.step % o->eval_every == 0 || t->at.step == o->steps)) {
@@ -207,8 +202,10 @@ plm_status plm_trainer_step(plm_trainer *t, plm_train_report *report, plm_error 
     return PLM_OK;
 }
 
-plm_status plm_trainer_finish(plm_trainer *t, int *best_step, double *best, plm_error *err)
-{
+plm_status plm_trainer_finish(plm_trainer *t, int *best_step, double *best, plm_error *err) {
+    if (!t) {
+        return fail(err, PLM_EINVAL, "plm_trainer_finish needs a trainer");
+    }
     bool validated = t->at.best_step >= 0;
     if (t->broken[0] && !validated) {
         return fail(err, PLM_EINVAL, "%s", t->broken);
@@ -227,15 +224,14 @@ plm_status plm_trainer_finish(plm_trainer *t, int *best_step, double *best, plm_
 }
 
 /* A group of foreign examples: made, measured, freed. */
-static plm_status loss_of(struct plm_trainer *t, const plm_example *ex, size_t base, int n, struct example *made,
-                          const struct example **list, double *loss, plm_error *err)
-{
+static plm_status loss_of(struct plm_trainer *t, const plm_example *ex, size_t base, int n,
+                          struct example *made, const struct example **list, double *loss, plm_error *err) {
     plm_status st = PLM_OK;
     int have = 0, longest = 1;
     for (; !st && have < n; have += !st) {
         bool cut;
-        st = example_make(&made[have], t->m, &ex[have], base + (size_t)have, t->opt.max_tokens, t->opt.refuse_long,
-                          &cut, err);
+        st = example_make(&made[have], t->m, &ex[have], base + (size_t)have, t->opt.max_tokens,
+                          t->opt.refuse_long, &cut, err);
         if (!st) {
             longest = made[have].n - 1 > longest ? made[have].n - 1 : longest;
             list[have] = &made[have];
@@ -256,9 +252,12 @@ static plm_status loss_of(struct plm_trainer *t, const plm_example *ex, size_t b
     return st;
 }
 
-plm_status plm_trainer_loss(plm_trainer *t, const plm_example *ex, size_t n, double *loss, plm_error *err)
-{
+plm_status plm_trainer_loss(plm_trainer *t, const plm_example *ex, size_t n, double *loss, plm_error *err) {
     enum { GROUP = 16 };
+    if (!t || (n && (!ex || !loss))) {
+        return fail(err, PLM_EINVAL,
+                    "plm_trainer_loss needs a trainer, examples and a place for their losses");
+    }
     struct example made[GROUP];
     const struct example *list[GROUP];
     plm_status st = PLM_OK;
@@ -269,8 +268,7 @@ plm_status plm_trainer_loss(plm_trainer *t, const plm_example *ex, size_t n, dou
     return st;
 }
 
-void trainer_digest(const struct plm_trainer *t, char hex[65])
-{
+void trainer_digest(const struct plm_trainer *t, char hex[65]) {
     struct sha256 h;
     sha256_start(&h);
     for (size_t i = 0; i < t->n_ex; i++) {

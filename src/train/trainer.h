@@ -24,12 +24,12 @@ uint64_t example_bytes(const struct example *e);
 /* Examples laid out in passes of at most cap tokens. An example's last id is never an input, so it takes
  * n - 1 tokens. */
 struct packer {
-    int cap, most;           /* tokens a pass, examples at once: what there is room for */
-    uint64_t *key;           /* [most] examples by falling length: what sorts them, and their number below */
-    int *pass;               /* [most] the pass of each example */
-    int *left;               /* [most] tokens free in a pass */
+    int cap, most; /* tokens a pass, examples at once: what there is room for */
+    uint64_t *key; /* [most] examples by falling length: what sorts them, and their number below */
+    int *pass;     /* [most] the pass of each example */
+    int *left;     /* [most] tokens free in a pass */
     int n, passes;
-    const struct example **ex; /* [n], borrowed */
+    const struct example **ex;                        /* [n], borrowed */
     int32_t *ids, *pos, *first, *at, *target, *owner; /* [cap]: one pass; owner: whose target */
     float *weight;                                    /* [cap] */
     double *nll;                                      /* [cap] */
@@ -41,20 +41,21 @@ void packer_close(struct packer *p);
 uint64_t packer_bytes(int cap, int most);
 /* First fit by falling length; equal lengths keep their order. Each example fits in cap <= p->cap tokens. */
 void packer_plan(struct packer *p, const struct example **ex, int n, int cap);
-/* Lays out pass i: batch, at, target, owner; weight[t] = share[example] / its targets, unless share is NULL. */
+/* Lays out pass i: batch, at, target, owner; weight[t] = share[example] / its targets, unless share is NULL.
+ */
 void packer_lay(struct packer *p, int i, const float *share /* [n] */);
 
 /* Which examples a step sees: a function of (seed, step) and of the examples. One permutation an epoch. */
 struct order {
     const struct example **all, **real; /* learned examples; those of them that are not synthetic */
     size_t n_all, n_real;
-    size_t *perm;          /* of the epoch below */
-    int64_t perm_epoch;    /* -1: none yet */
+    size_t *perm;       /* of the epoch below */
+    int64_t perm_epoch; /* -1: none yet */
     bool perm_real;
     uint64_t seed;
-    int batch;             /* examples a step */
-    int real_from;         /* from this step on only real ones; the number of steps: never */
-    size_t limit;          /* the run ends after so many examples; SIZE_MAX: no limit */
+    int batch;     /* examples a step */
+    int real_from; /* from this step on only real ones; the number of steps: never */
+    size_t limit;  /* the run ends after so many examples; SIZE_MAX: no limit */
 };
 plm_status order_open(struct order *o, const struct example *ex, size_t n, uint64_t seed, plm_error *err);
 void order_close(struct order *o);
@@ -63,10 +64,10 @@ int order_step(struct order *o, int step, const struct example **out);
 
 /* What a checkpoint holds besides the arrays. */
 struct progress {
-    int64_t step;       /* steps done */
-    int64_t best_step;  /* -1: nothing validated yet */
-    int64_t stale;      /* validations since the best */
-    double best;        /* its mean NLL */
+    int64_t step;      /* steps done */
+    int64_t best_step; /* -1: nothing validated yet */
+    int64_t stale;     /* validations since the best */
+    double best;       /* its mean NLL */
 };
 
 struct plm_trainer {
@@ -79,19 +80,19 @@ struct plm_trainer {
     uint64_t example_bytes, array_bytes; /* the trainer's own, besides trace and packer */
 
     bool planned, finished;
-    char broken[500];      /* why nothing may be saved any more; "": all is well */
+    char broken[500]; /* why nothing may be saved any more; "": all is well */
     plm_train_facts facts;
     struct order order;
-    int pass_tokens;       /* what a step's examples are packed into */
+    int pass_tokens;                            /* what a step's examples are packed into */
     const struct example **step_ex, **valid_ex; /* [batch], [n_valid] */
     int n_valid;
-    float *share;          /* [batch] */
+    float *share;                 /* [batch] */
     float *grad, *m1, *m2, *best; /* [parameters]; best: NULL without validation */
     struct progress at;
 
-    struct trace *trace;   /* with packer: what passes run on; grows for plm_trainer_loss */
+    struct trace *trace; /* with packer: what passes run on; grows for plm_trainer_loss */
     struct packer packer;
-    double *loss;          /* [packer.most] */
+    double *loss; /* [packer.most] */
 };
 
 /* Checks the options and fills in those defaults that need no examples. */
@@ -100,7 +101,8 @@ plm_status trainer_plan(struct plm_trainer *t, plm_error *err); /* nothing when 
 void trainer_unplan(struct plm_trainer *t);
 /* Trace, packer and loss for at least so many tokens a pass and examples at once. */
 plm_status trainer_room(struct plm_trainer *t, int tokens, int examples, plm_error *err);
-/* Mean target NLL of each, in t->loss. share not NULL: gradients of sum share[i] * loss[i] are added to grad. */
+/* Mean target NLL of each, in t->loss. share not NULL: gradients of sum share[i] * loss[i] are added to grad.
+ */
 plm_status trainer_pass(struct plm_trainer *t, const struct example **ex, int n, int cap, const float *share,
                         float *grad, plm_error *err);
 /* After a loss or gradient that is not finite: names the example. */
