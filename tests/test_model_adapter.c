@@ -143,6 +143,51 @@ static void loading_an_adapter_survives_no_memory(void **state) {
     plm_model_close(m);
 }
 
+/* What a run, a pass of training and a merge allocate. */
+static plm_status open_everything(const plm_model *m, const plm_adapter *a, const char *path,
+                                  plm_error *err) {
+    struct runner *r = NULL;
+    struct kv_cache kv = {0};
+    struct trace *t = NULL;
+    plm_status st = runner_open(&r, m, 8, err);
+    assert_true(!st == !!r);
+    if (!st)
+        st = kv_open(&kv, m, 8, err);
+    if (!st)
+        st = trace_open(&t, m, 8, a->lora, UINT64_MAX, err);
+    if (!st)
+        st = plm_model_merge(m, &(plm_lora){a, 1}, 1, path, err);
+    runner_close(r);
+    kv_close(&kv);
+    trace_close(t);
+    return st;
+}
+
+static void working_memory_that_is_not_there_is_a_clean_failure(void **state) {
+    (void)state;
+    plm_model *m = open_tiny(&llama, "ref", 1);
+    plm_adapter *a = random_adapter(m, 2, PLM_ALL_LINEAR, 1);
+    const char *path = scratch_path("sweep-merged.gguf");
+    plm_status st = PLM_ENOMEM;
+    int failures = 0;
+    for (long n = 1; st; n++) {
+        plm_error err = {0};
+        mem_fail_at(n, false);
+        st = open_everything(m, a, path, &err);
+        mem_fail_at(0, false);
+        if (st) {
+            assert_int_equal(st, PLM_ENOMEM);
+            assert_true(err.text[0]);
+            assert_false(file_exists(path));
+            failures++;
+        }
+    }
+    assert_true(failures > 10);
+    assert_true(file_exists(path));
+    plm_adapter_free(a);
+    plm_model_close(m);
+}
+
 static void a_merged_model_answers_as_model_and_adapter(void **state) {
     (void)state;
     const struct tiny_model *const specs[] = {&llama, &qwen2};
@@ -274,6 +319,7 @@ int main(void) {
         cmocka_unit_test(an_adapter_of_another_base_is_refused_naming_both),
         cmocka_unit_test(an_adapter_without_a_base_has_to_fit_by_shape),
         cmocka_unit_test(loading_an_adapter_survives_no_memory),
+        cmocka_unit_test(working_memory_that_is_not_there_is_a_clean_failure),
         cmocka_unit_test(a_merged_model_answers_as_model_and_adapter),
         cmocka_unit_test(weights_over_the_range_of_f16_are_not_merged),
         cmocka_unit_test(buffers_hold_what_fits_and_say_how_much_there_is),
