@@ -41,33 +41,33 @@ static bool starts(const struct scan *t, size_t i, const char *word)
 
 /* ---- placeholders that are already in the text ---- */
 
+// "[TYPE_12]" right here: its length, else 0.
+static size_t literal(const struct scan *t, size_t i)
+{
+    enum { TYPE_MAX = 16, DIGITS_MAX = 9 };
+    if (at(t, i) != '[') {
+        return 0;
+    }
+    size_t j = i + 1, k;
+    while (j - i <= TYPE_MAX && at(t, j) >= 'A' && at(t, j) <= 'Z') {
+        j++;
+    }
+    for (k = j + 1; k - j <= DIGITS_MAX && digit(at(t, k)); k++) {
+    }
+    return j > i + 1 && at(t, j) == '_' && k > j + 1 && at(t, k) == ']' ? k + 1 - i : 0;
+}
+
 bool placeholder_next(const char *text, size_t len, size_t *from, size_t *n)
 {
+    struct scan t = {text, len};
     for (size_t i = *from; i < len; i++) {
-        if (text[i] != '[') {
-            continue;
-        }
-        size_t j = i + 1;
-        while (j < len && text[j] >= 'A' && text[j] <= 'Z') {
-            j++;
-        }
-        size_t k = j + 1;
-        while (k < len && digit((unsigned char)text[k])) {
-            k++;
-        }
-        if (j > i + 1 && j < len && text[j] == '_' && k > j + 1 && k < len && text[k] == ']') {
+        *n = literal(&t, i);
+        if (*n) {
             *from = i;
-            *n = k + 1 - i;
             return true;
         }
     }
     return false;
-}
-
-static size_t literal(const struct scan *t, size_t i)
-{
-    size_t from = i, n;
-    return at(t, i) == '[' && placeholder_next(t->s, t->n, &from, &n) && from == i ? n : 0;
 }
 
 /* ---- links and addresses ---- */
