@@ -1,5 +1,5 @@
-/* fuzz_token.c: the first byte chooses. 't': the rest is text for small vocabularies of every family. 'c': it is
- * a file's chat template. 'g': it is a GGUF file whose tokenizer keys are read and used. */
+/* fuzz_token.c: the first byte chooses. 't': the rest is text for small vocabularies of every family. 'c': it
+ * is a file's chat template. 'g': it is a GGUF file whose tokenizer keys are read and used. */
 #include "fuzz.h"
 
 #include <stdio.h>
@@ -11,8 +11,12 @@
 
 /* ---- a small vocabulary as a GGUF file in memory ---- */
 
-static void put_u32(struct bytes *b, uint32_t v) { bytes_put(b, &v, 4); }
-static void put_u64(struct bytes *b, uint64_t v) { bytes_put(b, &v, 8); }
+static void put_u32(struct bytes *b, uint32_t v) {
+    bytes_put(b, &v, 4);
+}
+static void put_u64(struct bytes *b, uint64_t v) {
+    bytes_put(b, &v, 8);
+}
 
 static void put_text(struct bytes *b, struct str s) {
     put_u64(b, s.n);
@@ -47,11 +51,13 @@ static void put_byte_token(struct bytes *b, unsigned byte) {
     put_text(b, (struct str){text, utf8_put(c, text)});
 }
 
-static const char *const words[] = {"he", "ll", "hell", "hello", "ZZ", "ZZZZ", "12", "123", "\xC4\xA0w", "\xC4\x8A\xC4\x8A"};
-static const char *const merges[] = {"h e", "l l", "he ll", "hell o", "Z Z", "ZZ ZZ", "1 2", "12 3", "\xC4\xA0 w",
-                                     "\xC4\x8A \xC4\x8A"};
-static const char *const marked[] = {"<|im_start|>", "<|im_end|>", "<|start_header_id|>", "<|end_header_id|>",
-                                     "<|eot_id|>", "<s>", "<tool>", "<tool>s"};
+static const char *const words[] = {"he",   "ll", "hell", "hello",     "ZZ",
+                                    "ZZZZ", "12", "123",  "\xC4\xA0w", "\xC4\x8A\xC4\x8A"};
+static const char *const merges[] = {"h e",   "l l", "he ll", "hell o",     "Z Z",
+                                     "ZZ ZZ", "1 2", "12 3",  "\xC4\xA0 w", "\xC4\x8A \xC4\x8A"};
+static const char *const marked[] = {
+    "<|im_start|>", "<|im_end|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>", "<s>",
+    "<tool>",       "<tool>s"};
 enum { BYTES = 256, WORDS = sizeof words / sizeof *words, MARKED = sizeof marked / sizeof *marked, USER = 2 };
 
 static void put_vocabulary(struct bytes *b, const char *rule) {
@@ -112,7 +118,11 @@ static void decode(const struct vocab *v, const struct ids *l, struct bytes *out
     }
 }
 
-enum kept { SAFE, STABLE /* encoding what was decoded changes nothing more */, EXACT /* the text comes back */ };
+enum kept {
+    SAFE,
+    STABLE /* encoding what was decoded changes nothing more */,
+    EXACT /* the text comes back */
+};
 
 static void check_text(const struct vocab *v, const char *text, size_t len, bool special, enum kept kept) {
     struct ids ids = {0}, again = {0};
@@ -124,7 +134,8 @@ static void check_text(const struct vocab *v, const char *text, size_t len, bool
         PROMISE(out.st || kept < EXACT || (out.len == len && (!len || !memcmp(out.data, text, len))));
         if (kept >= STABLE && !out.st && !vocab_encode(v, out.data, out.len, special, &again, NULL)) {
             decode(v, &again, &twice);
-            PROMISE(twice.st || (twice.len == out.len && (!out.len || !memcmp(twice.data, out.data, out.len))));
+            PROMISE(twice.st ||
+                    (twice.len == out.len && (!out.len || !memcmp(twice.data, out.data, out.len))));
             bytes_free(&twice);
         }
         bytes_free(&out);

@@ -4,8 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-void assert_ok(plm_status st, const plm_error *err)
-{
+void assert_ok(plm_status st, const plm_error *err) {
     if (st) {
         print_error("%s: %s\n", plm_status_name(st), err->text);
     }
@@ -14,8 +13,7 @@ void assert_ok(plm_status st, const plm_error *err)
 
 static char folder[32];
 
-static void remove_folder(void)
-{
+static void remove_folder(void) {
     char command[64];
     snprintf(command, sizeof command, "rm -rf %s", folder);
     if (system(command)) {
@@ -24,8 +22,7 @@ static void remove_folder(void)
 }
 
 /* A file of this process; models read theirs again when an adapter is made. */
-static void new_path(char path[64])
-{
+static void new_path(char path[64]) {
     static int n;
     if (!folder[0]) {
         strcpy(folder, "/tmp/plm-gen-XXXXXX");
@@ -35,16 +32,14 @@ static void new_path(char path[64])
     snprintf(path, 64, "%s/%d.gguf", folder, n++);
 }
 
-static plm_model *open_model(const char *path, int threads)
-{
+static plm_model *open_model(const char *path, int threads) {
     plm_error err = {0};
     plm_model *m = NULL;
     assert_ok(plm_model_open(&m, path, &(plm_model_options){.cpu = "ref", .threads = threads}, &err), &err);
     return m;
 }
 
-plm_model *open_random(const struct tiny_model *spec, int threads)
-{
+plm_model *open_random(const struct tiny_model *spec, int threads) {
     char path[64];
     plm_error err = {0};
     new_path(path);
@@ -62,16 +57,14 @@ struct script {
 };
 
 /* Column k of the embedding is on for token k of the script; the head sends it to token k + 1. */
-static void fill(float *x, const struct tensor *t, const struct script *s, bool head)
-{
+static void fill(float *x, const struct tensor *t, const struct script *s, bool head) {
     memset(x, 0, t->bytes);
     for (int k = 0; k + head < s->n; k++) {
         x[(size_t)s->id[k + head] * WIDTH + (size_t)k] = 10;
     }
 }
 
-static void copy_scripted(const char *to, const struct gguf *g, const struct script *s)
-{
+static void copy_scripted(const char *to, const struct gguf *g, const struct script *s) {
     struct gguf_writer *w = NULL;
     plm_error err = {0};
     assert_ok(gguf_writer_open(&w, to, &err), &err);
@@ -109,8 +102,7 @@ static void copy_scripted(const char *to, const struct gguf *g, const struct scr
     assert_ok(gguf_writer_commit(w, &err), &err);
 }
 
-plm_model *open_scripted(const char *text)
-{
+plm_model *open_scripted(const char *text) {
     char from[64], to[64];
     plm_error err = {0};
     struct gguf *g = NULL;
@@ -132,16 +124,14 @@ plm_model *open_scripted(const char *text)
     return open_model(to, 1);
 }
 
-plm_session *open_session(const plm_model *m, int context)
-{
+plm_session *open_session(const plm_model *m, int context) {
     plm_error err = {0};
     plm_session *s = NULL;
     assert_ok(plm_session_new(&s, m, &(plm_session_options){.context = context}, &err), &err);
     return s;
 }
 
-void random_ids(const plm_model *m, int32_t *ids, int n, uint64_t seed)
-{
+void random_ids(const plm_model *m, int32_t *ids, int n, uint64_t seed) {
     struct rng rng;
     rng_seed(&rng, seed, 0);
     for (int i = 0; i < n;) {
@@ -150,8 +140,7 @@ void random_ids(const plm_model *m, int32_t *ids, int n, uint64_t seed)
     }
 }
 
-plm_adapter *random_adapter(const plm_model *m, uint64_t seed)
-{
+plm_adapter *random_adapter(const plm_model *m, uint64_t seed) {
     plm_error err = {0};
     plm_adapter *a = NULL;
     assert_ok(plm_adapter_new(&a, m, &(plm_adapter_options){.rank = 4, .seed = seed}, &err), &err);

@@ -9,8 +9,7 @@
 #include "support_token.h"
 #include <cmocka.h> /* last: its fail() is a macro */
 
-const char *model_path(const char *file)
-{
+const char *model_path(const char *file) {
     static char path[4096];
     const char *models = getenv("PLM_MODELS"), *cache = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
     if (models) {
@@ -23,8 +22,7 @@ const char *model_path(const char *file)
     return access(path, R_OK) ? NULL : path;
 }
 
-json_t *data_json(const char *file)
-{
+json_t *data_json(const char *file) {
     char path[4096];
     snprintf(path, sizeof path, "%s/%s", PLM_TEST_DATA, file);
     json_error_t why;
@@ -33,8 +31,7 @@ json_t *data_json(const char *file)
     return doc;
 }
 
-void fake_alphabet(unsigned char byte, char out[3])
-{
+void fake_alphabet(unsigned char byte, char out[3]) {
     bool same = (byte > 32 && byte < 127) || (byte > 160 && byte != 173);
     unsigned c = byte;
     if (!same) { /* the how many-th of those that are not printable */
@@ -53,24 +50,32 @@ void fake_alphabet(unsigned char byte, char out[3])
     }
 }
 
-int32_t fake_add(struct fake *f, const char *token, int type)
-{
+int32_t fake_add(struct fake *f, const char *token, int type) {
     f->token[f->n] = token;
     f->type[f->n] = type;
     return (int32_t)f->n++;
 }
 
-void fake_default(struct fake *f)
-{
+void fake_default(struct fake *f) {
     *f = (struct fake){.model = "gpt2", .pre = "gpt2", .bos = -1, .eos = -1, .add_bos = -1};
     for (int i = 0; i < 256; i++) {
         fake_alphabet((unsigned char)i, f->text[i]);
         fake_add(f, f->text[i], 1);
     }
     static const char *const merges[][3] = {
-        {"h e", "he"}, {"l l", "ll"}, {"he ll", "hell"}, {"hell o", "hello"}, {"\xC4\xA0 w", "\xC4\xA0w"},
-        {"Z Z", "ZZ"}, {"ZZ ZZ", "ZZZZ"}, {"1 2", "12"}, {"12 3", "123"}, {"a b", "ab"}, {"b a", "ba"},
-        {"i m", "im"}, {"\xC4\x8A \xC4\x8A", "\xC4\x8A\xC4\x8A"},
+        {"h e", "he"},
+        {"l l", "ll"},
+        {"he ll", "hell"},
+        {"hell o", "hello"},
+        {"\xC4\xA0 w", "\xC4\xA0w"},
+        {"Z Z", "ZZ"},
+        {"ZZ ZZ", "ZZZZ"},
+        {"1 2", "12"},
+        {"12 3", "123"},
+        {"a b", "ab"},
+        {"b a", "ba"},
+        {"i m", "im"},
+        {"\xC4\x8A \xC4\x8A", "\xC4\x8A\xC4\x8A"},
     };
     for (size_t i = 0; i < sizeof merges / sizeof *merges; i++) {
         f->merge[f->n_merges++] = merges[i][0];
@@ -85,8 +90,7 @@ void fake_default(struct fake *f)
     fake_add(f, "[PAD]", 5);
 }
 
-plm_status fake_open(const struct fake *f, struct gguf **g, struct vocab **v, plm_error *err)
-{
+plm_status fake_open(const struct fake *f, struct gguf **g, struct vocab **v, plm_error *err) {
     char path[] = "/tmp/plm-vocab-XXXXXX";
     int fd = mkstemp(path);
     assert_true(fd >= 0);
@@ -134,8 +138,7 @@ plm_status fake_open(const struct fake *f, struct gguf **g, struct vocab **v, pl
     return st ? st : vocab_open(v, *g, err);
 }
 
-int32_t *encode_all(const struct vocab *v, const char *text, size_t len, bool special, size_t *n)
-{
+int32_t *encode_all(const struct vocab *v, const char *text, size_t len, bool special, size_t *n) {
     struct ids l = {0};
     plm_error err = {0};
     plm_status st = vocab_encode(v, text, len, special, &l, &err);
@@ -145,8 +148,7 @@ int32_t *encode_all(const struct vocab *v, const char *text, size_t len, bool sp
     return l.v;
 }
 
-void assert_decodes(const struct vocab *v, const int32_t *ids, size_t n, const char *text, size_t len)
-{
+void assert_decodes(const struct vocab *v, const int32_t *ids, size_t n, const char *text, size_t len) {
     size_t at = 0;
     for (size_t i = 0; i < n; i++) {
         char tmp[8];

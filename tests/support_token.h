@@ -17,12 +17,12 @@ struct fake {
     size_t n;
     const char *merge[400];
     size_t n_merges;
-    int64_t bos, eos;          /* -1: key absent */
-    int add_bos;               /* -1: key absent */
-    const char *template;      /* NULL: absent */
+    int64_t bos, eos;     /* -1: key absent */
+    int add_bos;          /* -1: key absent */
+    const char *template; /* NULL: absent */
     bool no_types, no_merges;
-    struct str raw_key, raw;   /* one more key with a raw array */
-    char text[600][16];        /* room for the byte tokens */
+    struct str raw_key, raw; /* one more key with a raw array */
+    char text[600][16];      /* room for the byte tokens */
 };
 void fake_default(struct fake *f);
 int32_t fake_add(struct fake *f, const char *token, int type);

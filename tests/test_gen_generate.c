@@ -6,15 +6,13 @@
 
 static plm_model *model;
 
-static int open_all(void **state)
-{
+static int open_all(void **state) {
     (void)state;
     model = open_random(&(struct tiny_model){.arch = "qwen2", .context = 1024}, 1);
     return 0;
 }
 
-static int close_all(void **state)
-{
+static int close_all(void **state) {
     (void)state;
     plm_model_close(model);
     return 0;
@@ -28,8 +26,7 @@ struct heard {
     size_t stop_after; /* calls; 0: never */
 };
 
-static int hear(void *ctx, int32_t id, const char *text, size_t len)
-{
+static int hear(void *ctx, int32_t id, const char *text, size_t len) {
     struct heard *h = ctx;
     assert_true(h->len + len < sizeof h->text);
     assert_true(utf8_valid(text, len, NULL));
@@ -40,8 +37,8 @@ static int hear(void *ctx, int32_t id, const char *text, size_t len)
     return h->calls == h->stop_after;
 }
 
-static plm_generation generate(const plm_model *m, const char *prompt, const plm_generate_options *opt, struct heard *h)
-{
+static plm_generation generate(const plm_model *m, const char *prompt, const plm_generate_options *opt,
+                               struct heard *h) {
     plm_error err = {0};
     plm_generation r;
     int32_t ids[100];
@@ -60,8 +57,7 @@ static plm_generation generate(const plm_model *m, const char *prompt, const plm
     return r;
 }
 
-static void characters_come_whole(void **state)
-{
+static void characters_come_whole(void **state) {
     (void)state;
     static const char text[] = "a\xC3\xA9-\xE2\x86\x92 \xF0\x9F\x98\x80.";
     plm_model *m = open_scripted(text);
@@ -75,12 +71,17 @@ static void characters_come_whole(void **state)
     plm_model_close(m);
 }
 
-static void broken_characters_become_replacements(void **state)
-{
+static void broken_characters_become_replacements(void **state) {
     (void)state;
     static const char *const texts[][2] = {
-        {"a\xE2\x86", "a"}, {"a\x80" "b", "a\xEF\xBF\xBD" "b"}, {"\xC3(", "\xEF\xBF\xBD("},
-        {"\xF0\x9F\x98", ""}, {"\xF0\x9F?", "\xEF\xBF\xBD\xEF\xBF\xBD?"},
+        {"a\xE2\x86", "a"},
+        {"a\x80"
+         "b",
+         "a\xEF\xBF\xBD"
+         "b"},
+        {"\xC3(", "\xEF\xBF\xBD("},
+        {"\xF0\x9F\x98", ""},
+        {"\xF0\x9F?", "\xEF\xBF\xBD\xEF\xBF\xBD?"},
     };
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
         plm_model *m = open_scripted(texts[i][0]);
@@ -91,8 +92,7 @@ static void broken_characters_become_replacements(void **state)
     }
 }
 
-static void stop_texts_end_the_answer(void **state)
-{
+static void stop_texts_end_the_answer(void **state) {
     (void)state;
     static const struct {
         const char *stop[3];
@@ -113,7 +113,8 @@ static void stop_texts_end_the_answer(void **state)
     plm_model *m = open_scripted("abcdefgh");
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct heard h = {0};
-        plm_generation r = generate(m, "!", &(plm_generate_options){.stop = cases[i].stop, .n_stop = cases[i].n}, &h);
+        plm_generation r =
+            generate(m, "!", &(plm_generate_options){.stop = cases[i].stop, .n_stop = cases[i].n}, &h);
         assert_string_equal(h.text, cases[i].text);
         assert_int_equal(r.finish, cases[i].finish);
         assert_int_equal(r.n_new, cases[i].n_new);
@@ -122,8 +123,7 @@ static void stop_texts_end_the_answer(void **state)
 }
 
 /* Random answers, stop texts cut out of them: what comes out is what stands before the first place. */
-static void stop_texts_are_found_wherever_they_are(void **state)
-{
+static void stop_texts_are_found_wherever_they_are(void **state) {
     (void)state;
     static struct heard all, h;
     struct rng rng;
@@ -153,8 +153,7 @@ static void stop_texts_are_found_wherever_they_are(void **state)
     assert_true(found > 30);
 }
 
-static void lengths_are_kept(void **state)
-{
+static void lengths_are_kept(void **state) {
     (void)state;
     struct heard h = {0};
     plm_model *m = open_scripted("abcdefgh");
@@ -170,8 +169,7 @@ static void lengths_are_kept(void **state)
     assert_true(h.calls <= 256);
 }
 
-static void a_full_context_ends_the_answer(void **state)
-{
+static void a_full_context_ends_the_answer(void **state) {
     (void)state;
     plm_error err = {0};
     plm_session *s = open_session(model, 20);
@@ -187,8 +185,7 @@ static void a_full_context_ends_the_answer(void **state)
     plm_session_free(s);
 }
 
-static void the_caller_may_stop(void **state)
-{
+static void the_caller_may_stop(void **state) {
     (void)state;
     struct heard h = {.stop_after = 2};
     plm_model *m = open_scripted("abcdefgh");
@@ -199,8 +196,7 @@ static void the_caller_may_stop(void **state)
     plm_model_close(m);
 }
 
-static void a_seed_repeats_an_answer(void **state)
-{
+static void a_seed_repeats_an_answer(void **state) {
     (void)state;
     static struct heard a, b, c;
     plm_generate_options opt = {.max_tokens = 60, .sampling = {.temperature = 1, .top_p = .95f, .seed = 7}};
@@ -214,8 +210,7 @@ static void a_seed_repeats_an_answer(void **state)
 }
 
 /* The loop that a caller could write by hand gives the same ids. */
-static void generating_is_syncing_and_sampling(void **state)
-{
+static void generating_is_syncing_and_sampling(void **state) {
     (void)state;
     static struct heard h;
     plm_error err = {0};
@@ -234,8 +229,7 @@ static void generating_is_syncing_and_sampling(void **state)
     plm_session_free(s);
 }
 
-static void greedy_answers_have_the_best_score(void **state)
-{
+static void greedy_answers_have_the_best_score(void **state) {
     (void)state;
     static struct heard h;
     plm_error err = {0};
@@ -257,8 +251,7 @@ static void greedy_answers_have_the_best_score(void **state)
     plm_session_free(s);
 }
 
-static void senseless_options_are_refused(void **state)
-{
+static void senseless_options_are_refused(void **state) {
     (void)state;
     plm_error err = {0};
     plm_session *s = open_session(model, 0);
@@ -266,18 +259,26 @@ static void senseless_options_are_refused(void **state)
     const char *empty = "", *none = NULL;
     assert_int_equal(plm_generate(s, &id, 0, NULL, NULL, NULL, NULL, &err), PLM_EINVAL);
     assert_int_equal(plm_generate(s, &far, 1, NULL, NULL, NULL, NULL, &err), PLM_EINVAL);
-    assert_int_equal(plm_generate(s, &id, 1, &(plm_generate_options){.max_tokens = -1}, NULL, NULL, NULL, &err), PLM_EINVAL);
-    assert_int_equal(plm_generate(s, &id, 1, &(plm_generate_options){.stop = &empty, .n_stop = 1}, NULL, NULL, NULL, &err), PLM_EINVAL);
-    assert_int_equal(plm_generate(s, &id, 1, &(plm_generate_options){.stop = &none, .n_stop = 1}, NULL, NULL, NULL, &err), PLM_EINVAL);
-    assert_int_equal(plm_generate(s, &id, 1, &(plm_generate_options){.n_stop = 1}, NULL, NULL, NULL, &err), PLM_EINVAL);
-    assert_int_equal(plm_generate(s, &id, 1, &(plm_generate_options){.sampling = {.top_k = -2}}, NULL, NULL, NULL, &err), PLM_EINVAL);
+    assert_int_equal(
+        plm_generate(s, &id, 1, &(plm_generate_options){.max_tokens = -1}, NULL, NULL, NULL, &err),
+        PLM_EINVAL);
+    assert_int_equal(
+        plm_generate(s, &id, 1, &(plm_generate_options){.stop = &empty, .n_stop = 1}, NULL, NULL, NULL, &err),
+        PLM_EINVAL);
+    assert_int_equal(
+        plm_generate(s, &id, 1, &(plm_generate_options){.stop = &none, .n_stop = 1}, NULL, NULL, NULL, &err),
+        PLM_EINVAL);
+    assert_int_equal(plm_generate(s, &id, 1, &(plm_generate_options){.n_stop = 1}, NULL, NULL, NULL, &err),
+                     PLM_EINVAL);
+    assert_int_equal(
+        plm_generate(s, &id, 1, &(plm_generate_options){.sampling = {.top_k = -2}}, NULL, NULL, NULL, &err),
+        PLM_EINVAL);
     assert_int_equal(plm_generate(NULL, &id, 1, NULL, NULL, NULL, NULL, &err), PLM_EINVAL);
     plm_session_free(s);
     plm_session_free(NULL);
 }
 
-int main(void)
-{
+int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(characters_come_whole),
         cmocka_unit_test(broken_characters_become_replacements),

@@ -12,8 +12,7 @@ enum { V = 200 };
 static float logits[V];
 static struct candidate scratch[V];
 
-static void fill(uint64_t seed, double spread)
-{
+static void fill(uint64_t seed, double spread) {
     struct rng rng;
     rng_seed(&rng, seed, 0);
     for (int i = 0; i < V; i++) {
@@ -21,15 +20,13 @@ static void fill(uint64_t seed, double spread)
     }
 }
 
-static int by_logit(const void *a, const void *b)
-{
+static int by_logit(const void *a, const void *b) {
     float x = logits[*(const int *)a], y = logits[*(const int *)b];
     return x > y ? -1 : x < y ? 1 : *(const int *)a - *(const int *)b;
 }
 
 /* p[i] by the definition: temperature, top-k, top-p, min-p, one after another. */
-static void expected(const plm_sampling *how, double *p)
-{
+static void expected(const plm_sampling *how, double *p) {
     int order[V];
     double total = 0, sum = 0;
     for (int i = 0; i < V; i++) {
@@ -37,8 +34,10 @@ static void expected(const plm_sampling *how, double *p)
     }
     qsort(order, V, sizeof *order, by_logit);
     for (int i = 0; i < V; i++) {
-        p[order[i]] = how->top_k && i >= how->top_k ? 0 : exp(((double)logits[order[i]] - (double)logits[order[0]]) /
-                                                              (double)how->temperature);
+        p[order[i]] =
+            how->top_k && i >= how->top_k
+                ? 0
+                : exp(((double)logits[order[i]] - (double)logits[order[0]]) / (double)how->temperature);
         total += p[order[i]];
     }
     for (int i = 0; i < V; i++) {
@@ -55,14 +54,21 @@ static void expected(const plm_sampling *how, double *p)
     }
 }
 
-static void draws_have_the_defined_distribution(void **state)
-{
+static void draws_have_the_defined_distribution(void **state) {
     (void)state;
     static const plm_sampling hows[] = {
-        {.temperature = 1}, {.temperature = .5f}, {.temperature = 2}, {.temperature = 1, .top_k = 5},
-        {.temperature = 1, .top_p = .9f}, {.temperature = 1, .top_p = .05f}, {.temperature = 1, .min_p = .2f},
-        {.temperature = .7f, .top_k = 20, .top_p = .8f, .min_p = .1f}, {.temperature = 1, .top_k = V + 5},
-        {.temperature = 1, .top_p = 1, .top_k = 3}, {.temperature = 1, .min_p = 1}, {.temperature = 3, .top_k = 50, .top_p = .5f},
+        {.temperature = 1},
+        {.temperature = .5f},
+        {.temperature = 2},
+        {.temperature = 1, .top_k = 5},
+        {.temperature = 1, .top_p = .9f},
+        {.temperature = 1, .top_p = .05f},
+        {.temperature = 1, .min_p = .2f},
+        {.temperature = .7f, .top_k = 20, .top_p = .8f, .min_p = .1f},
+        {.temperature = 1, .top_k = V + 5},
+        {.temperature = 1, .top_p = 1, .top_k = 3},
+        {.temperature = 1, .min_p = 1},
+        {.temperature = 3, .top_k = 50, .top_p = .5f},
     };
     for (size_t k = 0; k < sizeof hows / sizeof *hows; k++) {
         enum { DRAWS = 40000 };
@@ -91,8 +97,7 @@ static void draws_have_the_defined_distribution(void **state)
     }
 }
 
-static void zero_temperature_takes_the_first_of_the_best(void **state)
-{
+static void zero_temperature_takes_the_first_of_the_best(void **state) {
     (void)state;
     fill(3, 1);
     logits[70] = logits[20] = logits[150] = 50;
@@ -100,19 +105,20 @@ static void zero_temperature_takes_the_first_of_the_best(void **state)
     assert_int_equal(sample_logits(logits, V, scratch, &(plm_sampling){.temperature = 1, .top_k = 1}, 0), 20);
 }
 
-static void tiny_temperatures_are_greedy(void **state)
-{
+static void tiny_temperatures_are_greedy(void **state) {
     (void)state;
     fill(4, 1);
     int32_t best = sample_logits(logits, V, scratch, &(plm_sampling){0}, 0);
     for (uint64_t step = 0; step < 100; step++) {
-        assert_int_equal(sample_logits(logits, V, scratch, &(plm_sampling){.temperature = 1e-30f}, step), best);
-        assert_int_equal(sample_logits(logits, V, scratch, &(plm_sampling){.temperature = 1e-6f, .top_p = .5f}, step), best);
+        assert_int_equal(sample_logits(logits, V, scratch, &(plm_sampling){.temperature = 1e-30f}, step),
+                         best);
+        assert_int_equal(
+            sample_logits(logits, V, scratch, &(plm_sampling){.temperature = 1e-6f, .top_p = .5f}, step),
+            best);
     }
 }
 
-static void the_same_seed_and_step_draw_the_same(void **state)
-{
+static void the_same_seed_and_step_draw_the_same(void **state) {
     (void)state;
     fill(5, 1);
     int differ = 0;
@@ -125,8 +131,7 @@ static void the_same_seed_and_step_draw_the_same(void **state)
     assert_true(differ > 25);
 }
 
-static void logits_that_are_no_numbers_give_no_id(void **state)
-{
+static void logits_that_are_no_numbers_give_no_id(void **state) {
     (void)state;
     fill(6, 1);
     plm_sampling how = {.temperature = 1};
@@ -138,22 +143,26 @@ static void logits_that_are_no_numbers_give_no_id(void **state)
     assert_true(sample_logits(logits, V, scratch, &how, 0) >= 0);
 }
 
-static void senseless_settings_are_refused(void **state)
-{
+static void senseless_settings_are_refused(void **state) {
     (void)state;
     float nan = (float)strtod("nan", NULL);
-    const plm_sampling bad[] = {{.temperature = -1}, {.temperature = nan}, {.top_p = 1.5f}, {.top_p = nan}, {.min_p = -.1f},
-                                {.top_k = -1}, {.temperature = (float)strtod("inf", NULL)}};
+    const plm_sampling bad[] = {{.temperature = -1},
+                                {.temperature = nan},
+                                {.top_p = 1.5f},
+                                {.top_p = nan},
+                                {.min_p = -.1f},
+                                {.top_k = -1},
+                                {.temperature = (float)strtod("inf", NULL)}};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         plm_error err = {0};
         assert_int_equal(sampling_check(&bad[i], &err), PLM_EINVAL);
         assert_true(err.text[0]);
     }
-    assert_int_equal(sampling_check(&(plm_sampling){.temperature = 1, .top_p = 1, .min_p = 1, .top_k = 7}, NULL), PLM_OK);
+    assert_int_equal(
+        sampling_check(&(plm_sampling){.temperature = 1, .top_p = 1, .min_p = 1, .top_k = 7}, NULL), PLM_OK);
 }
 
-int main(void)
-{
+int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(draws_have_the_defined_distribution),
         cmocka_unit_test(zero_temperature_takes_the_first_of_the_best),

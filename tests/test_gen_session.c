@@ -1,5 +1,6 @@
 /* test_gen_session.c: a session gives the same numbers however it got to its tokens, and scores what
- * the logits say. The same means to rounding: attention adds in another order for few tokens than for many. */
+ * the logits say. The same means to rounding: attention adds in another order for few tokens than for many.
+ */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,22 +10,19 @@ enum { N = 200 };
 
 static plm_model *model;
 
-static int open_all(void **state)
-{
+static int open_all(void **state) {
     (void)state;
     model = open_random(&(struct tiny_model){.context = 1024}, 2);
     return 0;
 }
 
-static int close_all(void **state)
-{
+static int close_all(void **state) {
     (void)state;
     plm_model_close(model);
     return 0;
 }
 
-static float *logits_after(const int32_t *ids, size_t n, const plm_lora *use, size_t n_use)
-{
+static float *logits_after(const int32_t *ids, size_t n, const plm_lora *use, size_t n_use) {
     plm_error err = {0};
     plm_session *s = open_session(model, 0);
     assert_ok(plm_session_use(s, use, n_use, &err), &err);
@@ -36,8 +34,8 @@ static float *logits_after(const int32_t *ids, size_t n, const plm_lora *use, si
     return copy;
 }
 
-static void assert_logits(const plm_session *s, const int32_t *ids, size_t n, const plm_lora *use, size_t n_use)
-{
+static void assert_logits(const plm_session *s, const int32_t *ids, size_t n, const plm_lora *use,
+                          size_t n_use) {
     float *want = logits_after(ids, n, use, n_use);
     assert_non_null(plm_session_logits(s));
     for (int i = 0; i < model->cfg.vocab; i++) {
@@ -46,8 +44,7 @@ static void assert_logits(const plm_session *s, const int32_t *ids, size_t n, co
     mem_free(want);
 }
 
-static void a_kept_prefix_changes_nothing(void **state)
-{
+static void a_kept_prefix_changes_nothing(void **state) {
     (void)state;
     plm_error err = {0};
     plm_session *s = open_session(model, 0);
@@ -64,8 +61,7 @@ static void a_kept_prefix_changes_nothing(void **state)
     plm_session_free(s);
 }
 
-static void the_common_prefix_is_not_computed_again(void **state)
-{
+static void the_common_prefix_is_not_computed_again(void **state) {
     (void)state;
     plm_error err = {0};
     plm_session *s = open_session(model, 0);
@@ -88,8 +84,7 @@ static void the_common_prefix_is_not_computed_again(void **state)
     plm_session_free(s);
 }
 
-static void one_by_one_equals_all_at_once(void **state)
-{
+static void one_by_one_equals_all_at_once(void **state) {
     (void)state;
     plm_error err = {0};
     plm_session *s = open_session(model, 0);
@@ -102,8 +97,7 @@ static void one_by_one_equals_all_at_once(void **state)
     plm_session_free(s);
 }
 
-static void long_prompts_go_through_in_chunks(void **state)
-{
+static void long_prompts_go_through_in_chunks(void **state) {
     (void)state;
     plm_error err = {0};
     enum { LONG = 700 };
@@ -118,8 +112,7 @@ static void long_prompts_go_through_in_chunks(void **state)
     plm_session_free(s);
 }
 
-static void adapters_forget_the_cache(void **state)
-{
+static void adapters_forget_the_cache(void **state) {
     (void)state;
     plm_error err = {0};
     plm_adapter *a = random_adapter(model, 5), *b = random_adapter(model, 6);
@@ -143,8 +136,7 @@ static void adapters_forget_the_cache(void **state)
     plm_adapter_free(b);
 }
 
-static void foreign_adapters_are_refused(void **state)
-{
+static void foreign_adapters_are_refused(void **state) {
     (void)state;
     plm_error err = {0};
     plm_model *other = open_random(&(struct tiny_model){.seed = 9}, 1);
@@ -159,8 +151,7 @@ static void foreign_adapters_are_refused(void **state)
     plm_model_close(other);
 }
 
-static void what_does_not_fit_is_refused_with_both_numbers(void **state)
-{
+static void what_does_not_fit_is_refused_with_both_numbers(void **state) {
     (void)state;
     plm_error err = {0};
     plm_session *s = NULL;
@@ -194,8 +185,7 @@ static void what_does_not_fit_is_refused_with_both_numbers(void **state)
 }
 
 /* ln p(id) by the logits, in double. */
-static double logprob(const float *logits, int32_t id)
-{
+static double logprob(const float *logits, int32_t id) {
     double top = logits[id], sum = 0;
     for (int i = 0; i < model->cfg.vocab; i++) {
         top = logits[i] > top ? logits[i] : top;
@@ -206,8 +196,7 @@ static double logprob(const float *logits, int32_t id)
     return logits[id] - top - log(sum);
 }
 
-static void scores_are_what_the_logits_say(void **state)
-{
+static void scores_are_what_the_logits_say(void **state) {
     (void)state;
     plm_error err = {0};
     enum { LONG = 300 }; /* more than a chunk */
@@ -238,8 +227,7 @@ static void scores_are_what_the_logits_say(void **state)
     plm_session_free(s);
 }
 
-static void threads_do_not_change_a_bit(void **state)
-{
+static void threads_do_not_change_a_bit(void **state) {
     (void)state;
     plm_error err = {0};
     plm_model *one = open_random(&(struct tiny_model){.context = 1024}, 1);
@@ -254,8 +242,7 @@ static void threads_do_not_change_a_bit(void **state)
     plm_model_close(one);
 }
 
-static void failed_allocations_are_reported(void **state)
-{
+static void failed_allocations_are_reported(void **state) {
     (void)state;
     int32_t ids[20];
     double lp[20];
@@ -265,8 +252,10 @@ static void failed_allocations_are_reported(void **state)
         plm_session *s = NULL;
         mem_fail_at(n, true);
         plm_status st = plm_session_new(&s, model, NULL, &err);
-        st = st ? st : plm_generate(s, ids, 20, &(plm_generate_options){.max_tokens = 5, .sampling = {.temperature = 1}}, NULL,
-                                    NULL, NULL, &err);
+        st = st ? st
+                : plm_generate(s, ids, 20,
+                               &(plm_generate_options){.max_tokens = 5, .sampling = {.temperature = 1}}, NULL,
+                               NULL, NULL, &err);
         st = st ? st : plm_score(s, ids, 20, 1, lp, &err);
         mem_fail_at(0, false);
         plm_session_free(s);
@@ -279,8 +268,7 @@ static void failed_allocations_are_reported(void **state)
     }
 }
 
-int main(void)
-{
+int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_kept_prefix_changes_nothing),
         cmocka_unit_test(the_common_prefix_is_not_computed_again),

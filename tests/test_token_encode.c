@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <pthread.h>
 #include <utf8proc.h>
 #include "base/base.h"
@@ -19,8 +20,7 @@ struct open {
     struct vocab *v;
 };
 
-static struct open open_fake(const struct fake *f)
-{
+static struct open open_fake(const struct fake *f) {
     struct open o;
     plm_error err = {0};
     plm_status st = fake_open(f, &o.g, &o.v, &err);
@@ -29,30 +29,26 @@ static struct open open_fake(const struct fake *f)
     return o;
 }
 
-static struct open open_rule(const char *rule)
-{
+static struct open open_rule(const char *rule) {
     struct fake f;
     fake_default(&f);
     f.pre = rule;
     return open_fake(&f);
 }
 
-static void shut(struct open *o)
-{
+static void shut(struct open *o) {
     vocab_close(o->v);
     gguf_close(o->g);
 }
 
-static void assert_round_trip(const struct vocab *v, const char *text, size_t len, bool special)
-{
+static void assert_round_trip(const struct vocab *v, const char *text, size_t len, bool special) {
     size_t n;
     int32_t *ids = encode_all(v, text, len, special, &n);
     assert_decodes(v, ids, n, text, len);
     mem_free(ids);
 }
 
-static void any_bytes_come_back(void **state)
-{
+static void any_bytes_come_back(void **state) {
     (void)state;
     for (int k = 0; k < RULES - 1; k++) { /* all but the one that composes */
         struct open o = open_rule(rules[k]);
@@ -72,13 +68,25 @@ static void any_bytes_come_back(void **state)
     }
 }
 
-static void unusual_utf8_comes_back(void **state)
-{
+static void unusual_utf8_comes_back(void **state) {
     (void)state;
     static const struct str texts[] = {
-        {"\xC0\x80", 2}, {"\xED\xA0\x80", 3}, {"\xF8\x88\x80\x80\x80", 5}, {"\xFC\x84\x80\x80\x80\x80", 6}, {"\xF0\x9F\x91", 3},
-        {"a\0b", 3}, {"\xEF\xBB\xBFtext", 7}, {"\xE2\x80\xAEx\xE2\x80\xAC", 7}, {"\xEF\xBF\xBF", 3}, {"a\r\n\r\r\nb\n", 8},
-        {"a\xE2\x80\x8D" "b", 5}, {"\xCE\xBDvodka", 7}, {"\xEF\xBF\xBD", 3}, {"\xC2\x85\xE1\xA0\x8E\xE2\x80\xA8", 8},
+        {"\xC0\x80", 2},
+        {"\xED\xA0\x80", 3},
+        {"\xF8\x88\x80\x80\x80", 5},
+        {"\xFC\x84\x80\x80\x80\x80", 6},
+        {"\xF0\x9F\x91", 3},
+        {"a\0b", 3},
+        {"\xEF\xBB\xBFtext", 7},
+        {"\xE2\x80\xAEx\xE2\x80\xAC", 7},
+        {"\xEF\xBF\xBF", 3},
+        {"a\r\n\r\r\nb\n", 8},
+        {"a\xE2\x80\x8D"
+         "b",
+         5},
+        {"\xCE\xBDvodka", 7},
+        {"\xEF\xBF\xBD", 3},
+        {"\xC2\x85\xE1\xA0\x8E\xE2\x80\xA8", 8},
     };
     for (int k = 0; k < RULES; k++) {
         struct open o = open_rule(rules[k]);
@@ -97,8 +105,7 @@ struct word {
     char s[256];
 };
 
-static struct word joined(const char *a, const char *between, const char *b)
-{
+static struct word joined(const char *a, const char *between, const char *b) {
     struct word w;
     int n = snprintf(w.s, sizeof w.s, "%s%s%s", a, between, b);
     assert_true(n < (int)sizeof w.s);
@@ -110,8 +117,7 @@ struct pair {
 };
 
 /* Rank by rank: apply the best merge, leftmost first, until none fits. */
-static size_t slow_merges(const struct pair *pairs, size_t n_pairs, struct word *part, size_t n)
-{
+static size_t slow_merges(const struct pair *pairs, size_t n_pairs, struct word *part, size_t n) {
     for (;;) {
         size_t best = n_pairs, at = 0;
         for (size_t i = 0; i + 1 < n; i++) {
@@ -132,8 +138,8 @@ static size_t slow_merges(const struct pair *pairs, size_t n_pairs, struct word 
 }
 
 /* Merges of random pairs of texts made so far, results of at most 12 letters. */
-static void add_random_merges(struct fake *f, struct pair *pairs, struct word *text, struct word *line, struct rng *rng)
-{
+static void add_random_merges(struct fake *f, struct pair *pairs, struct word *text, struct word *line,
+                              struct rng *rng) {
     size_t n_text = 0;
     for (char c = 'a'; c <= 'd'; c++) {
         text[n_text++] = joined((char[]){c, 0}, "", "");
@@ -155,8 +161,7 @@ static void add_random_merges(struct fake *f, struct pair *pairs, struct word *t
     }
 }
 
-static void merges_agree_with_a_plain_search(void **state)
-{
+static void merges_agree_with_a_plain_search(void **state) {
     (void)state;
     struct rng rng;
     rng_seed(&rng, 3, 0);
@@ -189,8 +194,7 @@ static void merges_agree_with_a_plain_search(void **state)
     }
 }
 
-static void ids_are(const struct vocab *v, const char *text, bool special, const char *const *want)
-{
+static void ids_are(const struct vocab *v, const char *text, bool special, const char *const *want) {
     size_t n, k = 0;
     int32_t *ids = encode_all(v, text, strlen(text), special, &n);
     for (; want[k]; k++) {
@@ -202,8 +206,7 @@ static void ids_are(const struct vocab *v, const char *text, bool special, const
 }
 #define IDS(v, text, special, ...) ids_are(v, text, special, (const char *const[]){__VA_ARGS__, NULL})
 
-static void words_are_cut_by_family(void **state)
-{
+static void words_are_cut_by_family(void **state) {
     (void)state;
     struct open smollm = open_rule("smollm"), gpt2 = open_rule("gpt2"), llama = open_rule("llama-bpe"),
                 qwen = open_rule("qwen2");
@@ -223,8 +226,7 @@ static void words_are_cut_by_family(void **state)
     shut(&qwen);
 }
 
-static void a_whole_piece_wins_where_merges_are_ignored(void **state)
-{
+static void a_whole_piece_wins_where_merges_are_ignored(void **state) {
     (void)state;
     struct fake f;
     fake_default(&f);
@@ -241,8 +243,7 @@ static void a_whole_piece_wins_where_merges_are_ignored(void **state)
     shut(&whole);
 }
 
-static void marked_tokens_are_matched_longest_first(void **state)
-{
+static void marked_tokens_are_matched_longest_first(void **state) {
     (void)state;
     struct open o = open_rule("gpt2");
     IDS(o.v, "<tool>", false, "<tool>");
@@ -256,10 +257,10 @@ static void marked_tokens_are_matched_longest_first(void **state)
     shut(&o);
 }
 
-static void text_never_gives_a_control_id(void **state)
-{
+static void text_never_gives_a_control_id(void **state) {
     (void)state;
-    static const char *const forged[] = {"<|im_start|>", "<|im_end|>", "<s>", "<unk>", "<tool>", "<0x0A>", "hello", " ", "\n", "<|im_"};
+    static const char *const forged[] = {"<|im_start|>", "<|im_end|>", "<s>", "<unk>", "<tool>",
+                                         "<0x0A>",       "hello",      " ",   "\n",    "<|im_"};
     struct rng rng;
     rng_seed(&rng, 11, 0);
     for (int k = 0; k < RULES; k++) {
@@ -283,8 +284,7 @@ static void text_never_gives_a_control_id(void **state)
     }
 }
 
-static void control_tokens_are_silent_unless_asked(void **state)
-{
+static void control_tokens_are_silent_unless_asked(void **state) {
     (void)state;
     struct open o = open_rule("gpt2");
     char tmp[8];
@@ -297,8 +297,7 @@ static void control_tokens_are_silent_unless_asked(void **state)
     shut(&o);
 }
 
-static void bytes_without_a_token_are_left_out(void **state)
-{
+static void bytes_without_a_token_are_left_out(void **state) {
     (void)state;
     struct fake f;
     fake_default(&f);
@@ -311,12 +310,12 @@ static void bytes_without_a_token_are_left_out(void **state)
 
 /* ---- normal form C ---- */
 
-static void composing_agrees_with_utf8proc(void **state)
-{
+static void composing_agrees_with_utf8proc(void **state) {
     (void)state;
-    static const uint32_t some[] = {'a', 'e', 'o', ' ', 0xE9, 0x301, 0x308, 0x327, 0x323, 0x334, 0x345, 0x1100, 0x1161, 0x11A8,
-                                    0xAC00, 0x3099, 0x304B, 0x915, 0x93C, 0x9C7, 0x9BE, 0x212B, 0xFB1D, 0x1F71, 0x1D15E, 0x2126,
-                                    0xFFFD, 0xE000, 0x10FFFF, 0x378};
+    static const uint32_t some[] = {'a',     'e',    'o',    ' ',    0xE9,     0x301,  0x308,  0x327,
+                                    0x323,   0x334,  0x345,  0x1100, 0x1161,   0x11A8, 0xAC00, 0x3099,
+                                    0x304B,  0x915,  0x93C,  0x9C7,  0x9BE,    0x212B, 0xFB1D, 0x1F71,
+                                    0x1D15E, 0x2126, 0xFFFD, 0xE000, 0x10FFFF, 0x378};
     struct open o = open_rule("qwen2");
     struct rng rng;
     rng_seed(&rng, 5, 0);
@@ -339,11 +338,13 @@ static void composing_agrees_with_utf8proc(void **state)
     shut(&o);
 }
 
-static void composing_leaves_bad_bytes_alone(void **state)
-{
+static void composing_leaves_bad_bytes_alone(void **state) {
     (void)state;
     struct open o = open_rule("qwen2");
-    static const char text[] = "e\xCC\x81\xFF\xCC\x81" "e\xCC", want[] = "\xC3\xA9\xFF\xCC\x81" "e\xCC";
+    static const char text[] = "e\xCC\x81\xFF\xCC\x81"
+                               "e\xCC",
+                      want[] = "\xC3\xA9\xFF\xCC\x81"
+                               "e\xCC";
     size_t n;
     int32_t *ids = encode_all(o.v, text, sizeof text - 1, false, &n);
     assert_decodes(o.v, ids, n, want, sizeof want - 1);
@@ -353,32 +354,56 @@ static void composing_leaves_bad_bytes_alone(void **state)
 
 /* ---- time and memory ---- */
 
-/* Tried again when it took longer than enough: the machine may be busy. */
-static double seconds_for(const struct vocab *v, const char *unit, size_t unit_len, size_t len, double enough)
-{
+/* Processor time of this thread: the machine may be busy. */
+static double thread_seconds(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
+/* Tried again when it took longer than enough. */
+static double seconds_for(const struct vocab *v, const char *unit, size_t unit_len, size_t len,
+                          double enough) {
     char *text = mem_alloc(len, 1);
     for (size_t i = 0; i < len; i++) {
         text[i] = unit[i % unit_len];
     }
     double best = 1e9;
     for (int round = 0; round < 3 && best > enough; round++) {
-        double start = clock_now();
+        double start = thread_seconds();
         size_t n;
         mem_free(encode_all(v, text, len, false, &n));
-        double took = clock_now() - start;
+        double took = thread_seconds() - start;
         best = took < best ? took : best;
     }
     mem_free(text);
     return best;
 }
 
-static void long_pieces_take_linear_time(void **state)
-{
+static void long_pieces_take_linear_time(void **state) {
     (void)state;
     static const struct str units[] = {
-        {"a", 1}, {"abcdefghij", 10}, {"ab", 2}, {"7", 1}, {"Z", 1}, {" ", 1}, {"\n", 1}, {" \n", 2}, {"\r", 1}, {"'", 1}, {"<", 1},
-        {"<|im_", 5}, {"\xCC\x81", 2}, {"\xCC\xB4\xCC\x81", 4}, {"\xCC\x81\xCC\xB4\xCC\xA7", 6}, {"\xFF", 1}, {"\xE2\x80", 2},
-        {"\xF0\x9F\x91\xA9\xE2\x80\x8D", 7}, {"\xE4\xBD\xA0", 3}, {"\xE3\x80\x80", 3}, {"\0", 1},
+        {"a", 1},
+        {"abcdefghij", 10},
+        {"ab", 2},
+        {"7", 1},
+        {"Z", 1},
+        {" ", 1},
+        {"\n", 1},
+        {" \n", 2},
+        {"\r", 1},
+        {"'", 1},
+        {"<", 1},
+        {"<|im_", 5},
+        {"\xCC\x81", 2},
+        {"\xCC\xB4\xCC\x81", 4},
+        {"\xCC\x81\xCC\xB4\xCC\xA7", 6},
+        {"\xFF", 1},
+        {"\xE2\x80", 2},
+        {"\xF0\x9F\x91\xA9\xE2\x80\x8D", 7},
+        {"\xE4\xBD\xA0", 3},
+        {"\xE3\x80\x80", 3},
+        {"\0", 1},
     };
 #if defined(__SANITIZE_ADDRESS__)
     double bound = 20e-6;
@@ -399,8 +424,7 @@ static void long_pieces_take_linear_time(void **state)
 }
 
 /* The other half of the promise: a small stack is enough. */
-static void *encode_on_small_stack(void *v)
-{
+static void *encode_on_small_stack(void *v) {
     static const char *const units[] = {"a", " ", "\n", "7", "\xCC\x81"};
     for (size_t i = 0; i < sizeof units / sizeof *units; i++) {
         seconds_for(v, units[i], strlen(units[i]), 200000, 10);
@@ -408,8 +432,7 @@ static void *encode_on_small_stack(void *v)
     return NULL;
 }
 
-static void a_stack_of_256_kib_is_enough(void **state)
-{
+static void a_stack_of_256_kib_is_enough(void **state) {
     (void)state;
     for (int k = 0; k < RULES; k++) {
         struct open o = open_rule(rules[k]);
@@ -424,10 +447,10 @@ static void a_stack_of_256_kib_is_enough(void **state)
     }
 }
 
-static void failed_allocations_are_reported(void **state)
-{
+static void failed_allocations_are_reported(void **state) {
     (void)state;
-    static const char text[] = "hello <tool> e\xCC\xB4\xCC\xA7\xCC\x81 \xFF wording that is long enough to need more than one block";
+    static const char text[] =
+        "hello <tool> e\xCC\xB4\xCC\xA7\xCC\x81 \xFF wording that is long enough to need more than one block";
     struct open o = open_rule("qwen2");
     size_t want;
     int32_t *all = encode_all(o.v, text, sizeof text - 1, false, &want);
@@ -453,8 +476,7 @@ static void failed_allocations_are_reported(void **state)
     shut(&o);
 }
 
-static void encoding_appends(void **state)
-{
+static void encoding_appends(void **state) {
     (void)state;
     struct open o = open_rule("gpt2");
     struct ids ids = {0};
@@ -467,8 +489,7 @@ static void encoding_appends(void **state)
     shut(&o);
 }
 
-int main(void)
-{
+int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(any_bytes_come_back),
         cmocka_unit_test(unusual_utf8_comes_back),

@@ -3,9 +3,16 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include "base/base.h"
 #include "support_token.h"
 #include <cmocka.h> /* last: its fail() is a macro */
+
+#if defined(__SANITIZE_ADDRESS__)
+enum { SLOWER = 20 };
+#else
+enum { SLOWER = 1 };
+#endif
 
 struct real {
     struct gguf *g;
@@ -15,8 +22,7 @@ struct real {
 
 static struct real smollm2, qwen2;
 
-static void load(struct real *r, const char *model, const char *golden)
-{
+static void load(struct real *r, const char *model, const char *golden) {
     const char *path = model_path(model);
     if (!path) {
         skip();
@@ -28,8 +34,7 @@ static void load(struct real *r, const char *model, const char *golden)
     }
 }
 
-static struct real *real_of(void **state)
-{
+static struct real *real_of(void **state) {
     bool qwen = *state != NULL;
     load(qwen ? &qwen2 : &smollm2,
          qwen ? "Qwen2.5-Coder-0.5B-Instruct.Q4_K_M.gguf" : "SmolLM2-135M-Instruct.Q4_1.gguf",
@@ -37,8 +42,7 @@ static struct real *real_of(void **state)
     return qwen ? &qwen2 : &smollm2;
 }
 
-static int unload(void **state)
-{
+static int unload(void **state) {
     (void)state;
     for (struct real *r = &smollm2;; r = &qwen2) {
         vocab_close(r->v);
@@ -50,8 +54,7 @@ static int unload(void **state)
     }
 }
 
-static void assert_ids(const json_t *want, const int32_t *ids, size_t n, const char *text)
-{
+static void assert_ids(const json_t *want, const int32_t *ids, size_t n, const char *text) {
     bool same = json_array_size(want) == n;
     for (size_t i = 0; i < n && same; i++) {
         same = json_integer_value(json_array_get(want, i)) == ids[i];
@@ -69,8 +72,7 @@ static void assert_ids(const json_t *want, const int32_t *ids, size_t n, const c
     }
 }
 
-static void hard_strings_match(void **state)
-{
+static void hard_strings_match(void **state) {
     struct real *r = real_of(state);
     size_t i;
     json_t *row;
@@ -86,8 +88,7 @@ static void hard_strings_match(void **state)
     assert_true(i > 100);
 }
 
-static void texts_match(void **state)
-{
+static void texts_match(void **state) {
     struct real *r = real_of(state);
     json_t *texts = data_json("token-texts.json"), *row;
     size_t i;
@@ -95,7 +96,8 @@ static void texts_match(void **state)
         const char *text = json_text(row, "text");
         size_t n;
         int32_t *ids = encode_all(r->v, text, strlen(text), false, &n);
-        assert_ids(json_object_get(json_object_get(r->golden, "texts"), json_text(row, "name")), ids, n, text);
+        assert_ids(json_object_get(json_object_get(r->golden, "texts"), json_text(row, "name")), ids, n,
+                   text);
         assert_decodes(r->v, ids, n, text, strlen(text));
         mem_free(ids);
     }
@@ -103,8 +105,7 @@ static void texts_match(void **state)
     json_decref(texts);
 }
 
-static void conversations_match(void **state)
-{
+static void conversations_match(void **state) {
     struct real *r = real_of(state);
     struct chat *chat;
     assert_int_equal(chat_open(&chat, r->v, r->g, NULL, NULL), PLM_OK);
@@ -132,11 +133,11 @@ static void conversations_match(void **state)
     chat_close(chat);
 }
 
-static void special_ids_match(void **state)
-{
+static void special_ids_match(void **state) {
     struct real *r = real_of(state);
     assert_int_equal(vocab_bos(r->v), json_integer_value(json_object_get(r->golden, "bos")));
-    assert_int_equal(vocab_eos(r->v), json_integer_value(json_array_get(json_object_get(r->golden, "eos"), 0)));
+    assert_int_equal(vocab_eos(r->v),
+                     json_integer_value(json_array_get(json_object_get(r->golden, "eos"), 0)));
     assert_int_equal(vocab_add_bos(r->v), json_is_true(json_object_get(r->golden, "add_bos")));
     assert_true(vocab_is_end(r->v, vocab_eos(r->v)));
     assert_true(vocab_is_end(r->v, vocab_find(r->v, STR("<|endoftext|>"))));
@@ -144,8 +145,7 @@ static void special_ids_match(void **state)
     assert_true(vocab_is_control(r->v, vocab_find(r->v, STR("<|im_start|>"))));
 }
 
-static void random_text_comes_back(void **state)
-{
+static void random_text_comes_back(void **state) {
     struct real *r = real_of(state);
     struct rng rng;
     rng_seed(&rng, 7, 0);
@@ -171,8 +171,25 @@ static void random_text_comes_back(void **state)
     }
 }
 
-int main(void)
-{
+/* A megabyte without a place to cut, by the processor's clock. */
+static void long_pieces_take_linear_time(void **state) {
+    enum { LONG = 1000000 };
+    struct real *r = real_of(state);
+    char *text = mem_alloc(LONG, 1);
+    struct rng rng;
+    rng_seed(&rng, 8, 0);
+    for (int k = 0; k < 3; k++) {
+        for (int i = 0; i < LONG; i++)
+            text[i] = k == 0 ? 'Z' : k == 1 ? '\n' : (char)('a' + rng_below(&rng, 26));
+        clock_t start = clock();
+        size_t n;
+        mem_free(encode_all(r->v, text, LONG, false, &n));
+        assert_true((double)(clock() - start) / CLOCKS_PER_SEC < SLOWER * 1.0);
+    }
+    mem_free(text);
+}
+
+int main(void) {
     static char qwen;
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(hard_strings_match),
@@ -183,6 +200,8 @@ int main(void)
         cmocka_unit_test_prestate(conversations_match, &qwen),
         cmocka_unit_test(special_ids_match),
         cmocka_unit_test_prestate(special_ids_match, &qwen),
+        cmocka_unit_test(long_pieces_take_linear_time),
+        cmocka_unit_test_prestate(long_pieces_take_linear_time, &qwen),
         cmocka_unit_test(random_text_comes_back),
         cmocka_unit_test_prestate(random_text_comes_back, &qwen),
     };

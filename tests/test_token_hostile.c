@@ -9,8 +9,7 @@
 #include <cmocka.h> /* last: its fail() is a macro */
 
 /* Opens f and expects the refusal st, with part in its sentence. */
-static void assert_refused(const struct fake *f, plm_status want, const char *part)
-{
+static void assert_refused(const struct fake *f, plm_status want, const char *part) {
     struct gguf *g;
     struct vocab *v;
     plm_error err = {0};
@@ -18,13 +17,13 @@ static void assert_refused(const struct fake *f, plm_status want, const char *pa
     assert_null(v);
     gguf_close(g);
     if (st != want || !strstr(err.text, part)) {
-        fail_msg("%s \"%s\" instead of %s \"%s\"", plm_status_name(st), err.text, plm_status_name(want), part);
+        fail_msg("%s \"%s\" instead of %s \"%s\"", plm_status_name(st), err.text, plm_status_name(want),
+                 part);
     }
 }
 
 /* Opens f, encodes something, and expects no more than that nothing breaks. */
-static void assert_usable(const struct fake *f)
-{
+static void assert_usable(const struct fake *f) {
     struct gguf *g;
     struct vocab *v;
     plm_error err = {0};
@@ -37,17 +36,17 @@ static void assert_usable(const struct fake *f)
     gguf_close(g);
 }
 
-#define WITH(f) struct fake f; fake_default(&f)
+#define WITH(f)                                                                                              \
+    struct fake f;                                                                                           \
+    fake_default(&f)
 
-static void the_usual_one_opens(void **state)
-{
+static void the_usual_one_opens(void **state) {
     (void)state;
     WITH(f);
     assert_usable(&f);
 }
 
-static void other_tokenizers_are_named(void **state)
-{
+static void other_tokenizers_are_named(void **state) {
     (void)state;
     WITH(f);
     f.model = "llama";
@@ -64,8 +63,7 @@ static void other_tokenizers_are_named(void **state)
 }
 
 /* An array's bytes as in the file: element type, count, elements. */
-static struct str raw_array(struct bytes *b, uint32_t type, uint64_t n, const void *data, size_t len)
-{
+static struct str raw_array(struct bytes *b, uint32_t type, uint64_t n, const void *data, size_t len) {
     bytes_init(b, 1 << 24);
     bytes_put(b, &type, 4);
     bytes_put(b, &n, 8);
@@ -73,8 +71,7 @@ static struct str raw_array(struct bytes *b, uint32_t type, uint64_t n, const vo
     return (struct str){b->data, b->len};
 }
 
-static void types_of_another_width_or_count_are_refused(void **state)
-{
+static void types_of_another_width_or_count_are_refused(void **state) {
     (void)state;
     WITH(f);
     f.no_types = true;
@@ -101,8 +98,7 @@ static void types_of_another_width_or_count_are_refused(void **state)
     assert_refused(&f, PLM_EFORMAT, "token 7");
 }
 
-static void scores_of_another_type_count_or_value_are_refused(void **state)
-{
+static void scores_of_another_type_count_or_value_are_refused(void **state) {
     (void)state;
     WITH(f);
     f.raw_key = STR("tokenizer.ggml.scores");
@@ -123,8 +119,7 @@ static void scores_of_another_type_count_or_value_are_refused(void **state)
     bytes_free(&b);
 }
 
-static void special_ids_must_be_in_range(void **state)
-{
+static void special_ids_must_be_in_range(void **state) {
     (void)state;
     WITH(f);
     f.eos = (int64_t)f.n;
@@ -142,8 +137,7 @@ static void special_ids_must_be_in_range(void **state)
     assert_usable(&f);
 }
 
-static void no_tokens_or_one_or_all_alike(void **state)
-{
+static void no_tokens_or_one_or_all_alike(void **state) {
     (void)state;
     WITH(f);
     f.bos = f.eos = -1;
@@ -164,8 +158,7 @@ static void no_tokens_or_one_or_all_alike(void **state)
     assert_usable(&f);
 }
 
-static void tokens_may_hold_any_bytes(void **state)
-{
+static void tokens_may_hold_any_bytes(void **state) {
     (void)state;
     WITH(f);
     fake_add(&f, "", 4);
@@ -176,10 +169,10 @@ static void tokens_may_hold_any_bytes(void **state)
     assert_usable(&f);
 }
 
-static void byte_tokens_must_be_bytes(void **state)
-{
+static void byte_tokens_must_be_bytes(void **state) {
     (void)state;
-    static const char *const bad[] = {"<0x-1>", "<0xZZ>", "<0x1>", "<0x100>", "<0x 1>", "0x41", "", "<0x41>>"};
+    static const char *const bad[] = {"<0x-1>", "<0xZZ>", "<0x1>", "<0x100>",
+                                      "<0x 1>", "0x41",   "",      "<0x41>>"};
     WITH(f);
     int32_t id = fake_add(&f, "<0x41>", 6);
     assert_usable(&f);
@@ -189,8 +182,7 @@ static void byte_tokens_must_be_bytes(void **state)
     }
 }
 
-static void long_tokens_are_refused(void **state)
-{
+static void long_tokens_are_refused(void **state) {
     (void)state;
     WITH(f);
     char *text = mem_alloc(70000, 1);
@@ -207,8 +199,7 @@ static void long_tokens_are_refused(void **state)
     mem_free(text);
 }
 
-static void merges_must_join_tokens(void **state)
-{
+static void merges_must_join_tokens(void **state) {
     (void)state;
     static const char *const bad[] = {"", " ", "ab", "a ", " b", "q x", "hello Q", "qq a", "a qq", "a b "};
     WITH(f);
@@ -230,8 +221,7 @@ static void merges_must_join_tokens(void **state)
     bytes_free(&b);
 }
 
-static void a_big_vocabulary_opens_quickly(void **state)
-{
+static void a_big_vocabulary_opens_quickly(void **state) {
     (void)state;
     enum { N = 1 << 20 };
     WITH(f);
@@ -269,8 +259,7 @@ static void a_big_vocabulary_opens_quickly(void **state)
     bytes_free(&list);
 }
 
-static void failed_allocations_are_reported(void **state)
-{
+static void failed_allocations_are_reported(void **state) {
     (void)state;
     WITH(f);
     f.pre = "qwen2";
@@ -296,8 +285,7 @@ static void failed_allocations_are_reported(void **state)
     gguf_close(g);
 }
 
-int main(void)
-{
+int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_usual_one_opens),
         cmocka_unit_test(other_tokenizers_are_named),

@@ -9,23 +9,21 @@ enum { MAX_TOKENS = 256, STOP_MAX = 4096 };
 struct stream {
     const char *const *stop;
     size_t n_stop;
-    char part[8];      /* the beginning of a character */
+    char part[8]; /* the beginning of a character */
     size_t n_part;
     struct bytes held; /* text not handed out yet; its first `sure` bytes may go now */
     size_t sure;
-    bool stopped;      /* a stop text was found: what follows `sure` never goes out */
+    bool stopped; /* a stop text was found: what follows `sure` never goes out */
 };
 
-static void put_characters(struct bytes *out, const char *p, size_t n)
-{
+static void put_characters(struct bytes *out, const char *p, size_t n) {
     for (size_t len; n; p += len, n -= len) {
         char c[4];
         bytes_put(out, c, utf8_put(utf8_next(p, n, &len), c)); /* what is no UTF-8 becomes U+FFFD */
     }
 }
 
-static void stream_bytes(struct stream *t, struct str s)
-{
+static void stream_bytes(struct stream *t, struct str s) {
     while (s.n) {
         size_t room = sizeof t->part - t->n_part, more = room < s.n ? room : s.n;
         memcpy(t->part + t->n_part, s.p, more);
@@ -40,8 +38,7 @@ static void stream_bytes(struct stream *t, struct str s)
 }
 
 /* The place of the earliest stop text in held, SIZE_MAX: none. */
-static size_t find_stop(const struct stream *t)
-{
+static size_t find_stop(const struct stream *t) {
     size_t first = SIZE_MAX;
     for (size_t i = 0; i < t->n_stop; i++) {
         const char *at = memmem(t->held.data, t->held.len, t->stop[i], strlen(t->stop[i]));
@@ -53,8 +50,7 @@ static size_t find_stop(const struct stream *t)
 }
 
 /* Length of held's longest end that begins a stop text. */
-static size_t may_stop(const struct stream *t)
-{
+static size_t may_stop(const struct stream *t) {
     size_t longest = 0;
     for (size_t i = 0; i < t->n_stop; i++) {
         size_t most = strlen(t->stop[i]) - 1;
@@ -69,8 +65,7 @@ static size_t may_stop(const struct stream *t)
 
 /* Adds a token's bytes and decides what may go out; last: nothing will follow, and a character that
  * was only begun is left out. */
-static void stream_token(struct stream *t, struct str s, bool last)
-{
+static void stream_token(struct stream *t, struct str s, bool last) {
     memmove(t->held.data, t->held.data + t->sure, t->held.len - t->sure);
     t->held.len -= t->sure;
     stream_bytes(t, s);
@@ -80,8 +75,7 @@ static void stream_token(struct stream *t, struct str s, bool last)
 }
 
 static plm_status check(const plm_session *s, const int32_t *ids, size_t n, const plm_generate_options *opt,
-                        plm_error *err)
-{
+                        plm_error *err) {
     if (!s || !ids || !n) {
         return fail(err, PLM_EINVAL, "plm_generate needs a session and at least one token");
     }
@@ -112,8 +106,7 @@ struct run {
 };
 
 /* Samples one token and hands its text out. *done: nothing follows; report->finish says why. */
-static plm_status write_token(struct run *r, bool *done, plm_error *err)
-{
+static plm_status write_token(struct run *r, bool *done, plm_error *err) {
     const plm_model *m = r->s->m;
     int32_t id = plm_session_sample(r->s, &r->opt->sampling);
     if (id < 0) {
@@ -139,8 +132,7 @@ static plm_status write_token(struct run *r, bool *done, plm_error *err)
 }
 
 plm_status plm_generate(plm_session *s, const int32_t *ids, size_t n, const plm_generate_options *opt,
-                        plm_token_fn on_token, void *ctx, plm_generation *report, plm_error *err)
-{
+                        plm_token_fn on_token, void *ctx, plm_generation *report, plm_error *err) {
     static const plm_generate_options defaults;
     opt = opt ? opt : &defaults;
     plm_status st = check(s, ids, n, opt, err);
@@ -149,7 +141,8 @@ plm_status plm_generate(plm_session *s, const int32_t *ids, size_t n, const plm_
     }
     plm_generation own, *out = report ? report : &own;
     *out = (plm_generation){.n_prompt = n};
-    struct run r = {.s = s, .opt = opt, .on_token = on_token, .ctx = ctx, .report = out, .start = clock_now()};
+    struct run r = {
+        .s = s, .opt = opt, .on_token = on_token, .ctx = ctx, .report = out, .start = clock_now()};
     r.text = (struct stream){.stop = opt->stop, .n_stop = opt->n_stop};
     bytes_init(&r.text.held, INT32_MAX);
     int room = s->kv.context - (int)n + 1, held = 0; /* the last token needs no place */

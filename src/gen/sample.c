@@ -8,8 +8,7 @@
 /* What is further below the likeliest is never drawn: a vocabulary's worth of e^-32 is 2e-9. */
 enum { NATS = 32 };
 
-plm_status sampling_check(const plm_sampling *how, plm_error *err)
-{
+plm_status sampling_check(const plm_sampling *how, plm_error *err) {
     if (!(how->temperature >= 0) || !isfinite(how->temperature)) {
         return fail(err, PLM_EINVAL, "the temperature %g is not 0 or more", (double)how->temperature);
     }
@@ -20,8 +19,7 @@ plm_status sampling_check(const plm_sampling *how, plm_error *err)
     return PLM_OK;
 }
 
-static int32_t best_of(const float *logits, int n)
-{
+static int32_t best_of(const float *logits, int n) {
     int32_t best = -1;
     for (int32_t i = 0; i < n; i++) {
         if (isnan(logits[i])) {
@@ -36,13 +34,11 @@ static int32_t best_of(const float *logits, int n)
 
 /* ---- a heap with the likeliest on top ---- */
 
-static bool before(struct candidate a, struct candidate b)
-{
+static bool before(struct candidate a, struct candidate b) {
     return a.logit > b.logit || (a.logit == b.logit && a.id < b.id);
 }
 
-static void sift_down(struct candidate *heap, int n, int i)
-{
+static void sift_down(struct candidate *heap, int n, int i) {
     struct candidate moved = heap[i];
     for (int child; (child = 2 * i + 1) < n; i = child) {
         child += child + 1 < n && before(heap[child + 1], heap[child]);
@@ -55,8 +51,7 @@ static void sift_down(struct candidate *heap, int n, int i)
 }
 
 /* Moves the likeliest of c[0 .. *n) behind the rest and shrinks *n. */
-static struct candidate take_best(struct candidate *c, int *n)
-{
+static struct candidate take_best(struct candidate *c, int *n) {
     struct candidate best = c[0];
     c[0] = c[--*n];
     sift_down(c, *n, 0);
@@ -64,14 +59,12 @@ static struct candidate take_best(struct candidate *c, int *n)
     return best;
 }
 
-static double weight_of(float logit, float top, float temperature)
-{
+static double weight_of(float logit, float top, float temperature) {
     return exp(((double)logit - (double)top) / (double)temperature);
 }
 
 /* Leaves the chosen candidates at the end of c[0 .. n), the likeliest last; returns how many. */
-static int cut_tail(struct candidate *c, int n, const plm_sampling *how, float top)
-{
+static int cut_tail(struct candidate *c, int n, const plm_sampling *how, float top) {
     int k = how->top_k > 0 && how->top_k < n ? how->top_k : n;
     double total = 0, sum = 0;
     for (int i = n / 2 - 1; i >= 0; i--) {
@@ -101,8 +94,7 @@ static int cut_tail(struct candidate *c, int n, const plm_sampling *how, float t
 }
 
 /* Draws one of c[0 .. n) by weight; those under `least` times the likeliest's weight have none. */
-static int32_t draw(const struct candidate *c, int n, const plm_sampling *how, float top, struct rng *rng)
-{
+static int32_t draw(const struct candidate *c, int n, const plm_sampling *how, float top, struct rng *rng) {
     double least = how->min_p > 0 ? (double)how->min_p : 0, total = 0;
     for (int i = 0; i < n; i++) {
         double w = weight_of(c[i].logit, top, how->temperature);
@@ -123,8 +115,8 @@ static int32_t draw(const struct candidate *c, int n, const plm_sampling *how, f
     return last;
 }
 
-int32_t sample_logits(const float *logits, int n, struct candidate *scratch, const plm_sampling *how, uint64_t step)
-{
+int32_t sample_logits(const float *logits, int n, struct candidate *scratch, const plm_sampling *how,
+                      uint64_t step) {
     int32_t best = best_of(logits, n);
     if (best < 0 || !(how->temperature > 0) || how->top_k == 1) {
         return best;

@@ -4,8 +4,8 @@
 #include <string.h>
 #include "gen/session.h"
 
-plm_status plm_session_new(plm_session **out, const plm_model *m, const plm_session_options *opt, plm_error *err)
-{
+plm_status plm_session_new(plm_session **out, const plm_model *m, const plm_session_options *opt,
+                           plm_error *err) {
     if (!out || !m || (opt && opt->context < 0)) {
         return fail(err, PLM_EINVAL, "plm_session_new needs a model and a context of at least one token");
     }
@@ -24,7 +24,8 @@ plm_status plm_session_new(plm_session **out, const plm_model *m, const plm_sess
     s->ids = mem_alloc((size_t)context, sizeof *s->ids);
     s->logits = mem_aligned((size_t)m->cfg.vocab, sizeof *s->logits);
     s->candidate = mem_alloc((size_t)m->cfg.vocab, sizeof *s->candidate);
-    plm_status st = s->ids && s->logits && s->candidate ? PLM_OK : fail(err, PLM_ENOMEM, "no memory for a session");
+    plm_status st =
+        s->ids && s->logits && s->candidate ? PLM_OK : fail(err, PLM_ENOMEM, "no memory for a session");
     st = st ? st : kv_open(&s->kv, m, context, err);
     st = st ? st : runner_open(&s->runner, m, context < SESSION_CHUNK ? context : SESSION_CHUNK, err);
     if (st) {
@@ -35,8 +36,7 @@ plm_status plm_session_new(plm_session **out, const plm_model *m, const plm_sess
     return PLM_OK;
 }
 
-void plm_session_free(plm_session *s)
-{
+void plm_session_free(plm_session *s) {
     if (!s) {
         return;
     }
@@ -48,8 +48,7 @@ void plm_session_free(plm_session *s)
     mem_free(s);
 }
 
-plm_status plm_session_use(plm_session *s, const plm_lora *uses, size_t n, plm_error *err)
-{
+plm_status plm_session_use(plm_session *s, const plm_lora *uses, size_t n, plm_error *err) {
     if (!s || (!uses && n)) {
         return fail(err, PLM_EINVAL, "plm_session_use needs a session and adapters");
     }
@@ -75,18 +74,17 @@ plm_status plm_session_use(plm_session *s, const plm_lora *uses, size_t n, plm_e
     return PLM_OK;
 }
 
-plm_status session_check_ids(const struct plm_session *s, const int32_t *ids, size_t n, plm_error *err)
-{
+plm_status session_check_ids(const struct plm_session *s, const int32_t *ids, size_t n, plm_error *err) {
     for (size_t i = 0; i < n; i++) {
         if (ids[i] < 0 || ids[i] >= s->m->cfg.vocab) {
-            return fail(err, PLM_EINVAL, "token %zu: %d is no id of a vocabulary of %d", i + 1, ids[i], s->m->cfg.vocab);
+            return fail(err, PLM_EINVAL, "token %zu: %d is no id of a vocabulary of %d", i + 1, ids[i],
+                        s->m->cfg.vocab);
         }
     }
     return PLM_OK;
 }
 
-int session_keep(struct plm_session *s, const int32_t *ids, int most)
-{
+int session_keep(struct plm_session *s, const int32_t *ids, int most) {
     int n = 0;
     while (n < most && n < s->kv.n && s->ids[n] == ids[n]) {
         n++;
@@ -96,8 +94,7 @@ int session_keep(struct plm_session *s, const int32_t *ids, int most)
     return n;
 }
 
-plm_status session_step(struct plm_session *s, const int32_t *ids, int n, const float **x, plm_error *err)
-{
+plm_status session_step(struct plm_session *s, const int32_t *ids, int n, const float **x, plm_error *err) {
     int32_t pos[SESSION_CHUNK], first[SESSION_CHUNK] = {0};
     int at = s->kv.n;
     for (int i = 0; i < n; i++) {
@@ -112,8 +109,7 @@ plm_status session_step(struct plm_session *s, const int32_t *ids, int n, const 
     return st;
 }
 
-plm_status session_append(struct plm_session *s, const int32_t *ids, int n, plm_error *err)
-{
+plm_status session_append(struct plm_session *s, const int32_t *ids, int n, plm_error *err) {
     plm_status st = PLM_OK;
     for (int at = 0, part; at < n && !st; at += part) {
         const float *x = NULL;
@@ -127,15 +123,13 @@ plm_status session_append(struct plm_session *s, const int32_t *ids, int n, plm_
     return st;
 }
 
-plm_status session_reach(struct plm_session *s, const int32_t *ids, int n, int *held, plm_error *err)
-{
+plm_status session_reach(struct plm_session *s, const int32_t *ids, int n, int *held, plm_error *err) {
     bool same = s->ready && s->kv.n == n && !memcmp(s->ids, ids, (size_t)n * sizeof *ids);
     *held = session_keep(s, ids, same ? n : n - 1); /* the last is computed again: its logits are gone */
     return session_append(s, ids + *held, n - *held, err);
 }
 
-plm_status plm_session_sync(plm_session *s, const int32_t *ids, size_t n, plm_error *err)
-{
+plm_status plm_session_sync(plm_session *s, const int32_t *ids, size_t n, plm_error *err) {
     if (!s || !ids || !n) {
         return fail(err, PLM_EINVAL, "plm_session_sync needs a session and at least one token");
     }
@@ -147,13 +141,11 @@ plm_status plm_session_sync(plm_session *s, const int32_t *ids, size_t n, plm_er
     return st ? st : session_reach(s, ids, (int)n, &held, err);
 }
 
-const float *plm_session_logits(const plm_session *s)
-{
+const float *plm_session_logits(const plm_session *s) {
     return s && s->ready ? s->logits : NULL;
 }
 
-int32_t plm_session_sample(plm_session *s, const plm_sampling *how)
-{
+int32_t plm_session_sample(plm_session *s, const plm_sampling *how) {
     static const plm_sampling greedy;
     if (!s || !s->ready) {
         return -1;

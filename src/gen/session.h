@@ -37,5 +37,6 @@ plm_status session_reach(struct plm_session *s, const int32_t *ids, int n, int *
 
 plm_status sampling_check(const plm_sampling *how, plm_error *err);
 /* The next id by these logits, -1 when they are not numbers. The same seed and step give the same id. */
-int32_t sample_logits(const float *logits, int n, struct candidate *scratch, const plm_sampling *how, uint64_t step);
+int32_t sample_logits(const float *logits, int n, struct candidate *scratch, const plm_sampling *how,
+                      uint64_t step);
 #endif

@@ -3,14 +3,12 @@
 #include <string.h>
 #include "token/vocab.h"
 
-static bool stands_for_itself(uint32_t c)
-{
+static bool stands_for_itself(uint32_t c) {
     return (c >= 0x21 && c <= 0x7E) || (c >= 0xA1 && c <= 0xFF && c != 0xAD);
 }
 
 /* The byte behind a character, -1: none. */
-static int byte_of(uint32_t c)
-{
+static int byte_of(uint32_t c) {
     if (stands_for_itself(c)) {
         return (int)c;
     }
@@ -21,8 +19,7 @@ static int byte_of(uint32_t c)
     return (int)(c < 33 ? c : c < 67 ? c - 33 + 0x7F : 0xAD);
 }
 
-size_t alphabet_bytes(struct str text, char *out)
-{
+size_t alphabet_bytes(struct str text, char *out) {
     size_t n = 0;
     while (text.n) {
         size_t len;

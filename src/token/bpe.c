@@ -8,14 +8,12 @@
 
 enum { PROBES = 2048, MERGES_MAX = 1 << 24 };
 
-static size_t first_slot(const struct bpe *b, uint64_t pair)
-{
+static size_t first_slot(const struct bpe *b, uint64_t pair) {
     uint64_t h = pair * 0x9E3779B97F4A7C15u;
     return (size_t)(h ^ h >> 32) & b->mask;
 }
 
-static uint32_t rank_of(const struct bpe *b, int32_t left, int32_t right)
-{
+static uint32_t rank_of(const struct bpe *b, int32_t left, int32_t right) {
     uint64_t pair = (uint64_t)(uint32_t)left << 32 | (uint32_t)right;
     for (size_t at = first_slot(b, pair);; at = (at + 1) & b->mask) {
         if (b->rank[at] == BPE_NONE || b->pair[at] == pair) {
@@ -24,8 +22,7 @@ static uint32_t rank_of(const struct bpe *b, int32_t left, int32_t right)
     }
 }
 
-static plm_status add_pair(struct bpe *b, int32_t left, int32_t right, uint32_t rank, plm_error *err)
-{
+static plm_status add_pair(struct bpe *b, int32_t left, int32_t right, uint32_t rank, plm_error *err) {
     uint64_t pair = (uint64_t)(uint32_t)left << 32 | (uint32_t)right;
     size_t at = first_slot(b, pair);
     for (int tries = 0; tries < PROBES; tries++, at = (at + 1) & b->mask) {
@@ -42,14 +39,14 @@ static plm_status add_pair(struct bpe *b, int32_t left, int32_t right, uint32_t 
 }
 
 /* One "left right" line. bytes has room for 2 * TOKEN_MAX. */
-static plm_status read_merge(struct vocab *v, struct str line, uint32_t i, char *bytes, plm_error *err)
-{
+static plm_status read_merge(struct vocab *v, struct str line, uint32_t i, char *bytes, plm_error *err) {
     if (line.n > 2 * (size_t)TOKEN_MAX) {
         return fail(err, PLM_EFORMAT, "tokenizer.ggml.merges: merge %u has %zu bytes", i, line.n);
     }
     const char *space = line.n < 3 ? NULL : memchr(line.p + 1, ' ', line.n - 2);
     if (!space) {
-        return fail(err, PLM_EFORMAT, "tokenizer.ggml.merges: merge %u is not two parts and a space between", i);
+        return fail(err, PLM_EFORMAT, "tokenizer.ggml.merges: merge %u is not two parts and a space between",
+                    i);
     }
     size_t cut = (size_t)(space - line.p);
     size_t left = alphabet_bytes((struct str){line.p, cut}, bytes);
@@ -59,14 +56,15 @@ static plm_status read_merge(struct vocab *v, struct str line, uint32_t i, char 
     int32_t ab = index_find(&v->plain, v, (struct str){bytes, left + right});
     if (a < 0 || b < 0 || ab < 0) {
         return fail(err, PLM_EFORMAT, "tokenizer.ggml.merges: merge %u: its %s is no token", i,
-                    a < 0 ? "left part" : b < 0 ? "right part" : "result");
+                    a < 0   ? "left part"
+                    : b < 0 ? "right part"
+                            : "result");
     }
     v->bpe.result[i] = ab;
     return add_pair(&v->bpe, a, b, i, err);
 }
 
-plm_status bpe_open(struct vocab *v, const struct gguf_array *merges, plm_error *err)
-{
+plm_status bpe_open(struct vocab *v, const struct gguf_array *merges, plm_error *err) {
     struct bpe *b = &v->bpe;
     if (merges->n > MERGES_MAX) {
         return fail(err, PLM_EFORMAT, "tokenizer.ggml.merges: %zu merges, at most %d", merges->n, MERGES_MAX);
@@ -97,21 +95,18 @@ plm_status bpe_open(struct vocab *v, const struct gguf_array *merges, plm_error 
     return st;
 }
 
-void bpe_close(struct bpe *b)
-{
+void bpe_close(struct bpe *b) {
     mem_free(b->pair);
     mem_free(b->rank);
     mem_free(b->result);
 }
 
-void bpe_work_free(struct bpe_work *w)
-{
+void bpe_work_free(struct bpe_work *w) {
     mem_free(w->symbol);
     mem_free(w->heap);
 }
 
-static plm_status reserve(struct bpe_work *w, size_t n, plm_error *err)
-{
+static plm_status reserve(struct bpe_work *w, size_t n, plm_error *err) {
     if (n <= w->cap) {
         return PLM_OK;
     }
@@ -127,8 +122,7 @@ static plm_status reserve(struct bpe_work *w, size_t n, plm_error *err)
 
 /* ---- the heap, smallest entry first ---- */
 
-static plm_status heap_push(struct bpe_work *w, uint64_t entry, plm_error *err)
-{
+static plm_status heap_push(struct bpe_work *w, uint64_t entry, plm_error *err) {
     if (w->n_heap == w->heap_cap) {
         size_t cap = w->heap_cap * 2 + 64;
         uint64_t *heap = mem_grow(w->heap, cap, sizeof *heap);
@@ -147,8 +141,7 @@ static plm_status heap_push(struct bpe_work *w, uint64_t entry, plm_error *err)
     return PLM_OK;
 }
 
-static uint64_t heap_pop(struct bpe_work *w)
-{
+static uint64_t heap_pop(struct bpe_work *w) {
     uint64_t top = w->heap[0], moved = w->heap[--w->n_heap];
     size_t i = 0;
     for (size_t child; (child = 2 * i + 1) < w->n_heap; i = child) {
@@ -163,15 +156,13 @@ static uint64_t heap_pop(struct bpe_work *w)
 }
 
 /* Looks up the merge of the symbol at i with the next one. */
-static plm_status consider(const struct bpe *b, struct bpe_work *w, int32_t i, plm_error *err)
-{
+static plm_status consider(const struct bpe *b, struct bpe_work *w, int32_t i, plm_error *err) {
     struct symbol *s = &w->symbol[i];
     s->rank = s->next < 0 ? BPE_NONE : rank_of(b, s->id, w->symbol[s->next].id);
     return s->rank == BPE_NONE ? PLM_OK : heap_push(w, (uint64_t)s->rank << 32 | (uint32_t)i, err);
 }
 
-static plm_status merge_at(const struct bpe *b, struct bpe_work *w, int32_t i, plm_error *err)
-{
+static plm_status merge_at(const struct bpe *b, struct bpe_work *w, int32_t i, plm_error *err) {
     struct symbol *s = &w->symbol[i], *gone = &w->symbol[s->next];
     s->id = b->result[s->rank];
     s->next = gone->next;
@@ -183,8 +174,8 @@ static plm_status merge_at(const struct bpe *b, struct bpe_work *w, int32_t i, p
     return st || s->prev < 0 ? st : consider(b, w, s->prev, err);
 }
 
-plm_status bpe_piece(const struct vocab *v, struct str piece, struct bpe_work *w, struct ids *out, plm_error *err)
-{
+plm_status bpe_piece(const struct vocab *v, struct str piece, struct bpe_work *w, struct ids *out,
+                     plm_error *err) {
     const struct bpe *b = &v->bpe;
     plm_status st = reserve(w, piece.n, err);
     if (st) {

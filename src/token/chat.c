@@ -10,7 +10,7 @@
 struct family {
     const char *name;
     const char *before;                 /* control token before a turn's role; NULL: none */
-    const char *role_open, *role_close; /* text around the role */
+    const char *role_open, *role_close; /* text around the role; NULL is none in all of these */
     const char *after;                  /* control token after it; NULL: none */
     const char *lead;                   /* text before the message */
     const char *end;                    /* control token after the message; NULL: the file's end token */
@@ -23,32 +23,33 @@ struct family {
     const char *marker[4];              /* markers that are ordinary text */
 };
 
-#define CHATML(id, text) {id, "<|im_start|>", "", "\n", NULL, "", "<|im_end|>", "\n", text, "", false, false, false, {0}}
-#define LLAMA3(id, text, lead) \
-    {id, "<|start_header_id|>", "", "", "<|end_header_id|>", "\n\n", "<|eot_id|>", "", text, lead, true, false, true, {0}}
+#define CHATML .before = "<|im_start|>", .role_close = "\n", .end = "<|im_end|>", .tail = "\n"
+#define LLAMA3                                                                                               \
+    .before = "<|start_header_id|>", .after = "<|end_header_id|>", .lead = "\n\n", .end = "<|eot_id|>",      \
+    .trim = true, .bos = true
+#define LLAMA31_LEAD "Cutting Knowledge Date: December 2023\nToday Date: 26 Jul 2024\n\n"
 
 static const struct family families[] = {
-    CHATML("smollm2", "You are a helpful AI assistant named SmolLM, trained by Hugging Face"),
-    CHATML("qwen2.5", "You are Qwen, created by Alibaba Cloud. You are a helpful assistant."),
-    CHATML("qwen2", "You are a helpful assistant."),
-    CHATML("chatml", NULL),
-    LLAMA3("llama3", NULL, ""),
-    LLAMA3("llama3.1", "", "Cutting Knowledge Date: December 2023\nToday Date: 26 Jul 2024\n\n"),
-    {"llama2", NULL, "", "", NULL, "", NULL, "", NULL, "", true, true, true,
-     {"[INST]", "[/INST]", "<<SYS>>", "<</SYS>>"}},
-    {"zephyr", NULL, "<|", "|>\n", NULL, "", NULL, "\n", NULL, "", false, false, false,
-     {"<|user|>", "<|assistant|>", "<|system|>", NULL}},
+    {"smollm2", CHATML, .system = "You are a helpful AI assistant named SmolLM, trained by Hugging Face"},
+    {"qwen2.5", CHATML, .system = "You are Qwen, created by Alibaba Cloud. You are a helpful assistant."},
+    {"qwen2", CHATML, .system = "You are a helpful assistant."},
+    {"chatml", CHATML},
+    {"llama3", LLAMA3},
+    {"llama3.1", LLAMA3, .system = "", .system_lead = LLAMA31_LEAD},
+    {"llama2", .trim = true, .instructed = true, .bos = true,
+     .marker = {"[INST]", "[/INST]", "<<SYS>>", "<</SYS>>"}},
+    {"zephyr", .role_open = "<|", .role_close = "|>\n", .tail = "\n",
+     .marker = {"<|user|>", "<|assistant|>", "<|system|>"}},
 };
 
 struct chat {
     const struct family *family;
-    char *system;            /* the file's own default system message, where the table has not got it */
+    char *system; /* the file's own default system message, where the table has not got it */
     int32_t before, after, end;
     bool bos;
 };
 
-static const struct family *family_named(const char *name)
-{
+static const struct family *family_named(const char *name) {
     for (size_t i = 0; i < sizeof families / sizeof *families; i++) {
         if (!strcmp(families[i].name, name)) {
             return &families[i];
@@ -57,8 +58,7 @@ static const struct family *family_named(const char *name)
     return NULL;
 }
 
-static void list_choices(char *out, size_t size)
-{
+static void list_choices(char *out, size_t size) {
     size_t n = 0;
     for (size_t i = 0; i < sizeof families / sizeof *families && n < size; i++) {
         n += (size_t)snprintf(out + n, size - n, "%s, ", families[i].name);
@@ -68,16 +68,14 @@ static void list_choices(char *out, size_t size)
     }
 }
 
-static bool has(struct str template, const char *text)
-{
+static bool has(struct str template, const char *text) {
     return memmem(template.p, template.n, text, strlen(text)) != NULL;
 }
 
 /* ---- recognising a file's template ---- */
 
 /* The text of a string literal up to <|im_end|>, with \n undone. False if code comes before that. */
-static bool literal_text(struct str s, struct bytes *out)
-{
+static bool literal_text(struct str s, struct bytes *out) {
     bytes_clear(out);
     for (size_t i = 0; i < s.n; i++) {
         struct str rest = {s.p + i, s.n - i};
@@ -95,8 +93,7 @@ static bool literal_text(struct str s, struct bytes *out)
 }
 
 /* The default system message that a ChatML template spells out; false: none found. */
-static bool default_system(struct str template, struct bytes *out)
-{
+static bool default_system(struct str template, struct bytes *out) {
     static const char opening[] = "<|im_start|>system";
     for (const char *at; (at = memmem(template.p, template.n, opening, sizeof opening - 1));) {
         at += sizeof opening - 1;
@@ -110,8 +107,7 @@ static bool default_system(struct str template, struct bytes *out)
     return false;
 }
 
-static const struct family *recognise_chatml(struct str template, char **system, struct bytes *said)
-{
+static const struct family *recognise_chatml(struct str template, char **system, struct bytes *said) {
     if (has(template, "enable_thinking") || has(template, "<think>")) {
         return NULL;
     }
@@ -128,8 +124,7 @@ static const struct family *recognise_chatml(struct str template, char **system,
     return family_named("chatml");
 }
 
-static const struct family *recognise(struct str template, char **system, struct bytes *said)
-{
+static const struct family *recognise(struct str template, char **system, struct bytes *said) {
     if (has(template, "<|im_start|>")) {
         return recognise_chatml(template, system, said);
     }
@@ -144,8 +139,7 @@ static const struct family *recognise(struct str template, char **system, struct
 }
 
 static plm_status need_control(const struct vocab *v, const struct family *f, const char *name, int32_t *id,
-                               plm_error *err)
-{
+                               plm_error *err) {
     *id = -1;
     if (!name) {
         return PLM_OK;
@@ -154,12 +148,13 @@ static plm_status need_control(const struct vocab *v, const struct family *f, co
     if (vocab_is_control(v, *id)) {
         return PLM_OK;
     }
-    return fail(err, PLM_ENOTSUP, "chat template %s: the vocabulary has no control token %s; another can be chosen "
-                "with --chat-template", f->name, name);
+    return fail(err, PLM_ENOTSUP,
+                "chat template %s: the vocabulary has no control token %s; another can be chosen "
+                "with --chat-template",
+                f->name, name);
 }
 
-static plm_status bind(struct chat *c, const struct vocab *v, plm_error *err)
-{
+static plm_status bind(struct chat *c, const struct vocab *v, plm_error *err) {
     const struct family *f = c->family;
     plm_status st = need_control(v, f, f->before, &c->before, err);
     st = st ? st : need_control(v, f, f->after, &c->after, err);
@@ -176,16 +171,17 @@ static plm_status bind(struct chat *c, const struct vocab *v, plm_error *err)
     return st;
 }
 
-static plm_status choose(struct chat *c, const struct gguf *g, const struct vocab *v, const char *name, plm_error *err)
-{
+static plm_status choose(struct chat *c, const struct gguf *g, const struct vocab *v, const char *name,
+                         plm_error *err) {
     char choices[200];
     list_choices(choices, sizeof choices);
     if (name) {
         c->family = family_named(name);
         c->bos = c->family && (c->family->bos || vocab_add_bos(v));
-        return c->family ? PLM_OK
-                         : fail(err, PLM_EINVAL, "--chat-template: there is no template \"%.64s\"; choices: %s", name,
-                                choices);
+        return c->family
+                   ? PLM_OK
+                   : fail(err, PLM_EINVAL, "--chat-template: there is no template \"%.64s\"; choices: %s",
+                          name, choices);
     }
     struct str template;
     bool found = false;
@@ -200,12 +196,14 @@ static plm_status choose(struct chat *c, const struct gguf *g, const struct voca
     st = bytes_status(&said, "a chat template", err);
     bytes_free(&said);
     return st || c->family ? st
-                           : fail(err, PLM_ENOTSUP, "the model's chat template is none of those supported; choose one "
-                                  "with --chat-template: %s", choices);
+                           : fail(err, PLM_ENOTSUP,
+                                  "the model's chat template is none of those supported; choose one "
+                                  "with --chat-template: %s",
+                                  choices);
 }
 
-plm_status chat_open(struct chat **out, const struct vocab *v, const struct gguf *g, const char *name, plm_error *err)
-{
+plm_status chat_open(struct chat **out, const struct vocab *v, const struct gguf *g, const char *name,
+                     plm_error *err) {
     *out = NULL;
     if (name && !strcmp(name, "none")) {
         return PLM_OK;
@@ -224,16 +222,19 @@ plm_status chat_open(struct chat **out, const struct vocab *v, const struct gguf
     return PLM_OK;
 }
 
-void chat_close(struct chat *c)
-{
+void chat_close(struct chat *c) {
     if (c) {
         mem_free(c->system);
         mem_free(c);
     }
 }
 
-const char *chat_name(const struct chat *c) { return c->family->name; }
-bool chat_is_weak(const struct chat *c) { return c->family->marker[0] != NULL; }
+const char *chat_name(const struct chat *c) {
+    return c->family->name;
+}
+bool chat_is_weak(const struct chat *c) {
+    return c->family->marker[0] != NULL;
+}
 
 /* ---- rendering ---- */
 
@@ -248,15 +249,13 @@ struct render {
     plm_error *err;
 };
 
-static void mark_new(struct render *r, size_t before)
-{
+static void mark_new(struct render *r, size_t before) {
     for (size_t i = before; i < r->out->n; i++) {
         bytes_putc(&r->target, r->by_assistant);
     }
 }
 
-static plm_status flush(struct render *r)
-{
+static plm_status flush(struct render *r) {
     size_t before = r->out->n;
     plm_status st = bytes_status(&r->text, "a conversation", r->err);
     st = st ? st : vocab_encode(r->v, r->text.data, r->text.len, false, r->out, r->err);
@@ -265,8 +264,7 @@ static plm_status flush(struct render *r)
     return st;
 }
 
-static plm_status put_control(struct render *r, int32_t id)
-{
+static plm_status put_control(struct render *r, int32_t id) {
     if (id < 0) {
         return PLM_OK;
     }
@@ -280,8 +278,7 @@ static plm_status put_control(struct render *r, int32_t id)
 #define JOINER "\xE2\x81\xA0"
 
 /* Length of a marker's beginning at s, up to where one more joiner breaks it; 0: no marker here. */
-static size_t marker_head(const struct family *f, struct str s)
-{
+static size_t marker_head(const struct family *f, struct str s) {
     for (size_t k = 0; k < 4 && f->marker[k]; k++) {
         if (s.p[0] != f->marker[k][0]) {
             continue;
@@ -297,9 +294,12 @@ static size_t marker_head(const struct family *f, struct str s)
     return 0;
 }
 
+static void put_text(struct render *r, const char *text) {
+    bytes_puts(&r->text, text ? text : "");
+}
+
 /* A message's own words. */
-static void put_data(struct render *r, const char *text)
-{
+static void put_data(struct render *r, const char *text) {
     const struct family *f = r->chat->family;
     struct str s = f->trim ? str_trim(str_of(text)) : str_of(text);
     while (f->marker[0] && s.n) {
@@ -313,20 +313,18 @@ static void put_data(struct render *r, const char *text)
     bytes_put(&r->text, s.p, s.n);
 }
 
-static plm_status put_role(struct render *r, const char *role)
-{
+static plm_status put_role(struct render *r, const char *role) {
     const struct family *f = r->chat->family;
     plm_status st = put_control(r, r->chat->before);
-    bytes_puts(&r->text, f->role_open);
-    bytes_puts(&r->text, role);
-    bytes_puts(&r->text, f->role_close);
+    put_text(r, f->role_open);
+    put_text(r, role);
+    put_text(r, f->role_close);
     st = st ? st : put_control(r, r->chat->after);
-    bytes_puts(&r->text, f->lead);
+    put_text(r, f->lead);
     return st;
 }
 
-static plm_status put_turn(struct render *r, const char *role, const char *text)
-{
+static plm_status put_turn(struct render *r, const char *role, const char *text) {
     const struct family *f = r->chat->family;
     bool assistant = !strcmp(role, "assistant");
     plm_status st = put_role(r, role);
@@ -335,17 +333,16 @@ static plm_status put_turn(struct render *r, const char *role, const char *text)
         r->by_assistant = true;
     }
     if (!strcmp(role, "system")) {
-        bytes_puts(&r->text, f->system_lead);
+        put_text(r, f->system_lead);
     }
     put_data(r, text);
     st = st ? st : put_control(r, r->chat->end);
     r->by_assistant = false;
-    bytes_puts(&r->text, f->tail);
+    put_text(r, f->tail);
     return st;
 }
 
-static plm_status render_turns(struct render *r, const plm_message *m, size_t n)
-{
+static plm_status render_turns(struct render *r, const plm_message *m, size_t n) {
     const struct chat *c = r->chat;
     const char *said = c->system ? c->system : c->family->system;
     plm_status st = c->bos ? put_control(r, vocab_bos(r->v)) : PLM_OK;
@@ -361,8 +358,7 @@ static plm_status render_turns(struct render *r, const plm_message *m, size_t n)
     return st ? st : flush(r);
 }
 
-static plm_status render_instructed(struct render *r, const plm_message *m, size_t n)
-{
+static plm_status render_instructed(struct render *r, const plm_message *m, size_t n) {
     plm_status st = PLM_OK;
     bool system = !strcmp(m[0].role, "system");
     for (size_t i = system; i < n && !st; i++) {
@@ -390,8 +386,7 @@ static plm_status render_instructed(struct render *r, const plm_message *m, size
     return st;
 }
 
-static plm_status check_messages(const struct family *f, const plm_message *m, size_t n, plm_error *err)
-{
+static plm_status check_messages(const struct family *f, const plm_message *m, size_t n, plm_error *err) {
     if (!n) {
         return fail(err, PLM_EINVAL, "a conversation without messages");
     }
@@ -402,15 +397,18 @@ static plm_status check_messages(const struct family *f, const plm_message *m, s
         }
         bool system = !strcmp(role, "system"), user = !strcmp(role, "user");
         if (!system && !user && strcmp(role, "assistant")) {
-            return fail(err, PLM_EINVAL, "message %zu: the role \"%.32s\" is none of system, user, assistant", i + 1, role);
+            return fail(err, PLM_EINVAL, "message %zu: the role \"%.32s\" is none of system, user, assistant",
+                        i + 1, role);
         }
         if (system && i) {
             return fail(err, PLM_EINVAL, "message %zu: a system message can only be the first", i + 1);
         }
         const char *last = i ? m[i - 1].role : "system";
         if (f->instructed && !system && user == !strcmp(last, "user")) {
-            return fail(err, PLM_EINVAL, "message %zu: with the chat template %s, user and assistant take turns, the "
-                        "user first", i + 1, f->name);
+            return fail(err, PLM_EINVAL,
+                        "message %zu: with the chat template %s, user and assistant take turns, the "
+                        "user first",
+                        i + 1, f->name);
         }
     }
     if (f->instructed && n == 1 && !strcmp(m[0].role, "system")) {
@@ -419,9 +417,8 @@ static plm_status check_messages(const struct family *f, const plm_message *m, s
     return PLM_OK;
 }
 
-plm_status chat_encode(const struct chat *c, const struct vocab *v, const plm_message *m, size_t n, struct ids *out,
-                       uint8_t **is_target, plm_error *err)
-{
+plm_status chat_encode(const struct chat *c, const struct vocab *v, const plm_message *m, size_t n,
+                       struct ids *out, uint8_t **is_target, plm_error *err) {
     plm_status st = check_messages(c->family, m, n, err);
     if (st) {
         return st;

@@ -11,8 +11,7 @@ struct run { /* code points being normalised */
     size_t n, cap;
 };
 
-static plm_status run_reserve(struct run *r, size_t more, plm_error *err)
-{
+static plm_status run_reserve(struct run *r, size_t more, plm_error *err) {
     if (r->n + more <= r->cap) {
         return PLM_OK;
     }
@@ -26,14 +25,13 @@ static plm_status run_reserve(struct run *r, size_t more, plm_error *err)
     return PLM_OK;
 }
 
-static plm_status run_decompose(struct run *r, uint32_t c, plm_error *err)
-{
+static plm_status run_decompose(struct run *r, uint32_t c, plm_error *err) {
     enum { MOST = 16 }; /* the longest canonical decomposition has 4 */
     plm_status st = run_reserve(r, MOST, err);
     if (!st) {
         int boundary = 0;
-        utf8proc_ssize_t n = utf8proc_decompose_char((int32_t)c, r->c + r->n, MOST, UTF8PROC_DECOMPOSE | UTF8PROC_STABLE,
-                                                     &boundary);
+        utf8proc_ssize_t n = utf8proc_decompose_char((int32_t)c, r->c + r->n, MOST,
+                                                     UTF8PROC_DECOMPOSE | UTF8PROC_STABLE, &boundary);
         if (n <= 0 || n > MOST) { /* not assigned in this Unicode version: as it is */
             r->c[r->n] = (int32_t)c;
             n = 1;
@@ -43,14 +41,12 @@ static plm_status run_decompose(struct run *r, uint32_t c, plm_error *err)
     return st;
 }
 
-static int combining_class(int32_t c)
-{
+static int combining_class(int32_t c) {
     return utf8proc_get_property(c)->combining_class & 255;
 }
 
 /* Stable counting sort by combining class. */
-static plm_status sort_marks(int32_t *c, size_t n, plm_error *err)
-{
+static plm_status sort_marks(int32_t *c, size_t n, plm_error *err) {
     size_t start[257] = {0};
     bool sorted = true;
     for (size_t i = 0; i < n; i++) {
@@ -75,8 +71,7 @@ static plm_status sort_marks(int32_t *c, size_t n, plm_error *err)
     return PLM_OK;
 }
 
-static plm_status run_flush(struct run *r, struct bytes *out, plm_error *err)
-{
+static plm_status run_flush(struct run *r, struct bytes *out, plm_error *err) {
     plm_status st = PLM_OK;
     for (size_t i = 0; i < r->n && !st;) {
         size_t marks = i;
@@ -88,7 +83,8 @@ static plm_status run_flush(struct run *r, struct bytes *out, plm_error *err)
         }
         i = marks + 1;
     }
-    utf8proc_ssize_t n = st ? 0 : utf8proc_normalize_utf32(r->c, (utf8proc_ssize_t)r->n, UTF8PROC_COMPOSE | UTF8PROC_STABLE);
+    utf8proc_ssize_t n =
+        st ? 0 : utf8proc_normalize_utf32(r->c, (utf8proc_ssize_t)r->n, UTF8PROC_COMPOSE | UTF8PROC_STABLE);
     for (utf8proc_ssize_t i = 0; i < n; i++) {
         char c[4];
         bytes_put(out, c, utf8_put((uint32_t)r->c[i], c));
@@ -98,8 +94,7 @@ static plm_status run_flush(struct run *r, struct bytes *out, plm_error *err)
 }
 
 /* Bytes at the start of s that stay as they are: all before the last character below a mark. */
-static size_t settled(struct str s)
-{
+static size_t settled(struct str s) {
     size_t at = 0, last = 0;
     while (at < s.n) {
         size_t len;
@@ -114,8 +109,7 @@ static size_t settled(struct str s)
     return s.n;
 }
 
-plm_status compose_text(struct str text, struct bytes *out, plm_error *err)
-{
+plm_status compose_text(struct str text, struct bytes *out, plm_error *err) {
     struct run run = {0};
     plm_status st = PLM_OK;
     while (text.n && !st) {

@@ -6,14 +6,12 @@
 
 enum { IDS_MAX = INT32_MAX / 2 };
 
-void ids_free(struct ids *l)
-{
+void ids_free(struct ids *l) {
     mem_free(l->v);
     *l = (struct ids){0};
 }
 
-plm_status ids_push(struct ids *l, int32_t id, plm_error *err)
-{
+plm_status ids_push(struct ids *l, int32_t id, plm_error *err) {
     if (l->n == l->cap) {
         size_t cap = l->cap + l->cap / 2 + 32;
         cap = cap < IDS_MAX ? cap : IDS_MAX;
@@ -40,8 +38,7 @@ struct encoder {
 };
 
 /* A valid text of the same length for the pre-tokenizer to look at. */
-static plm_status show(struct encoder *e, struct str *text, plm_error *err)
-{
+static plm_status show(struct encoder *e, struct str *text, plm_error *err) {
     if (utf8_valid(text->p, text->n, NULL)) {
         return PLM_OK;
     }
@@ -60,8 +57,7 @@ static plm_status show(struct encoder *e, struct str *text, plm_error *err)
 }
 
 /* Text without marked tokens. */
-static plm_status encode_plain(struct encoder *e, struct str text, plm_error *err)
-{
+static plm_status encode_plain(struct encoder *e, struct str text, plm_error *err) {
     plm_status st = PLM_OK;
     if (splitter_composes(e->v->split)) {
         bytes_clear(&e->composed);
@@ -85,8 +81,7 @@ static plm_status encode_plain(struct encoder *e, struct str text, plm_error *er
     return st;
 }
 
-static plm_status encode_text(struct encoder *e, struct str text, bool special, plm_error *err)
-{
+static plm_status encode_text(struct encoder *e, struct str text, bool special, plm_error *err) {
     const struct vocab *v = e->v;
     unsigned wanted = special ? 2 : 1;
     size_t from = 0;
@@ -108,8 +103,7 @@ static plm_status encode_text(struct encoder *e, struct str text, bool special, 
 }
 
 plm_status vocab_encode(const struct vocab *v, const char *text, size_t len, bool special, struct ids *out,
-                        plm_error *err)
-{
+                        plm_error *err) {
     if (len > IDS_MAX / 4) { /* composing can lengthen a text threefold */
         return fail(err, PLM_ELIMIT, "a text of %zu bytes, at most %d", len, IDS_MAX / 4);
     }
@@ -134,8 +128,7 @@ plm_status vocab_encode(const struct vocab *v, const char *text, size_t len, boo
     return st;
 }
 
-struct str vocab_bytes(const struct vocab *v, int32_t id, bool special, char tmp[8])
-{
+struct str vocab_bytes(const struct vocab *v, int32_t id, bool special, char tmp[8]) {
     (void)tmp; /* every token's bytes are held; a vocabulary of another kind may have to write them */
     bool silent = id < 0 || id >= v->n || (vocab_is_control(v, id) && !special);
     return silent ? (struct str){"", 0} : token_text(v, id);

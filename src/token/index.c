@@ -6,8 +6,7 @@
 
 enum { PROBES = 2048 };
 
-static uint64_t hash_text(struct str s)
-{
+static uint64_t hash_text(struct str s) {
     uint64_t h = HASH_START;
     for (size_t i = 0; i < s.n; i++) {
         h = hash_byte(h, s.p[i]);
@@ -15,13 +14,11 @@ static uint64_t hash_text(struct str s)
     return h;
 }
 
-static size_t first_slot(const struct text_index *x, uint64_t hash)
-{
+static size_t first_slot(const struct text_index *x, uint64_t hash) {
     return (size_t)((hash * 0x9E3779B97F4A7C15u) >> 32) & x->mask;
 }
 
-plm_status index_open(struct text_index *x, size_t n, plm_error *err)
-{
+plm_status index_open(struct text_index *x, size_t n, plm_error *err) {
     size_t slots = 16;
     while (slots < n * 2) {
         slots *= 2;
@@ -31,13 +28,11 @@ plm_status index_open(struct text_index *x, size_t n, plm_error *err)
     return x->slot ? PLM_OK : fail(err, PLM_ENOMEM, "no memory for an index of %zu tokens", n);
 }
 
-void index_close(struct text_index *x)
-{
+void index_close(struct text_index *x) {
     mem_free(x->slot);
 }
 
-plm_status index_add(struct text_index *x, const struct vocab *v, int32_t id, plm_error *err)
-{
+plm_status index_add(struct text_index *x, const struct vocab *v, int32_t id, plm_error *err) {
     struct str s = token_text(v, id);
     size_t at = first_slot(x, hash_text(s));
     for (int tries = 0; tries < PROBES; tries++, at = (at + 1) & x->mask) {
@@ -53,8 +48,7 @@ plm_status index_add(struct text_index *x, const struct vocab *v, int32_t id, pl
     return fail(err, PLM_EFORMAT, "tokenizer.ggml.tokens: token %d collides with too many others", id);
 }
 
-int32_t index_find_hashed(const struct text_index *x, const struct vocab *v, struct str s, uint64_t hash)
-{
+int32_t index_find_hashed(const struct text_index *x, const struct vocab *v, struct str s, uint64_t hash) {
     for (size_t at = first_slot(x, hash); x->slot[at]; at = (at + 1) & x->mask) {
         int32_t id = (int32_t)(x->slot[at] - 1);
         struct str held = token_text(v, id);
@@ -65,13 +59,11 @@ int32_t index_find_hashed(const struct text_index *x, const struct vocab *v, str
     return -1;
 }
 
-int32_t index_find(const struct text_index *x, const struct vocab *v, struct str s)
-{
+int32_t index_find(const struct text_index *x, const struct vocab *v, struct str s) {
     return index_find_hashed(x, v, s, hash_text(s));
 }
 
-int32_t index_match(const struct vocab *v, struct str s, bool special, size_t *len)
-{
+int32_t index_match(const struct vocab *v, struct str s, bool special, size_t *len) {
     int32_t best = -1;
     uint64_t h = HASH_START;
     size_t longest = s.n < v->longest ? s.n : v->longest;

@@ -5,12 +5,13 @@
 #include "modelfile/modelfile.h"
 
 struct vocab;
-/* Reads tokenizer.* keys; g may be closed afterwards. PLM_ENOTSUP names an unknown tokenizer or pre-tokenizer. */
+/* Reads tokenizer.* keys; g may be closed afterwards. PLM_ENOTSUP names an unknown tokenizer or
+ * pre-tokenizer. */
 plm_status vocab_open(struct vocab **out, const struct gguf *g, plm_error *err);
 void vocab_close(struct vocab *v);
 int vocab_size(const struct vocab *v);
-int32_t vocab_bos(const struct vocab *v);   /* -1: none */
-int32_t vocab_eos(const struct vocab *v);   /* -1: none */
+int32_t vocab_bos(const struct vocab *v); /* -1: none */
+int32_t vocab_eos(const struct vocab *v); /* -1: none */
 bool vocab_add_bos(const struct vocab *v);
 bool vocab_is_end(const struct vocab *v, int32_t id);
 bool vocab_is_control(const struct vocab *v, int32_t id);
@@ -33,13 +34,16 @@ struct str vocab_bytes(const struct vocab *v, int32_t id, bool special, char tmp
 
 /* Chat templates: recognised from the file's own template among the families supported. */
 struct chat;
-/* name NULL: from the file; "none": no template, *out is NULL. PLM_ENOTSUP names --chat-template and the choices. */
-plm_status chat_open(struct chat **out, const struct vocab *v, const struct gguf *g, const char *name, plm_error *err);
+/* name NULL: from the file; "none": no template, *out is NULL. PLM_ENOTSUP names --chat-template and the
+ * choices. */
+plm_status chat_open(struct chat **out, const struct vocab *v, const struct gguf *g, const char *name,
+                     plm_error *err);
 void chat_close(struct chat *c);
 const char *chat_name(const struct chat *c);
 /* Markers of this family are ordinary text, so the guarantee against forged turns is weaker. */
 bool chat_is_weak(const struct chat *c);
-/* Appends ids; is_target may be NULL, else grows along with out (1: written by the assistant, end token included). */
-plm_status chat_encode(const struct chat *c, const struct vocab *v, const plm_message *m, size_t n, struct ids *out,
-                       uint8_t **is_target, plm_error *err);
+/* Appends ids; is_target may be NULL, else grows along with out (1: written by the assistant, end token
+ * included). */
+plm_status chat_encode(const struct chat *c, const struct vocab *v, const plm_message *m, size_t n,
+                       struct ids *out, uint8_t **is_target, plm_error *err);
 #endif

@@ -9,24 +9,23 @@ enum { TOKENS_MAX = 1 << 24 };
 
 /* Tokens that end an answer, besides those that the file names. */
 static const char *const end_names[] = {
-    "<|eot_id|>", "<|im_end|>", "<|end|>", "<|return|>", "<|call|>", "<end_of_turn>", "<|endoftext|>",
-    "<|eom_id|>", "<EOT>", "<|end_of_text|>", "<end_of_utterance>",
+    "<|eot_id|>",    "<|im_end|>", "<|end|>", "<|return|>",      "<|call|>",           "<end_of_turn>",
+    "<|endoftext|>", "<|eom_id|>", "<EOT>",   "<|end_of_text|>", "<end_of_utterance>",
 };
 
-static plm_status need_array(const struct gguf *g, const char *key, bool strings, struct gguf_array *out, bool *found,
-                             plm_error *err)
-{
+static plm_status need_array(const struct gguf *g, const char *key, bool strings, struct gguf_array *out,
+                             bool *found, plm_error *err) {
     *found = false;
     plm_status st = gguf_array(g, key, out, found, err);
     if (st || !*found) {
         return st;
     }
     bool fits = strings ? out->type == KV_STRING : out->type != KV_STRING && out->type != KV_ARRAY;
-    return fits ? PLM_OK : fail(err, PLM_EFORMAT, "%s: its elements are not %s", key, strings ? "strings" : "numbers");
+    return fits ? PLM_OK
+                : fail(err, PLM_EFORMAT, "%s: its elements are not %s", key, strings ? "strings" : "numbers");
 }
 
-static plm_status check_model(const struct gguf *g, plm_error *err)
-{
+static plm_status check_model(const struct gguf *g, plm_error *err) {
     struct str model;
     bool found = false;
     plm_status st = gguf_string(g, "tokenizer.ggml.model", &model, &found, err);
@@ -36,12 +35,12 @@ static plm_status check_model(const struct gguf *g, plm_error *err)
     if (!found) {
         return fail(err, PLM_EFORMAT, "the file has no tokenizer (tokenizer.ggml.model)");
     }
-    return fail(err, PLM_ENOTSUP, "tokenizer.ggml.model: \"%.*s\"%s is not supported; byte-level BPE (\"gpt2\") is",
+    return fail(err, PLM_ENOTSUP,
+                "tokenizer.ggml.model: \"%.*s\"%s is not supported; byte-level BPE (\"gpt2\") is",
                 model.n < 32 ? (int)model.n : 32, model.p, str_eq(model, "llama") ? " (SentencePiece)" : "");
 }
 
-static plm_status read_types(struct vocab *v, const struct gguf *g, plm_error *err)
-{
+static plm_status read_types(struct vocab *v, const struct gguf *g, plm_error *err) {
     struct gguf_array types;
     bool found;
     plm_status st = need_array(g, "tokenizer.ggml.token_type", false, &types, &found, err);
@@ -61,7 +60,8 @@ static plm_status read_types(struct vocab *v, const struct gguf *g, plm_error *e
     for (size_t i = 0; i < types.n; i++) {
         int64_t t = gguf_array_int(&types, i);
         if (t < TOKEN_NORMAL || t > TOKEN_BYTE) {
-            return fail(err, PLM_EFORMAT, "tokenizer.ggml.token_type: token %zu has the unknown type %lld", i, (long long)t);
+            return fail(err, PLM_EFORMAT, "tokenizer.ggml.token_type: token %zu has the unknown type %lld", i,
+                        (long long)t);
         }
         v->type[i] = (uint8_t)t;
     }
@@ -69,8 +69,7 @@ static plm_status read_types(struct vocab *v, const struct gguf *g, plm_error *e
 }
 
 /* BPE has no use for scores, but a file with broken ones is a broken file. */
-static plm_status check_scores(const struct vocab *v, const struct gguf *g, plm_error *err)
-{
+static plm_status check_scores(const struct vocab *v, const struct gguf *g, plm_error *err) {
     struct gguf_array scores;
     bool found;
     plm_status st = need_array(g, "tokenizer.ggml.scores", false, &scores, &found, err);
@@ -85,20 +84,22 @@ static plm_status check_scores(const struct vocab *v, const struct gguf *g, plm_
     }
     for (size_t i = 0; i < scores.n; i++) {
         if (!isfinite(gguf_array_float(&scores, i))) {
-            return fail(err, PLM_EFORMAT, "tokenizer.ggml.scores: token %zu has a score that is not finite", i);
+            return fail(err, PLM_EFORMAT, "tokenizer.ggml.scores: token %zu has a score that is not finite",
+                        i);
         }
     }
     return PLM_OK;
 }
 
-static int hex_digit(char c)
-{
-    return c >= '0' && c <= '9' ? c - '0' : c >= 'A' && c <= 'F' ? c - 'A' + 10 : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+static int hex_digit(char c) {
+    return c >= '0' && c <= '9'   ? c - '0'
+           : c >= 'A' && c <= 'F' ? c - 'A' + 10
+           : c >= 'a' && c <= 'f' ? c - 'a' + 10
+                                  : -1;
 }
 
 /* Writes the bytes of a token and returns how many, -1 when it is a byte token and not "<0xHH>". */
-static long token_bytes(int type, struct str text, char *out)
-{
+static long token_bytes(int type, struct str text, char *out) {
     switch (type) {
     case TOKEN_NORMAL:
         return (long)alphabet_bytes(text, out);
@@ -117,18 +118,17 @@ static long token_bytes(int type, struct str text, char *out)
     }
 }
 
-static plm_status check_text(const struct vocab *v, size_t i, struct str text, plm_error *err)
-{
+static plm_status check_text(const struct vocab *v, size_t i, struct str text, plm_error *err) {
     int type = v->type[i];
     bool marked = type == TOKEN_UNKNOWN || type == TOKEN_CONTROL || type == TOKEN_USER;
     int most = marked ? TOKEN_MATCH_MAX : TOKEN_MAX;
-    return text.n <= (size_t)most ? PLM_OK
-                                  : fail(err, PLM_EFORMAT, "tokenizer.ggml.tokens: token %zu has %zu bytes, at most %d", i,
-                                         text.n, most);
+    return text.n <= (size_t)most
+               ? PLM_OK
+               : fail(err, PLM_EFORMAT, "tokenizer.ggml.tokens: token %zu has %zu bytes, at most %d", i,
+                      text.n, most);
 }
 
-static plm_status read_texts(struct vocab *v, const struct gguf_array *tokens, plm_error *err)
-{
+static plm_status read_texts(struct vocab *v, const struct gguf_array *tokens, plm_error *err) {
     size_t total = 0;
     for (size_t i = 0; i < tokens->n; i++) {
         struct str text = gguf_array_string(tokens, i);
@@ -146,15 +146,15 @@ static plm_status read_texts(struct vocab *v, const struct gguf_array *tokens, p
     for (size_t i = 0; i < tokens->n; i++) {
         long n = token_bytes(v->type[i], gguf_array_string(tokens, i), v->text + v->at[i]);
         if (n < 0) {
-            return fail(err, PLM_EFORMAT, "tokenizer.ggml.tokens: byte token %zu is not of the form <0xHH>", i);
+            return fail(err, PLM_EFORMAT, "tokenizer.ggml.tokens: byte token %zu is not of the form <0xHH>",
+                        i);
         }
         v->at[i + 1] = v->at[i] + (uint32_t)n;
     }
     return PLM_OK;
 }
 
-static plm_status index_tokens(struct vocab *v, plm_error *err)
-{
+static plm_status index_tokens(struct vocab *v, plm_error *err) {
     size_t marked = 0;
     for (int i = 0; i < v->n; i++) {
         marked += v->type[i] == TOKEN_UNKNOWN || v->type[i] == TOKEN_CONTROL || v->type[i] == TOKEN_USER;
@@ -178,8 +178,7 @@ static plm_status index_tokens(struct vocab *v, plm_error *err)
     return st;
 }
 
-static plm_status read_tokens(struct vocab *v, const struct gguf *g, plm_error *err)
-{
+static plm_status read_tokens(struct vocab *v, const struct gguf *g, plm_error *err) {
     struct gguf_array tokens;
     bool found;
     plm_status st = need_array(g, "tokenizer.ggml.tokens", true, &tokens, &found, err);
@@ -187,8 +186,8 @@ static plm_status read_tokens(struct vocab *v, const struct gguf *g, plm_error *
         return st;
     }
     if (!found || !tokens.n || tokens.n > TOKENS_MAX) {
-        return fail(err, PLM_EFORMAT, "tokenizer.ggml.tokens: %zu tokens; 1 to %d are possible", found ? tokens.n : 0,
-                    TOKENS_MAX);
+        return fail(err, PLM_EFORMAT, "tokenizer.ggml.tokens: %zu tokens; 1 to %d are possible",
+                    found ? tokens.n : 0, TOKENS_MAX);
     }
     v->n = (int)tokens.n;
     v->at = mem_alloc(tokens.n + 1, sizeof *v->at);
@@ -202,8 +201,7 @@ static plm_status read_tokens(struct vocab *v, const struct gguf *g, plm_error *
     return st ? st : index_tokens(v, err);
 }
 
-static plm_status read_merges(struct vocab *v, const struct gguf *g, plm_error *err)
-{
+static plm_status read_merges(struct vocab *v, const struct gguf *g, plm_error *err) {
     struct gguf_array merges;
     bool found;
     plm_status st = need_array(g, "tokenizer.ggml.merges", true, &merges, &found, err);
@@ -213,8 +211,8 @@ static plm_status read_merges(struct vocab *v, const struct gguf *g, plm_error *
     return st ? st : bpe_open(v, &merges, err);
 }
 
-static plm_status read_id(const struct vocab *v, const struct gguf *g, const char *key, int32_t *id, plm_error *err)
-{
+static plm_status read_id(const struct vocab *v, const struct gguf *g, const char *key, int32_t *id,
+                          plm_error *err) {
     uint32_t value = 0;
     bool found = false;
     *id = -1;
@@ -228,15 +226,13 @@ static plm_status read_id(const struct vocab *v, const struct gguf *g, const cha
     return st;
 }
 
-static void add_end(struct vocab *v, int32_t id)
-{
+static void add_end(struct vocab *v, int32_t id) {
     if (id >= 0 && !vocab_is_end(v, id)) {
         v->end[v->n_end++] = id;
     }
 }
 
-static plm_status read_special(struct vocab *v, const struct gguf *g, plm_error *err)
-{
+static plm_status read_special(struct vocab *v, const struct gguf *g, plm_error *err) {
     int32_t eot, eom, other;
     plm_status st = read_id(v, g, "tokenizer.ggml.bos_token_id", &v->bos, err);
     st = st ? st : read_id(v, g, "tokenizer.ggml.eos_token_id", &v->eos, err);
@@ -251,7 +247,8 @@ static plm_status read_special(struct vocab *v, const struct gguf *g, plm_error 
     v->add_bos = splitter_adds_bos(v->split);
     st = gguf_bool(g, "tokenizer.ggml.add_bos_token", &v->add_bos, &found, err);
     if (!st && v->add_bos && v->bos < 0) {
-        st = fail(err, PLM_EFORMAT, "texts shall begin with the BOS token, but there is no tokenizer.ggml.bos_token_id");
+        st = fail(err, PLM_EFORMAT,
+                  "texts shall begin with the BOS token, but there is no tokenizer.ggml.bos_token_id");
     }
     if (st) {
         return st;
@@ -270,14 +267,14 @@ static plm_status read_special(struct vocab *v, const struct gguf *g, plm_error 
     return PLM_OK;
 }
 
-plm_status vocab_open(struct vocab **out, const struct gguf *g, plm_error *err)
-{
+plm_status vocab_open(struct vocab **out, const struct gguf *g, plm_error *err) {
     plm_status st = check_model(g, err);
     struct str pre = {0};
     bool found = false;
     st = st ? st : gguf_string(g, "tokenizer.ggml.pre", &pre, &found, err);
     if (!st && !found) {
-        st = fail(err, PLM_ENOTSUP, "the file does not say how its tokenizer cuts words (tokenizer.ggml.pre)");
+        st =
+            fail(err, PLM_ENOTSUP, "the file does not say how its tokenizer cuts words (tokenizer.ggml.pre)");
     }
     if (st) {
         return st;
@@ -298,8 +295,7 @@ plm_status vocab_open(struct vocab **out, const struct gguf *g, plm_error *err)
     return PLM_OK;
 }
 
-void vocab_close(struct vocab *v)
-{
+void vocab_close(struct vocab *v) {
     if (!v) {
         return;
     }
@@ -314,13 +310,20 @@ void vocab_close(struct vocab *v)
     mem_free(v);
 }
 
-int vocab_size(const struct vocab *v) { return v->n; }
-int32_t vocab_bos(const struct vocab *v) { return v->bos; }
-int32_t vocab_eos(const struct vocab *v) { return v->eos; }
-bool vocab_add_bos(const struct vocab *v) { return v->add_bos; }
+int vocab_size(const struct vocab *v) {
+    return v->n;
+}
+int32_t vocab_bos(const struct vocab *v) {
+    return v->bos;
+}
+int32_t vocab_eos(const struct vocab *v) {
+    return v->eos;
+}
+bool vocab_add_bos(const struct vocab *v) {
+    return v->add_bos;
+}
 
-bool vocab_is_end(const struct vocab *v, int32_t id)
-{
+bool vocab_is_end(const struct vocab *v, int32_t id) {
     for (size_t i = 0; i < v->n_end; i++) {
         if (v->end[i] == id) {
             return true;
@@ -329,13 +332,11 @@ bool vocab_is_end(const struct vocab *v, int32_t id)
     return false;
 }
 
-bool vocab_is_control(const struct vocab *v, int32_t id)
-{
+bool vocab_is_control(const struct vocab *v, int32_t id) {
     return id >= 0 && id < v->n && (v->type[id] == TOKEN_CONTROL || v->type[id] == TOKEN_UNKNOWN);
 }
 
-int32_t vocab_find(const struct vocab *v, struct str text)
-{
+int32_t vocab_find(const struct vocab *v, struct str text) {
     int32_t id = index_find(&v->marked, v, text);
     return id >= 0 ? id : index_find(&v->plain, v, text);
 }

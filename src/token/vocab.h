@@ -19,24 +19,24 @@ struct text_index {
 
 /* Pairs of ids to the rank of their merge. */
 struct bpe {
-    uint64_t *pair;    /* left << 32 | right */
-    uint32_t *rank;    /* BPE_NONE: free slot */
+    uint64_t *pair; /* left << 32 | right */
+    uint32_t *rank; /* BPE_NONE: free slot */
     size_t mask;
     int32_t *result;   /* [merges] id that a merge gives */
     int32_t byte[256]; /* id of each single byte, -1: none */
 };
-enum { BPE_NONE = UINT32_MAX };
+#define BPE_NONE UINT32_MAX
 
 struct splitter; /* a pre-tokenizer, compiled */
 
 struct vocab {
     int n;
-    char *text;           /* bytes of all tokens, one after another */
-    uint32_t *at;         /* [n + 1] offsets into text */
-    uint8_t *type;        /* [n] enum token_type */
+    char *text;                      /* bytes of all tokens, one after another */
+    uint32_t *at;                    /* [n + 1] offsets into text */
+    uint8_t *type;                   /* [n] enum token_type */
     struct text_index plain, marked; /* normal and byte tokens; unknown, control and user-defined ones */
-    uint8_t starts[256];  /* bit 0: a user-defined token starts with this byte; bit 1: any marked one */
-    size_t longest;       /* of the marked ones */
+    uint8_t starts[256]; /* bit 0: a user-defined token starts with this byte; bit 1: any marked one */
+    size_t longest;      /* of the marked ones */
     struct bpe bpe;
     struct splitter *split;
     int32_t bos, eos;
@@ -45,15 +45,13 @@ struct vocab {
     size_t n_end;
 };
 
-static inline struct str token_text(const struct vocab *v, int32_t id)
-{
+static inline struct str token_text(const struct vocab *v, int32_t id) {
     return (struct str){v->text + v->at[id], v->at[id + 1] - v->at[id]};
 }
 
 /* ---- index.c ---- */
 #define HASH_START 14695981039346656037u
-static inline uint64_t hash_byte(uint64_t h, char c)
-{
+static inline uint64_t hash_byte(uint64_t h, char c) {
     return (h ^ (unsigned char)c) * 1099511628211u;
 }
 plm_status index_open(struct text_index *x, size_t n, plm_error *err);
@@ -102,7 +100,8 @@ struct bpe_work {
     size_t n_heap, heap_cap;
 };
 void bpe_work_free(struct bpe_work *w);
-plm_status bpe_piece(const struct vocab *v, struct str piece, struct bpe_work *w, struct ids *out, plm_error *err);
+plm_status bpe_piece(const struct vocab *v, struct str piece, struct bpe_work *w, struct ids *out,
+                     plm_error *err);
 
 /* ---- compose.c ---- */
 /* Appends text in normal form C; bytes that are not UTF-8 pass as they are. Linear. */
