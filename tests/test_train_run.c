@@ -530,6 +530,16 @@ static void a_ceiling_too_low_says_what_is_needed(void **state) {
     toy_longest = 0;
     assert_ok(plm_trainer_step(t, NULL, &why));
     assert_int_equal(toy_longest, 70);
+
+    /* a foreign example that does not fit is refused, and the run goes on */
+    int32_t ids[300];
+    double loss;
+    for (int i = 0; i < 300; i++) {
+        ids[i] = TOY_TEXT + i % 100;
+    }
+    const plm_example large = {.ids = ids, .n_ids = 300, .n_prompt = 4};
+    assert_refused(plm_trainer_loss(t, &large, 1, &loss, &why), PLM_ELIMIT, "at least");
+    assert_ok(plm_trainer_step(t, NULL, &why));
     plm_trainer_free(t);
     toy_bytes_a_token = 1000;
 }

@@ -24,7 +24,7 @@ static plm_status open_trace(struct plm_trainer *t, int tokens, int examples, pl
     return st;
 }
 
-static void drop_room(struct plm_trainer *t) {
+void trainer_drop_room(struct plm_trainer *t) {
     trace_close(t->trace);
     t->trace = NULL;
     packer_close(&t->packer);
@@ -40,7 +40,7 @@ plm_status trainer_room(struct plm_trainer *t, int tokens, int examples, plm_err
         tokens = tokens > t->packer.cap ? tokens : t->packer.cap;
         examples = examples > t->packer.most ? examples : t->packer.most;
     }
-    drop_room(t);
+    trainer_drop_room(t);
     plm_status st = open_trace(t, tokens, examples, err);
     if (!st) {
         st = packer_open(&t->packer, tokens, examples, err);
@@ -50,7 +50,7 @@ plm_status trainer_room(struct plm_trainer *t, int tokens, int examples, plm_err
         st = t->loss ? PLM_OK : fail(err, PLM_ENOMEM, "no memory for the losses of %d examples", examples);
     }
     if (st) {
-        drop_room(t);
+        trainer_drop_room(t);
     }
     return st;
 }

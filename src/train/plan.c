@@ -192,12 +192,13 @@ static plm_status plan_room(struct plm_trainer *t, plm_error *err) {
         return fail(err, PLM_ELIMIT, "%zu validation examples are too many", t->facts.validation);
     }
     int valid = (int)t->facts.validation;
-    int most = t->order.batch > valid ? t->order.batch : valid;
+    t->most_examples = t->order.batch > valid ? t->order.batch : valid;
     t->pass_tokens = choose_pass(t, longest, together);
-    plm_status st = trainer_room(t, t->pass_tokens, most, err);
+    trainer_drop_room(t); /* of losses measured before the plan: arrays did not count then */
+    plm_status st = trainer_room(t, t->pass_tokens, t->most_examples, err);
     if (st == PLM_ELIMIT && t->pass_tokens > longest) {
         t->pass_tokens = longest;
-        st = trainer_room(t, longest, most, err);
+        st = trainer_room(t, longest, t->most_examples, err);
     }
     return st;
 }

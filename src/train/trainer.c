@@ -38,9 +38,7 @@ void plm_trainer_free(plm_trainer *t) {
         return;
     }
     trainer_unplan(t);
-    trace_close(t->trace);
-    packer_close(&t->packer);
-    mem_free(t->loss);
+    trainer_drop_room(t);
     for (size_t i = 0; i < t->n_ex; i++) {
         example_free(&t->ex[i]);
     }
@@ -164,6 +162,9 @@ plm_status plm_trainer_step(plm_trainer *t, plm_train_report *report, plm_error 
     plm_status st = trainer_plan(t, err);
     if (!st) {
         st = refuse_step(t, err);
+    }
+    if (!st) { /* it is there, unless plm_trainer_loss wanted more than there is */
+        st = trainer_room(t, t->pass_tokens, t->most_examples, err);
     }
     if (st) {
         return st;

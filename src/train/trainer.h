@@ -84,6 +84,7 @@ struct plm_trainer {
     plm_train_facts facts;
     struct order order;
     int pass_tokens;                            /* what a step's examples are packed into */
+    int most_examples;                          /* of a step or a validation */
     const struct example **step_ex, **valid_ex; /* [batch], [n_valid] */
     int n_valid;
     float *share;                 /* [batch] */
@@ -101,6 +102,7 @@ plm_status trainer_plan(struct plm_trainer *t, plm_error *err); /* nothing when 
 void trainer_unplan(struct plm_trainer *t);
 /* Trace, packer and loss for at least so many tokens a pass and examples at once. */
 plm_status trainer_room(struct plm_trainer *t, int tokens, int examples, plm_error *err);
+void trainer_drop_room(struct plm_trainer *t);
 /* Mean target NLL of each, in t->loss. share not NULL: gradients of sum share[i] * loss[i] are added to grad.
  */
 plm_status trainer_pass(struct plm_trainer *t, const struct example **ex, int n, int cap, const float *share,
