@@ -1,6 +1,7 @@
 /* cmd_records.c: looking at, searching, exporting and forgetting what is stored. */
 #include "app.h"
 
+#include <fts.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -129,6 +130,20 @@ static int remove_file(void *ctx, const char *path) {
     return unlink(path) && file_exists(path);
 }
 
+/* Unfinished jobs hold adapters that learned the records and what was written from them: they go as a whole. */
+static plm_status remove_jobs(plm_error *err) {
+    char *folder = app_path(PLACE_DATA, "jobs"), *const roots[] = {folder, NULL};
+    FTS *tree = folder && dir_exists(folder) ? fts_open(roots, FTS_PHYSICAL | FTS_NOCHDIR, NULL) : NULL;
+    plm_status st = folder ? PLM_OK : fail(err, PLM_ENOMEM, "out of memory");
+    for (FTSENT *e; tree && st == PLM_OK && (e = fts_read(tree));)
+        if (e->fts_info != FTS_D && remove(e->fts_accpath))
+            st = fail(err, PLM_EIO, "%s can't be deleted", e->fts_path);
+    if (tree)
+        fts_close(tree);
+    plm_free(folder);
+    return st;
+}
+
 static bool agree(const struct args *a, size_t n) {
     char answer[16] = "";
     if (a->yes)
@@ -151,6 +166,8 @@ static int forget(struct args *a, plm_store *st, const char *text) {
         s = fail(&err, PLM_ENOTFOUND, "no record matches \"%s\"", text);
     if (s == PLM_OK && !agree(a, n))
         s = fail(&err, PLM_ESTOPPED, "nothing was forgotten: %zu records match; --yes says that you mean it", n);
+    if (s == PLM_OK)
+        s = remove_jobs(&err);
     if (s == PLM_OK)
         s = plm_store_forget(st, &q, &gone, remove_file, NULL, &err);
     if (s)
