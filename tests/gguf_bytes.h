@@ -6,6 +6,15 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Compiled with a sanitizer, whose own memory hides what a call takes. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define SANITIZED 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define SANITIZED 1
+#endif
+#endif
+
 struct raw {
     unsigned char *p;
     size_t n, cap;

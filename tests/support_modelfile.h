@@ -24,7 +24,8 @@ void temp_clear(void);
  * made. */
 long fail_each_allocation(plm_status (*what)(void *ctx, plm_error *err), void *ctx);
 
-/* Peak memory of a call over what the process had before, in a child of its own. SIZE_MAX: the child died.
- * Skips the test under a sanitizer, whose own memory is not the question. */
+/* Peak memory of a call over what the process had before, in a child of its own. SIZE_MAX: the child died. */
 size_t peak_of(void (*what)(void *ctx), void *ctx);
+/* Before tests of memory: under a sanitizer its own is not the question. */
+void skip_if_sanitized(void);
 #endif

@@ -572,7 +572,7 @@ static size_t peak_of_peft(const char *config, size_t len) {
 
 static void test_a_hostile_configuration_takes_less_than_64_mebibytes(void **state) {
     (void)state;
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#ifdef SANITIZED
     skip(); /* a sanitizer's own memory is not the question */
 #endif
     for (size_t n = 256 << 10; n <= 1 << 20; n *= 4) {

@@ -344,7 +344,7 @@ static void test_the_tiny_model_is_whole_and_always_the_same(void **state) {
     plm_error err;
     for (int i = 0; i < 16; i++) {
         struct tiny_model m = {.arch = i % 2 ? "qwen2" : "llama", .type = types[i / 2], .seed = 4};
-        struct gguf *g, *h;
+        struct gguf *g = NULL, *h = NULL;
         struct gguf_array tokens;
         bool found;
         const char *a = temp_path("a.gguf"), *b = temp_path("b.gguf");

@@ -390,13 +390,8 @@ static void test_h24_magic_only_and_nothing(void **state) {
     refuse_gguf(&r, PLM_EFORMAT, "not a GGUF file");
     raw_put(&r, "GGUF", 4);
     refuse_gguf(&r, PLM_EFORMAT, "ends inside its header");
-    const char *const foreign[] = {"gguf\3\0\0\0",
-                                   "PK\3\4aaaa",
-                                   "\x7f"
-                                   "ELFaaaa",
-                                   "%PDF-1.7",
-                                   "GGML\1\0\0\0",
-                                   "\x80\2}qaaaa"};
+    const char *const foreign[] = {"gguf\3\0\0\0", "PK\3\4aaaa",   "\177ELFaaaa",
+                                   "%PDF-1.7",     "GGML\1\0\0\0", "\x80\2}qaaaa"};
     for (size_t i = 0; i < sizeof foreign / sizeof *foreign; i++) {
         raw_put(&r, foreign[i], 8);
         raw_zeros(&r, 100);
@@ -636,6 +631,7 @@ static struct raw crowd(int kind) {
 
 static void test_a_hostile_mebibyte_takes_less_than_64(void **state) {
     (void)state;
+    skip_if_sanitized();
     for (int kind = 0; kind < 3; kind++) {
         struct raw r = crowd(kind);
         size_t peak = peak_of(parse_all, &r);
