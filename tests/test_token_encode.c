@@ -405,11 +405,7 @@ static void long_pieces_take_linear_time(void **state) {
         {"\xE3\x80\x80", 3},
         {"\0", 1},
     };
-#if defined(__SANITIZE_ADDRESS__)
-    double bound = 20e-6;
-#else
-    double bound = 1e-6;
-#endif
+    double bound = SLOWER * 1e-6;
     for (int k = 0; k < RULES; k++) {
         struct open o = open_rule(rules[k]);
         for (size_t i = 0; i < sizeof units / sizeof *units; i++) {
