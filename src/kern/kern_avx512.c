@@ -72,11 +72,10 @@ INLINE void tile_bf16(float *y, size_t ldy, const uint16_t *a, size_t lda, const
         UNROLL for (int c = 0; c < v; c++) {
             float *at = y + (size_t)i * ldy + c * LANES;
             int left = n - c * LANES;
-            vf old = vf_set(0);
             if (left >= LANES)
-                vf_store(at, sum[i][c] + (more ? vf_load(at) : old));
+                vf_store(at, sum[i][c] + (more ? vf_load(at) : vf_set(0)));
             else
-                vf_store_n(at, sum[i][c] + (more ? vf_load_n(at, left) : old), left);
+                vf_store_n(at, sum[i][c] + (more ? vf_load_n(at, left) : vf_set(0)), left);
         }
 }
 

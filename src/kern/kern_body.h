@@ -380,11 +380,10 @@ INLINE void tile_f32(float *y, size_t ldy, const float *a, size_t rs, size_t ks,
     UNROLL for (int i = 0; i < m; i++)
         UNROLL for (int c = 0; c < v; c++) {
             float *at = y + (size_t)i * ldy + c * LANES;
-            vf old = vf_set(0);
             if (tail && c == v - 1)
-                vf_store_n(at, sum[i][c] + (more ? vf_load_n(at, rest) : old), rest);
+                vf_store_n(at, sum[i][c] + (more ? vf_load_n(at, rest) : vf_set(0)), rest);
             else
-                vf_store(at, sum[i][c] + (more ? vf_load(at) : old));
+                vf_store(at, sum[i][c] + (more ? vf_load(at) : vf_set(0)));
         }
 }
 

@@ -95,7 +95,7 @@ uint16_t f32_to_bf16(float f)
 struct matrix matrix_of(const void *data, enum dtype type, int out, int in)
 {
     uint64_t bytes = 0;
-    bool whole = dtype_bytes(type, (uint64_t)in, &bytes);
+    bool whole = dtype_bytes((int)type, (uint64_t)in, &bytes);
     assert(whole);
     (void)whole;
     return (struct matrix){.data = data, .type = type, .out = out, .in = in, .row_bytes = (size_t)bytes};

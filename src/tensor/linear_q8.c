@@ -93,7 +93,7 @@ static void stream_rows(void *ctx, size_t first, size_t last, int worker)
 {
     struct job *j = ctx;
     for (size_t unit = first; unit < last; unit++) {
-        int from, to, i = unit_rows(j, unit, &from, &to), type = j->w[i]->type;
+        int from, to, i = unit_rows(j, unit, &from, &to), type = (int)j->w[i]->type;
         unsigned char *end;
         struct q8_weights rows = rows_in(j->work + (size_t)worker * j->work_each, to - from, j, type, &end);
         j->k->unpack[type](rows.u, rows.scale, rows.offset, row_at(j->w[i], from), (to - from) * j->x->k);
@@ -112,7 +112,7 @@ static void multiply_panels(void *ctx, size_t first, size_t last, int worker)
     const struct kern *k = j->k;
     int width = k->width_q8, lanes = k->lanes, in = j->x->k;
     for (size_t unit = first; unit < last; unit++) {
-        int from, to, i = unit_rows(j, unit, &from, &to), type = j->w[i]->type;
+        int from, to, i = unit_rows(j, unit, &from, &to), type = (int)j->w[i]->type;
         unsigned char *end;
         struct q8_weights rows = rows_in(j->work + (size_t)worker * j->work_each, lanes, j, type, &end);
         struct q8_weights panel = rows_in(end, width, j, type, &end);

@@ -70,7 +70,7 @@ static size_t panel_count(const struct job *j)
 
 static const unsigned char *weights_at(const struct matrix *w, int row, int col)
 {
-    const struct dtype_info *t = dtype_of(w->type);
+    const struct dtype_info *t = dtype_of((int)w->type);
     return (const unsigned char *)w->data + (size_t)row * w->row_bytes + (size_t)(col / t->block) * (size_t)t->bytes;
 }
 
