@@ -401,7 +401,7 @@ static void without_validation_the_last_adapter_stays(void **state) {
     toy_sum(&y, after);
     assert_string_equal(before, after);
     assert_int_equal(step, 6);
-    assert_true(isnan(best));
+    assert_float_equal(best, -1, 0);
     plm_trainer_free(t);
 }
 

@@ -219,7 +219,7 @@ plm_status plm_trainer_finish(plm_trainer *t, int *best_step, double *best, plm_
         *best_step = (int)(validated ? t->at.best_step : t->at.step - 1);
     }
     if (best) {
-        *best = validated ? t->at.best : (double)NAN;
+        *best = validated ? t->at.best : -1; // no NLL is negative
     }
     return PLM_OK;
 }
