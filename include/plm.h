@@ -286,7 +286,8 @@ PLM_API plm_status plm_trainer_add(plm_trainer *t, const plm_example *ex, plm_er
 /* Fixes the plan: order, steps, memory. Called by the first step when not before. */
 PLM_API plm_status plm_trainer_plan(plm_trainer *t, plm_train_facts *facts, plm_error *err) PLM_MUST_CHECK;
 PLM_API plm_status plm_trainer_step(plm_trainer *t, plm_train_report *report, plm_error *err) PLM_MUST_CHECK;
-/* After the last step: the adapter becomes the best validated one (the last, where nothing was validated). */
+/* After the last step: the adapter becomes the best validated one (the last, where nothing was validated:
+ * *best is then -1). */
 PLM_API plm_status plm_trainer_finish(plm_trainer *t, int *best_step, double *best, plm_error *err) PLM_MUST_CHECK;
 /* Per example, the mean target NLL with the adapter as it is now. */
 PLM_API plm_status plm_trainer_loss(plm_trainer *t, const plm_example *ex, size_t n, double *loss,

@@ -88,8 +88,14 @@ plm_status learn(struct learned *out, const struct learn *l, plm_error *err) {
         st = add_examples(t, l, err);
     if (st == PLM_OK)
         st = plm_trainer_plan(t, &out->facts, err);
-    if (st == PLM_OK && l->resume && l->checkpoint && file_exists(l->checkpoint))
-        st = plm_trainer_resume(t, l->checkpoint, err);
+    if (st == PLM_OK && l->resume && l->checkpoint) {
+        plm_error none;
+        st = plm_trainer_resume(t, l->checkpoint, &none);
+        if (st == PLM_ENOTFOUND)
+            st = PLM_OK;
+        else if (st)
+            fail(err, st, "%s", none.text);
+    }
     if (st == PLM_OK)
         st = run_steps(out, t, l, err);
     out->seconds = clock_now() - start;
