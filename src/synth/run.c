@@ -229,10 +229,10 @@ static plm_status run_task(struct run *r, const struct task *t, plm_error *err)
 
 /* ---- planning ---- */
 
-// Twice what is wanted, for the filters drop about half; a teacher that takes one text at a time costs more.
+// Twice what is wanted: the filters drop about half.
 static int target(const struct run *r, size_t slot)
 {
-    return r->q.single ? (r->q.want[slot] * 3 + 1) / 2 : r->q.want[slot] * 2;
+    return r->q.want[slot] * 2;
 }
 
 // How many more things a round asks for.
