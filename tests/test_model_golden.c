@@ -95,6 +95,7 @@ static void compare_texts(struct values *v, double *worst, double *ratio) {
         model_nll(v->r, nll, append(v, ids, n), ids + 1, n - 1);
         for (int j = 0; j + 1 < n; j++) {
             double off = fabs(nll[j] - at(json_object_get(text, "nll"), j));
+            assert_true(isfinite(off));
             *worst = fmax(*worst, off);
             sum += off;
         }

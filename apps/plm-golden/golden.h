@@ -4,6 +4,7 @@
 #define PLM_GOLDEN_H
 #include "base/base.h"
 #include "base/json.h"
+#include <math.h>
 
 struct golden {
     const char *dir; /* the reference values */
@@ -16,7 +17,15 @@ struct golden {
     bool exact; /* reference kernels: their rules hold, else those of the fast ones */
 };
 
-/* One line. passes: worst <= limit, unless said otherwise by the caller. */
+/* The larger, or the smaller, of two; what is not a number stays, so that it can't pass. */
+static inline double most_of(double a, double b) {
+    return isnan(a) || b <= a ? a : b;
+}
+static inline double least_of(double a, double b) {
+    return isnan(a) || b >= a ? a : b;
+}
+
+/* One line for a check. */
 void report(struct golden *g, const char *check, double worst, double limit, bool pass);
 void report_most(struct golden *g, const char *check, double worst, double most);   /* worst <= most */
 void report_least(struct golden *g, const char *check, double worst, double least); /* worst >= least */

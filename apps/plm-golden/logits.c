@@ -2,7 +2,6 @@
  * greedy continuations token by token through plm_session_sync, so that prompt and decode are both checked.
  */
 #include "golden.h"
-#include <math.h>
 #include <string.h>
 
 /* What the README of the values allows. */
@@ -37,11 +36,11 @@ static void compare_last(const struct golden *g, struct worst *w, const json_t *
         int id = (int)json_integer_value(json_array_get(pair, 0));
         double p = json_number_value(json_array_get(pair, 1));
         if (id >= 0 && id < V)
-            w->top = fmax(w->top, fabs(logit_of(logits, id, lse) - p));
+            w->top = most_of(w->top, fabs(logit_of(logits, id, lse) - p));
     }
     for (int j = 0; j < V; j++)
         sum += (double)logits[j] * (double)logits[j];
-    w->l2 = fmax(w->l2, fabs(sqrt(sum) - want) / want);
+    w->l2 = most_of(w->l2, fabs(sqrt(sum) - want) / want);
 }
 
 static plm_status compare_text(const struct golden *g, plm_session *s, const json_t *text, struct worst *w,
@@ -61,12 +60,12 @@ static plm_status compare_text(const struct golden *g, plm_session *s, const jso
         double sum = 0, mean = 0;
         for (size_t i = 0; i + 1 < n; i++) {
             double off = fabs(-logprob[i] - json_number_value(json_array_get(want, i)));
-            w->nll = fmax(w->nll, off);
+            w->nll = most_of(w->nll, off);
             sum += off;
             mean -= logprob[i];
         }
         double ratio = sum / (double)(n - 1) / number_of(json_object_get(text, "llama_cpp"), "mean_abs");
-        w->ratio = fmax(w->ratio, ratio);
+        w->ratio = most_of(w->ratio, ratio);
         w->ratio_sum += ratio;
         w->mean += mean / (double)(n - 1);
         w->mean_want += number_of(text, "mean_nll");

@@ -3,7 +3,6 @@
 #include "golden.h"
 #include "model/model.h"
 #include <inttypes.h>
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -75,7 +74,7 @@ static plm_status check_gguf_form(struct work *w, plm_error *err) {
     const struct lora *a = w->adapter->lora, *b = other->lora;
     double worst = a->parameters == b->parameters && a->alpha == b->alpha ? 0 : INFINITY;
     for (size_t i = 0; i < a->parameters && worst < INFINITY; i++) {
-        worst = fmax(worst, fabs((double)a->values[i] - (double)b->values[i]));
+        worst = most_of(worst, fabs((double)a->values[i] - (double)b->values[i]));
     }
     report_most(w->g, "lora.gguf_is_peft", worst, 0);
     plm_adapter_free(other);
@@ -98,7 +97,7 @@ static plm_status check_answers(struct work *w, plm_error *err) {
         if (!st)
             st = plm_score(s, ex->ids, ex->n, 1, logprob, err);
         for (size_t j = 0; !st && j + 1 < ex->n; j++) {
-            worst = fmax(worst, fabs(-logprob[j] - json_number_value(json_array_get(want, j))));
+            worst = most_of(worst, fabs(-logprob[j] - json_number_value(json_array_get(want, j))));
         }
     }
     plm_session_free(s);
@@ -194,8 +193,8 @@ static void compare_gradient(const struct work *w, const struct safe_tensor *t, 
     }
     if (!w->g->exact && sqrt(bb) < SHARE_FAST * number_of(w->doc, "grad_norm"))
         return;
-    worst->cosine = fmin(worst->cosine, ab / sqrt(aa * bb));
-    worst->norm = fmax(worst->norm, fabs(sqrt(aa / bb) - 1));
+    worst->cosine = least_of(worst->cosine, ab / sqrt(aa * bb));
+    worst->norm = most_of(worst->norm, fabs(sqrt(aa / bb) - 1));
 }
 
 static plm_status compare_gradients(struct work *w, const float *grad, plm_error *err) {
@@ -273,7 +272,7 @@ static void compare_final(struct work *w) {
         double sum = 0;
         for (size_t i = 0; i < n; i++)
             sum += (double)p[i] * (double)p[i];
-        worst = fmax(worst, fabs(sqrt(sum) / number_of(want, "norm") - 1));
+        worst = most_of(worst, fabs(sqrt(sum) / number_of(want, "norm") - 1));
     }
     report_most(w->g, "lora.final_norm", worst, FINAL);
 }
@@ -295,8 +294,8 @@ static plm_status check_steps(struct work *w, plm_error *err) {
             first = off;
         if (want <= TRACE_OVER)
             continue;
-        later = fmax(later, off);
-        norm = fmax(norm, fabs(r.grad_norm / number_of(row, "grad_norm") - 1));
+        later = most_of(later, off);
+        norm = most_of(norm, fabs(r.grad_norm / number_of(row, "grad_norm") - 1));
     }
     plm_trainer_free(t);
     if (st)
