@@ -30,14 +30,14 @@ static struct candidate *new_candidate(struct absorbing *a, plm_error *err)
 {
     struct filter *f = &a->f;
     if (f->n == LINES_MAX) {
-        fail(err, PLM_ELIMIT, "There are over %d candidates.", LINES_MAX);
+        fail(err, PLM_ELIMIT, "there are over %d candidates", LINES_MAX);
         return NULL;
     }
     if (f->n == a->cap) {
         size_t cap = a->cap ? a->cap * 2 : 64;
         struct candidate *more = mem_grow(f->c, cap, sizeof *more);
         if (!more) {
-            fail(err, PLM_ENOMEM, "No memory for candidates.");
+            fail(err, PLM_ENOMEM, "no memory for candidates");
             return NULL;
         }
         f->c = more;
@@ -76,7 +76,7 @@ static plm_status read_line(struct absorbing *a, struct str line, plm_error *err
 static plm_status read_candidates(struct absorbing *a, const char *text, size_t len, plm_error *err)
 {
     if (len > WIRE_CANDIDATES_MAX) {
-        return fail(err, PLM_ELIMIT, "The candidates are over %d MiB.", WIRE_CANDIDATES_MAX >> 20);
+        return fail(err, PLM_ELIMIT, "the candidates are over %d MiB", WIRE_CANDIDATES_MAX >> 20);
     }
     struct str rest = {text, len}, line;
     while (str_cut(&rest, '\n', &line)) {
@@ -113,16 +113,16 @@ static plm_status load(struct absorbing *a, const char *request, plm_error *err)
 {
     plm_status st = wire_request_parse(&a->q, request, strlen(request), err);
     if (!st && strcmp(a->q.kind, a->p->kind->name) != 0) {
-        st = fail(err, PLM_EINVAL, "The request is about the kind %s, not %s.", a->q.kind, a->p->kind->name);
+        st = fail(err, PLM_EINVAL, "the request is about the kind %s, not %s", a->q.kind, a->p->kind->name);
     }
     st = st ? st : map_load(&a->map, a->store, a->q.id, err);
     if (!st && a->map.n_records != a->q.n_records) {
-        st = fail(err, PLM_EFORMAT, "The store's map of this request is damaged; draft it again.");
+        st = fail(err, PLM_EFORMAT, "the store's map of this request is damaged; draft it again.");
     }
     st = st ? st : reals_load(&a->reals, a->store, a->p, err);
     if (!st) {
         st = plm_store_find_synthetic(a->store, a->p->user, a->p->kind->name, true, take_old, a, err);
-        st = a->no_memory ? fail(err, PLM_ENOMEM, "No memory for candidates.") : st;
+        st = a->no_memory ? fail(err, PLM_ENOMEM, "no memory for candidates") : st;
     }
     a->f.policy = a->p;
     a->f.request = &a->q;
@@ -144,7 +144,7 @@ static plm_status store_one(const struct absorbing *a, const struct candidate *c
     bool found = false;
     size_t n = 0;
     if (!sources) {
-        return fail(err, PLM_ENOMEM, "No memory for a candidate.");
+        return fail(err, PLM_ENOMEM, "no memory for a candidate");
     }
     if (c->parent) {
         sources[n++] = c->parent->id;
@@ -309,7 +309,7 @@ plm_status plm_augment_absorb(plm_store *store, const plm_augment_policy *p, con
                               const char *audit, plm_absorb_report *report, plm_error *err)
 {
     if (!store || !p || !p->user || !p->kind || !request || (!candidates && len)) {
-        return fail(err, PLM_EINVAL, "Absorbing needs a store, a user, a kind, the request and candidates.");
+        return fail(err, PLM_EINVAL, "absorbing needs a store, a user, a kind, the request and candidates");
     }
     struct absorbing a = {.store = store, .p = p, .teacher = teacher ? teacher : "", .f = {.nll = nll, .ctx = ctx}};
     plm_absorb_report r = {0};

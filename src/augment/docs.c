@@ -21,7 +21,7 @@ plm_status doc_open(struct doc *d, const char *text, plm_error *err)
     d->bag = mem_alloc(d->words.n + 1, sizeof *d->bag);
     if (!d->bag) {
         words_free(&d->words);
-        return fail(err, PLM_ENOMEM, "No memory to compare texts.");
+        return fail(err, PLM_ENOMEM, "no memory to compare texts");
     }
     for (size_t i = 0; i < d->words.n; i++) {
         uint64_t h = 0xcbf29ce484222325u;

@@ -43,7 +43,7 @@ static plm_status choose_usable(struct draft *d, plm_error *err)
     d->numbered = mem_alloc(n + 1, sizeof(size_t));
     d->shown = mem_alloc(n + EXEMPLARS_MAX + 1, sizeof(size_t));
     if (!d->use || !d->fresh || !d->rewrite || !d->numbered || !d->shown) {
-        return fail(err, PLM_ENOMEM, "No memory for a request.");
+        return fail(err, PLM_ENOMEM, "no memory for a request");
     }
     for (size_t i = 0; i < n; i++) {
         const struct real *r = real_at(d, i);
@@ -55,11 +55,11 @@ static plm_status choose_usable(struct draft *d, plm_error *err)
         }
     }
     if (!d->n_use) {
-        return fail(err, PLM_ENOTFOUND, "%s has no %s records that may be shown to a teacher.", d->p->user,
+        return fail(err, PLM_ENOTFOUND, "%s has no %s records that may be shown to a teacher", d->p->user,
                     d->p->kind->name);
     }
     return d->n_fresh ? PLM_OK
-                      : fail(err, PLM_ENOTFOUND, "%s has no new %s records to ask about.", d->p->user,
+                      : fail(err, PLM_ENOTFOUND, "%s has no new %s records to ask about", d->p->user,
                              d->p->kind->name);
 }
 
@@ -136,7 +136,7 @@ static plm_status choose_exemplars(struct draft *d, plm_error *err)
     size_t n = d->reals.n, max = d->n_use < EXEMPLARS_MAX ? d->n_use : EXEMPLARS_MAX;
     struct words *docs = mem_zero(n + 1, sizeof *docs);
     struct tfidf *t = NULL;
-    plm_status st = docs ? PLM_OK : fail(err, PLM_ENOMEM, "No memory for a request.");
+    plm_status st = docs ? PLM_OK : fail(err, PLM_ENOMEM, "no memory for a request");
     for (size_t i = 0; i < n && !st; i++) {
         const struct real *r = real_at(d, i);
         const char *text = *r->input ? r->input : r->output;
@@ -185,9 +185,9 @@ static plm_status share_modes(struct draft *d, int wanted, plm_error *err)
     // What a small teacher invents is neither new nor like the person; what it rewrites keeps the real output.
     modes &= p->unredacted && !p->capable && modes & keep ? keep : ~0u;
     if (!modes) {
-        return fail(err, PLM_ENOTSUP, p->summary_only ? "Records of the kind %s can only be rewritten, which a summary "
-                                                        "alone does not allow."
-                                                      : "The kind %s names no way of making new examples.",
+        return fail(err, PLM_ENOTSUP, p->summary_only ? "records of the kind %s can only be rewritten, which a summary "
+                                                        "alone does not allow"
+                                                      : "the kind %s names no way of making new examples",
                     p->kind->name);
     }
     int rewriting = modes & keep ? (modes & ~keep ? (wanted * 6 + 5) / 10 : wanted) : 0;
@@ -214,7 +214,7 @@ static plm_status choose_rewrites(struct draft *d, plm_error *err)
     max = max < REWRITES_MAX ? max : REWRITES_MAX;
     size_t *order = mem_alloc(d->n_fresh + 1, sizeof *order);
     if (!order) {
-        return fail(err, PLM_ENOMEM, "No memory for a request.");
+        return fail(err, PLM_ENOMEM, "no memory for a request");
     }
     for (size_t k = 0; k < d->n_fresh; k++) {
         if (*real_at(d, d->fresh[k])->input || !need_input) {
@@ -267,7 +267,7 @@ static plm_status write_records(struct draft *d, plm_error *err)
     d->q.exemplars = mem_zero(n + 1, sizeof(int));
     d->q.rewrite = mem_zero(n + 1, sizeof(int));
     if (!d->texts || !d->q.records || !d->q.exemplars || !d->q.rewrite) {
-        return fail(err, PLM_ENOMEM, "No memory for a request.");
+        return fail(err, PLM_ENOMEM, "no memory for a request");
     }
     for (size_t i = 0; i < n; i++) {
         const struct real *r = real_at(d, d->numbered[i]);
@@ -278,7 +278,7 @@ static plm_status write_records(struct draft *d, plm_error *err)
             if (!d->p->unredacted) {
                 st = redact_text(&d->redactor, r->id, side, text, to, err);
             } else if (!(*to = mem_dupz(text))) {
-                st = fail(err, PLM_ENOMEM, "No memory for a request.");
+                st = fail(err, PLM_ENOMEM, "no memory for a request");
             }
             if (st) {
                 return st;
@@ -303,7 +303,7 @@ static plm_status write_labels(struct draft *d, plm_error *err)
     d->q.labels = mem_zero(n + 1, sizeof *d->q.labels);
     d->q.label_counts = mem_zero(n + 1, sizeof(int));
     if (!d->q.labels || !d->q.label_counts) {
-        return fail(err, PLM_ENOMEM, "No memory for a request.");
+        return fail(err, PLM_ENOMEM, "no memory for a request");
     }
     for (size_t i = 0; i < n; i++) {
         d->q.labels[i] = kind->labels[i];
@@ -321,7 +321,7 @@ static plm_status write_statistics(struct draft *d, plm_error *err)
     size_t n = d->n_use;
     const char **texts = mem_zero(n + d->n_numbered + 1, sizeof *texts);
     if (!texts) {
-        return fail(err, PLM_ENOMEM, "No memory for a request.");
+        return fail(err, PLM_ENOMEM, "no memory for a request");
     }
     for (size_t k = 0; k < n; k++) {
         texts[k] = real_at(d, d->use[k])->output;
@@ -385,7 +385,7 @@ static plm_status draft(struct draft *d, plm_store *store, char **request, plm_e
     d->q.max_answer_tokens = p->kind->max_answer_tokens > 0 ? p->kind->max_answer_tokens : 64;
     char id[33], *text = NULL;
     int64_t *ids = mem_alloc(d->n_numbered + 1, sizeof *ids);
-    st = ids ? wire_request_write(&d->q, &text, id, err) : fail(err, PLM_ENOMEM, "No memory for a request.");
+    st = ids ? wire_request_write(&d->q, &text, id, err) : fail(err, PLM_ENOMEM, "no memory for a request");
     for (size_t i = 0; !st && i < d->n_numbered; i++) {
         ids[i] = real_at(d, d->numbered[i])->id;
     }
@@ -402,14 +402,14 @@ static plm_status draft(struct draft *d, plm_store *store, char **request, plm_e
 plm_status plm_augment_draft(plm_store *store, const plm_augment_policy *p, char **request, plm_error *err)
 {
     if (!store || !p || !p->user || !p->kind || !request) {
-        return fail(err, PLM_EINVAL, "A request needs a store, a user and a kind.");
+        return fail(err, PLM_EINVAL, "a request needs a store, a user and a kind");
     }
     if (p->wanted < 0) {
-        return fail(err, PLM_EINVAL, "The number of examples wanted is negative.");
+        return fail(err, PLM_EINVAL, "the number of examples wanted is negative");
     }
     struct draft *d = mem_zero(1, sizeof *d);
     if (!d) {
-        return fail(err, PLM_ENOMEM, "No memory for a request.");
+        return fail(err, PLM_ENOMEM, "no memory for a request");
     }
     d->p = p;
     plm_status st = draft(d, store, request, err);

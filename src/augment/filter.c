@@ -92,7 +92,7 @@ static plm_status rules_alone(struct filter *f, plm_error *err)
     size_t n = f->reals->n;
     const char **texts = mem_zero(n + 1, sizeof *texts);
     if (!texts) {
-        return fail(err, PLM_ENOMEM, "No memory to filter candidates.");
+        return fail(err, PLM_ENOMEM, "no memory to filter candidates");
     }
     struct scripts usual = {0};
     bool lines = false;
@@ -157,7 +157,7 @@ static plm_status known_open(struct known *k, const struct filter *f, plm_error 
     k->n = 0;
     k->h = mem_alloc(n + 1, sizeof *k->h);
     if (!k->h) {
-        return fail(err, PLM_ENOMEM, "No memory to filter candidates.");
+        return fail(err, PLM_ENOMEM, "no memory to filter candidates");
     }
     for (size_t i = 0; i < n; i++) {
         const char *text = i < f->reals->n ? f->reals->r[i].input : f->old[i - f->reals->n];
@@ -226,7 +226,7 @@ static plm_status others_open(struct others *o, const struct filter *f, plm_erro
 {
     o->real = mem_zero(f->reals->n + 1, sizeof *o->real);
     o->old = mem_zero(f->n_old + 1, sizeof *o->old);
-    plm_status st = o->real && o->old ? PLM_OK : fail(err, PLM_ENOMEM, "No memory to filter candidates.");
+    plm_status st = o->real && o->old ? PLM_OK : fail(err, PLM_ENOMEM, "no memory to filter candidates");
     for (; !st && o->n_real < f->reals->n; o->n_real += !st) {
         st = doc_open(&o->real[o->n_real], f->reals->r[o->n_real].input, err);
     }
@@ -366,7 +366,7 @@ static plm_status rule_near(struct filter *f, plm_error *err)
 static plm_status ask_nll(const struct filter *f, const char *input, const char *output, double *nll, plm_error *err)
 {
     *nll = NAN;
-    return f->nll(f->ctx, input, output, nll) ? fail(err, PLM_ESTOPPED, "Stopped while candidates were measured.")
+    return f->nll(f->ctx, input, output, nll) ? fail(err, PLM_ESTOPPED, "stopped while candidates were measured")
                                               : PLM_OK;
 }
 
@@ -406,7 +406,7 @@ static plm_status drop_tail(struct filter *f, plm_error *err)
 {
     double *v = mem_alloc(f->n + 1, sizeof *v);
     if (!v) {
-        return fail(err, PLM_ENOMEM, "No memory to filter candidates.");
+        return fail(err, PLM_ENOMEM, "no memory to filter candidates");
     }
     size_t n = 0;
     for (size_t i = 0; i < f->n; i++) {

@@ -81,13 +81,13 @@ plm_status map_load(struct legend *out, plm_store *st, const char *request, plm_
         return status;
     }
     if (!text) {
-        return fail(err, PLM_ENOTFOUND, "This request was not drafted from this store.");
+        return fail(err, PLM_ENOTFOUND, "this request was not drafted from this store");
     }
     json_t *doc = NULL;
     status = json_parse(&doc, text, strlen(text), "the map of a request", err);
     if (!status && (!read_records(out, json_object_get(doc, "records")) ||
                     !read_hidden(out, json_object_get(doc, "hidden")))) {
-        status = fail(err, PLM_EFORMAT, "The store's map of this request is damaged; draft it again.");
+        status = fail(err, PLM_EFORMAT, "the store's map of this request is damaged; draft it again.");
         map_free(out);
     }
     json_decref(doc);
@@ -118,7 +118,7 @@ plm_status plm_augment_sources(plm_store *st, const char *request, const int64_t
     }
     for (size_t i = 0; i < n && !status; i++) {
         if (numbers[i] < 1 || (size_t)numbers[i] > m.n_records) {
-            status = fail(err, PLM_EINVAL, "There is no record %lld in this request.", (long long)numbers[i]);
+            status = fail(err, PLM_EINVAL, "there is no record %lld in this request", (long long)numbers[i]);
         } else {
             ids[i] = m.records[numbers[i] - 1];
         }

@@ -100,7 +100,7 @@ static plm_status open_tfidf(struct picking *p, plm_error *err)
     const struct filter *f = p->f;
     size_t n = f->reals->n + f->n;
     struct words *docs = mem_zero(n + 1, sizeof *docs);
-    plm_status st = docs ? PLM_OK : fail(err, PLM_ENOMEM, "No memory to choose candidates.");
+    plm_status st = docs ? PLM_OK : fail(err, PLM_ENOMEM, "no memory to choose candidates");
     for (size_t i = 0; i < n && !st; i++) {
         const struct candidate *c = i < f->reals->n ? NULL : &f->c[i - f->reals->n];
         const char *text = !c ? f->reals->r[i].input : c->verdict == VERDICT_NONE ? c->input : "";
@@ -123,7 +123,7 @@ plm_status pick_best(struct filter *f, size_t wanted, plm_error *err)
     p.source_room = mem_zero(f->request->n_records + 1, sizeof(int));
     plm_status st = p.left && p.near && p.label_room && p.source_room
                         ? open_tfidf(&p, err)
-                        : fail(err, PLM_ENOMEM, "No memory to choose candidates.");
+                        : fail(err, PLM_ENOMEM, "no memory to choose candidates");
     if (!st) {
         make_room(&p);
         for (size_t i = 0; i < f->n; i++) {

@@ -58,7 +58,7 @@ plm_status reals_load(struct reals *out, plm_store *st, const plm_augment_policy
     plm_query q = {.user = p->user, .kind = p->kind->name, .newest_first = true};
     plm_status status = plm_store_find(st, &q, load_one, &l, err);
     if (l.no_memory) {
-        status = fail(err, PLM_ENOMEM, "No memory for the records of %s.", p->user);
+        status = fail(err, PLM_ENOMEM, "no memory for the records of %s", p->user);
     } else if (status == PLM_ESTOPPED) {
         status = PLM_OK;
     }

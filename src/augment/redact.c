@@ -74,7 +74,7 @@ plm_status redact_text(struct redactor *r, int64_t record, bool in_output, const
                          (struct hidden){record, in_output, found[i].at, found[i].len});
         }
         if (!s) {
-            st = fail(err, PLM_ENOMEM, "No memory to redact a record.");
+            st = fail(err, PLM_ENOMEM, "no memory to redact a record");
             break;
         }
         bytes_put(&b, text + done, found[i].at - done);
@@ -86,7 +86,7 @@ plm_status redact_text(struct redactor *r, int64_t record, bool in_output, const
         st = bytes_status(&b, "a redacted record", err);
     }
     if (!st && !(*out = bytes_take(&b))) {
-        st = fail(err, PLM_ENOMEM, "No memory to redact a record.");
+        st = fail(err, PLM_ENOMEM, "no memory to redact a record");
     }
     bytes_free(&b);
     mem_free(found);

@@ -54,7 +54,7 @@ static plm_status restore(const char *text, const struct candidate *c, const str
     *lost = *lost || b.st == PLM_ELIMIT;
     if (!st) {
         *out = b.st ? mem_dupz("") : bytes_take(&b);
-        st = *out ? PLM_OK : fail(err, PLM_ENOMEM, "No memory for a candidate.");
+        st = *out ? PLM_OK : fail(err, PLM_ENOMEM, "no memory for a candidate");
     }
     bytes_free(&b);
     return st;
@@ -86,7 +86,7 @@ plm_status candidate_restore(struct candidate *c, const struct wire_request *q, 
     }
     if (source) {
         c->output = mem_dupz(c->parent ? c->parent->output : "");
-        return c->output ? PLM_OK : fail(err, PLM_ENOMEM, "No memory for a candidate.");
+        return c->output ? PLM_OK : fail(err, PLM_ENOMEM, "no memory for a candidate");
     }
     return restore(c->wire.output, c, q, m, reals, unredacted, &c->output, &c->lost, err);
 }

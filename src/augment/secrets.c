@@ -505,7 +505,7 @@ plm_status secrets_find(const char *text, size_t len, struct secret **out, size_
             struct secret *more = mem_grow(v, cap, sizeof *v);
             if (!more) {
                 mem_free(v);
-                return fail(err, PLM_ENOMEM, "No memory to redact a record.");
+                return fail(err, PLM_ENOMEM, "no memory to redact a record");
             }
             v = more;
         }

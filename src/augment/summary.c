@@ -112,7 +112,7 @@ plm_status style_summary(const plm_kind *kind, const struct reals *a, const size
     }
     plm_status st = bytes_status(&b, "the summary", err);
     if (!st && !(*out = bytes_take(&b))) {
-        st = fail(err, PLM_ENOMEM, "No memory for the summary.");
+        st = fail(err, PLM_ENOMEM, "no memory for the summary");
     }
     bytes_free(&b);
     return st;
@@ -148,7 +148,7 @@ plm_status topics_find(const char *const *texts, size_t n, bool common_only, siz
     char **topics = mem_zero(max + 1, sizeof *topics);
     struct tfidf *t = NULL;
     size_t count = 0;
-    plm_status st = docs && terms && topics ? PLM_OK : fail(err, PLM_ENOMEM, "No memory for topics.");
+    plm_status st = docs && terms && topics ? PLM_OK : fail(err, PLM_ENOMEM, "no memory for topics");
     for (size_t i = 0; i < n && !st; i++) {
         st = words_split(&docs[i], texts[i], strlen(texts[i]), WORDS_UNICODE, err);
     }
@@ -159,7 +159,7 @@ plm_status topics_find(const char *const *texts, size_t n, bool common_only, siz
     for (size_t i = 0; i < found && count < max && !st; i++) {
         if (fit_for_topic(t, terms[i], common_only) && !is_type_name(terms[i])) {
             topics[count] = mem_dup(terms[i].p, terms[i].n);
-            st = topics[count] ? PLM_OK : fail(err, PLM_ENOMEM, "No memory for topics.");
+            st = topics[count] ? PLM_OK : fail(err, PLM_ENOMEM, "no memory for topics");
             count += !st;
         }
     }

@@ -151,14 +151,14 @@ plm_status wire_request_write(const struct wire_request *q, char **out, char id[
          put(doc, "rewrite", numbers_json(q->rewrite, q->n_rewrite)) &&
          put(doc, "topics", texts_json(q->topics, q->n_topics)) && put(doc, "want", want_json(q));
     char *body = NULL;
-    plm_status st = ok ? json_write(doc, &body, err) : fail(err, PLM_EINVAL, "The request holds text that is not UTF-8.");
+    plm_status st = ok ? json_write(doc, &body, err) : fail(err, PLM_EINVAL, "the request holds text that is not UTF-8");
     if (!st) {
         char hex[65];
         sha256_of(body, strlen(body), hex);
         memcpy(id, hex, 32);
         id[32] = 0;
         st = put(doc, "id", json_string(id)) ? json_write(doc, out, err)
-                                             : fail(err, PLM_ENOMEM, "No memory for the request.");
+                                             : fail(err, PLM_ENOMEM, "no memory for the request");
     }
     plm_free(body);
     json_decref(words);
@@ -200,7 +200,7 @@ struct reader {
 static void refuse(struct reader *r, const char *key, const char *what)
 {
     if (!r->st) {
-        r->st = fail(r->err, PLM_EFORMAT, "The request's \"%s\" %s.", key, what);
+        r->st = fail(r->err, PLM_EFORMAT, "the request's \"%s\" %s", key, what);
     }
 }
 
@@ -257,7 +257,7 @@ static int *read_numbers(struct reader *r, const char *key, size_t n_records, si
     size_t size = json_array_size(a);
     int *v = mem_alloc(size + 1, sizeof *v);
     if (!v && !r->st) {
-        r->st = fail(r->err, PLM_ENOMEM, "No memory for the request.");
+        r->st = fail(r->err, PLM_ENOMEM, "no memory for the request");
     }
     for (size_t i = 0; v && i < size; i++) {
         const json_t *x = json_array_get(a, i);
@@ -277,7 +277,7 @@ static void read_records(struct reader *r, struct wire_request *q)
     size_t n = json_array_size(a);
     q->records = mem_zero(n + 1, sizeof *q->records);
     if (!q->records && !r->st) {
-        r->st = fail(r->err, PLM_ENOMEM, "No memory for the request.");
+        r->st = fail(r->err, PLM_ENOMEM, "no memory for the request");
     }
     for (size_t i = 0; q->records && i < n; i++) {
         const json_t *o = json_array_get(a, i), *number = json_object_get(o, "n");
@@ -299,7 +299,7 @@ static void read_labels(struct reader *r, struct wire_request *q)
     q->labels = mem_zero(n + 1, sizeof *q->labels);
     q->label_counts = mem_zero(n + 1, sizeof *q->label_counts);
     if ((!q->labels || !q->label_counts) && !r->st) {
-        r->st = fail(r->err, PLM_ENOMEM, "No memory for the request.");
+        r->st = fail(r->err, PLM_ENOMEM, "no memory for the request");
     }
     for (size_t i = 0; !r->st && i < n; i++) {
         const json_t *o = json_array_get(a, i);
@@ -320,7 +320,7 @@ static void read_topics(struct reader *r, struct wire_request *q)
     size_t n = json_array_size(a);
     q->topics = mem_zero(n + 1, sizeof *q->topics);
     if (!q->topics && !r->st) {
-        r->st = fail(r->err, PLM_ENOMEM, "No memory for the request.");
+        r->st = fail(r->err, PLM_ENOMEM, "no memory for the request");
     }
     for (size_t i = 0; q->topics && i < n; i++) {
         const char *s = json_string_value(json_array_get(a, i));
@@ -392,7 +392,7 @@ plm_status wire_request_parse(struct wire_request *q, const char *request, size_
 {
     *q = (struct wire_request){0};
     if (len > WIRE_REQUEST_MAX) {
-        return fail(err, PLM_ELIMIT, "The request is over %d MiB.", WIRE_REQUEST_MAX >> 20);
+        return fail(err, PLM_ELIMIT, "the request is over %d MiB", WIRE_REQUEST_MAX >> 20);
     }
     plm_status st = json_parse(&q->doc, request, len, "the request", err);
     if (st) {
@@ -401,7 +401,7 @@ plm_status wire_request_parse(struct wire_request *q, const char *request, size_
     }
     struct reader r = {.doc = q->doc, .err = err};
     if (!json_is_object(q->doc)) {
-        r.st = fail(err, PLM_EFORMAT, "The request is not a JSON object.");
+        r.st = fail(err, PLM_EFORMAT, "the request is not a JSON object");
     } else {
         read_fields(&r, q);
     }
@@ -432,16 +432,16 @@ static plm_status read_shown(struct wire_candidate *c, int **shown, const json_t
         return PLM_OK;
     }
     if (!json_is_array(a) || n > q->n_records) {
-        return fail(err, PLM_EFORMAT, "A candidate's \"shown\" is no list of record numbers.");
+        return fail(err, PLM_EFORMAT, "a candidate's \"shown\" is no list of record numbers");
     }
     *shown = mem_alloc(n + 1, sizeof **shown);
     if (!*shown) {
-        return fail(err, PLM_ENOMEM, "No memory for a candidate.");
+        return fail(err, PLM_ENOMEM, "no memory for a candidate");
     }
     for (size_t i = 0; i < n; i++) {
         const json_t *x = json_array_get(a, i);
         if (!json_is_integer(x) || json_integer_value(x) < 1 || json_integer_value(x) > (json_int_t)q->n_records) {
-            return fail(err, PLM_EFORMAT, "A candidate's \"shown\" names a record that is not in the request.");
+            return fail(err, PLM_EFORMAT, "a candidate's \"shown\" names a record that is not in the request");
         }
         (*shown)[i] = (int)json_integer_value(x);
     }
@@ -457,7 +457,7 @@ static plm_status read_source(struct wire_candidate *c, const json_t *doc, const
     const json_t *v = json_object_get(doc, "source");
     bool rewrites = c->mode == PLM_MODE_REVERSE || c->mode == PLM_MODE_REWRITE;
     if (!v || json_is_null(v)) {
-        return rewrites && !c->bad ? fail(err, PLM_EFORMAT, "A candidate does not say which record it rewrites.")
+        return rewrites && !c->bad ? fail(err, PLM_EFORMAT, "a candidate does not say which record it rewrites")
                                    : PLM_OK;
     }
     for (size_t i = 0; rewrites && json_is_integer(v) && i < q->n_rewrite; i++) {
@@ -466,7 +466,7 @@ static plm_status read_source(struct wire_candidate *c, const json_t *doc, const
             return PLM_OK;
         }
     }
-    return fail(err, PLM_EFORMAT, "A candidate's \"source\" is no record that was to be rewritten.");
+    return fail(err, PLM_EFORMAT, "a candidate's \"source\" is no record that was to be rewritten");
 }
 
 static plm_status read_candidate(struct wire_candidate *c, const json_t *doc, int **shown,
@@ -475,7 +475,7 @@ static plm_status read_candidate(struct wire_candidate *c, const json_t *doc, in
     c->mode = mode_named(json_text(doc, "mode"));
     c->call = json_text(doc, "call");
     if (!c->mode || !c->call || !is_hex(c->call, 64)) {
-        return fail(err, PLM_EFORMAT, "A candidate lacks its mode or its call.");
+        return fail(err, PLM_EFORMAT, "a candidate lacks its mode or its call");
     }
     c->bad = json_text(doc, "bad");
     plm_status st = read_source(c, doc, q, err);
@@ -489,10 +489,10 @@ static plm_status read_candidate(struct wire_candidate *c, const json_t *doc, in
     c->output = json_text(doc, "output");
     bool needs_output = c->mode == PLM_MODE_NEW || c->mode == PLM_MODE_LABEL;
     if (!c->input || !*c->input || (needs_output && (!c->output || !*c->output))) {
-        return fail(err, PLM_EFORMAT, "A candidate's input or output is missing, empty, or no text.");
+        return fail(err, PLM_EFORMAT, "a candidate's input or output is missing, empty, or no text");
     }
     if (strlen(c->input) > WIRE_TEXT_MAX || (c->output && strlen(c->output) > WIRE_TEXT_MAX)) {
-        return fail(err, PLM_EFORMAT, "A candidate is over %d KiB.", WIRE_TEXT_MAX >> 10);
+        return fail(err, PLM_EFORMAT, "a candidate is over %d KiB", WIRE_TEXT_MAX >> 10);
     }
     return PLM_OK;
 }
@@ -504,7 +504,7 @@ plm_status wire_candidate_parse(struct wire_candidate *c, json_t **doc, int **sh
     *doc = NULL;
     *shown = NULL;
     if (len > 4 * WIRE_TEXT_MAX) {
-        return fail(err, PLM_EFORMAT, "A candidate's line is over %d KiB.", 4 * WIRE_TEXT_MAX >> 10);
+        return fail(err, PLM_EFORMAT, "a candidate's line is over %d KiB", 4 * WIRE_TEXT_MAX >> 10);
     }
     plm_status st = json_parse(doc, line, len, "a candidate", err);
     if (st) {
@@ -512,5 +512,5 @@ plm_status wire_candidate_parse(struct wire_candidate *c, json_t **doc, int **sh
         return st;
     }
     return json_is_object(*doc) ? read_candidate(c, *doc, shown, q, err)
-                                : fail(err, PLM_EFORMAT, "A candidate is no JSON object.");
+                                : fail(err, PLM_EFORMAT, "a candidate is no JSON object");
 }
