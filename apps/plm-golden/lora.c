@@ -163,6 +163,7 @@ static int gguf_row(int r, int out, int heads) {
 
 struct worst {
     double cosine, norm; /* least, most */
+    int tensors;
 };
 
 static void compare_gradient(const struct work *w, const struct safe_tensor *t, const float *grad,
@@ -193,6 +194,7 @@ static void compare_gradient(const struct work *w, const struct safe_tensor *t, 
     }
     if (!w->g->exact && sqrt(bb) < SHARE_FAST * number_of(w->doc, "grad_norm"))
         return;
+    worst->tensors++;
     worst->cosine = least_of(worst->cosine, ab / sqrt(aa * bb));
     worst->norm = most_of(worst->norm, fabs(sqrt(aa / bb) - 1));
 }
@@ -200,7 +202,7 @@ static void compare_gradient(const struct work *w, const struct safe_tensor *t, 
 static plm_status compare_gradients(struct work *w, const float *grad, plm_error *err) {
     char path[4096];
     struct safetensors *s = NULL;
-    struct worst worst = {1, 0};
+    struct worst worst = {.cosine = 1};
     path_of(w->g, path, "lora-", w->name, "-grads.safetensors");
     plm_status st = safetensors_open(&s, path, err);
     if (st)
@@ -208,6 +210,8 @@ static plm_status compare_gradients(struct work *w, const float *grad, plm_error
     for (size_t i = 0; i < safetensors_count(s); i++)
         compare_gradient(w, safetensors_at(s, i), grad, &worst);
     safetensors_close(s);
+    if (!worst.tensors)
+        return fail(err, PLM_EFORMAT, "%s holds no gradient of this model", path);
     report_least(w->g, "lora.gradient_cosine", worst.cosine, w->g->exact ? COSINE_EXACT : COSINE_FAST);
     if (w->g->exact)
         report_most(w->g, "lora.gradient_norm", worst.norm, NORM_EXACT);
