@@ -1,10 +1,11 @@
-/* kern_bench.c: rates of the tensor ops on the shapes of two small models, beside what the machine can do at most.
+/* kern_bench.c: rates of the tensor ops on the shapes of two small models, beside what the machine can do at
+ * most.
  *
  *   plm-kern-bench [smollm2|qwen] [threads] [kernels] [only an op whose name holds this]
  *
- * Every layer has weights of its own, so nothing is served from a cache that a real model would not fit. The best
- * of a few runs is shown: neighbours on a shared machine only ever subtract. With one thread it is processor time
- * that counts, so a busy machine disturbs it little. */
+ * Every layer has weights of its own, so nothing is served from a cache that a real model would not fit. The
+ * best of a few runs is shown: neighbours on a shared machine only ever subtract. With one thread it is
+ * processor time that counts, so a busy machine disturbs it little. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
@@ -37,8 +38,7 @@ struct bench {
 };
 
 /* Random levels, scales of 1/64. */
-static struct matrix weights(struct rng *r, enum dtype type, int out, int in)
-{
+static struct matrix weights(struct rng *r, enum dtype type, int out, int in) {
     struct matrix m = matrix_of(NULL, type, out, in);
     size_t n = (size_t)out * m.row_bytes, block = (size_t)dtype_of(type)->bytes;
     unsigned char *data = mem_aligned(n + 8, 1);
@@ -55,24 +55,21 @@ static struct matrix weights(struct rng *r, enum dtype type, int out, int in)
     return m;
 }
 
-static float *numbers(struct rng *r, size_t n)
-{
+static float *numbers(struct rng *r, size_t n) {
     float *x = mem_aligned(n, sizeof *x);
     for (size_t i = 0; i < n; i++)
         x[i] = rng_normal(r);
     return x;
 }
 
-static double weights_in_layers(const struct bench *b)
-{
+static double weights_in_layers(const struct bench *b) {
     double n = 0;
     for (int i = 0; i < LINEARS; i++)
         n += (double)b->w[i].out * b->w[i].in;
     return n * b->s.layers;
 }
 
-static double bytes_of_all(const struct bench *b)
-{
+static double bytes_of_all(const struct bench *b) {
     double n = (double)b->head.out * (double)b->head.row_bytes;
     for (int i = 0; i < LINEARS; i++)
         n += (double)b->s.layers * b->w[i].out * (double)b->w[i].row_bytes;
@@ -81,10 +78,10 @@ static double bytes_of_all(const struct bench *b)
 
 /* ---- what is timed: one call each is one pass over T tokens ---- */
 
-static void all_linears(struct bench *b)
-{
+static void all_linears(struct bench *b) {
     for (int l = 0; l < b->s.layers; l++) {
-        const struct matrix *w = b->w + l * LINEARS, *qkv[3] = {w, w + 1, w + 2}, *gate_up[2] = {w + 4, w + 5};
+        const struct matrix *w = b->w + l * LINEARS, *qkv[3] = {w, w + 1, w + 2},
+                            *gate_up[2] = {w + 4, w + 5};
         size_t T = (size_t)b->T;
         float *to[3] = {b->y, b->y + T * (size_t)w[0].out, b->y + T * (size_t)(w[0].out + w[1].out)};
         float *pair[2] = {b->y, b->y + T * (size_t)w[4].out};
@@ -95,61 +92,53 @@ static void all_linears(struct bench *b)
     }
 }
 
-static void decode(struct bench *b)
-{
+static void decode(struct bench *b) {
     all_linears(b);
     op_linear(&b->ops, b->z, b->head.out, b->x, &b->head, NULL, 1);
 }
 
-static void all_back(struct bench *b)
-{
+static void all_back(struct bench *b) {
     for (int i = 0; i < b->s.layers * LINEARS; i++)
         op_linear_back(&b->ops, b->dx, b->y, b->w + i, b->T);
 }
 
-static void lora(struct bench *b)
-{
+static void lora(struct bench *b) {
     for (int i = 0; i < b->s.layers * LINEARS; i++)
         op_lora(&b->ops, b->y, b->w[i].out, b->u, b->x, b->A, b->B, 1, b->T, b->w[i].in, RANK, b->w[i].out);
 }
 
-static void lora_back(struct bench *b)
-{
+static void lora_back(struct bench *b) {
     for (int i = 0; i < b->s.layers * LINEARS; i++)
-        op_lora_back(&b->ops, b->dx, b->z, b->z + RANK * b->w[i].in, b->y, b->u, b->x, b->A, b->B, 1, b->T, b->w[i].in,
-                     RANK, b->w[i].out);
+        op_lora_back(&b->ops, b->dx, b->z, b->z + RANK * b->w[i].in, b->y, b->u, b->x, b->A, b->B, 1, b->T,
+                     b->w[i].in, RANK, b->w[i].out);
 }
 
 static int32_t first[TOKENS], last[TOKENS];
 
-static void attend(struct bench *b, bool f16)
-{
+static void attend(struct bench *b, bool f16) {
     struct kv_view kv = {b->z, b->z, f16, TOKENS};
     for (int l = 0; l < b->s.layers; l++)
-        op_attention(&b->ops, b->y, b->u, b->x, &kv, first, last + TOKENS - b->T, b->T, b->s.H, b->s.Hkv, b->s.D);
+        op_attention(&b->ops, b->y, b->u, b->x, &kv, first, last + TOKENS - b->T, b->T, b->s.H, b->s.Hkv,
+                     b->s.D);
 }
 
-static void attention(struct bench *b)
-{
+static void attention(struct bench *b) {
     attend(b, false);
 }
 
-static void attention_f16(struct bench *b)
-{
+static void attention_f16(struct bench *b) {
     attend(b, true);
 }
 
-static void attention_back(struct bench *b)
-{
+static void attention_back(struct bench *b) {
     struct kv_view kv = {b->z, b->z, false, TOKENS};
     size_t n = (size_t)b->T * (size_t)(b->s.Hkv * b->s.D);
     for (int l = 0; l < b->s.layers; l++)
-        op_attention_back(&b->ops, b->dx, b->z + n, b->z + 2 * n, b->x, b->y, b->u, b->x, &kv, first, last, b->T, b->s.H,
-                          b->s.Hkv, b->s.D);
+        op_attention_back(&b->ops, b->dx, b->z + n, b->z + 2 * n, b->x, b->y, b->u, b->x, &kv, first, last,
+                          b->T, b->s.H, b->s.Hkv, b->s.D);
 }
 
-static void loss(struct bench *b)
-{
+static void loss(struct bench *b) {
     static int32_t target[TOKENS];
     static float weight[TOKENS];
     static double nll[TOKENS];
@@ -160,8 +149,7 @@ static void loss(struct bench *b)
     op_cross_entropy(&b->ops, nll, b->dx, b->x, &b->head, target, weight, b->T);
 }
 
-static void small_ops(struct bench *b)
-{
+static void small_ops(struct bench *b) {
     for (int l = 0; l < b->s.layers; l++) {
         float freq[32] = {1, 0.5f};
         op_rmsnorm(&b->ops, b->y, NULL, b->x, b->B, b->T, b->s.C, 1e-5f);
@@ -176,14 +164,12 @@ static void small_ops(struct bench *b)
 
 static const char *only = "";
 
-static double now(const struct bench *b)
-{
+static double now(const struct bench *b) {
     return pool_threads(b->ops.pool) == 1 ? (double)clock() / CLOCKS_PER_SEC : clock_now();
 }
 
-static void report(struct bench *b, const char *name, void (*fn)(struct bench *), int T, enum precision p, double work,
-                   double ceiling, const char *unit)
-{
+static void report(struct bench *b, const char *name, void (*fn)(struct bench *), int T, enum precision p,
+                   double work, double ceiling, const char *unit) {
     if (!strstr(name, only))
         return;
     double best = 1e9, spent = 0;
@@ -204,11 +190,12 @@ static void report(struct bench *b, const char *name, void (*fn)(struct bench *)
     fflush(stdout);
 }
 
-static void run_all(struct bench *b)
-{
+static void run_all(struct bench *b) {
     double w = weights_in_layers(b), head = (double)b->head.out * b->head.in, T = TOKENS;
-    const double int8 = b->top.int8 > 0 ? b->top.int8 : b->top.f32, half = b->top.bf16 > 0 ? b->top.bf16 : b->top.f32;
-    double scores = 2.0 * b->s.layers * b->s.H * b->s.D * T * T; // causal: q k and p v, 2 flop each, half of T T
+    const double int8 = b->top.int8 > 0 ? b->top.int8 : b->top.f32,
+                 half = b->top.bf16 > 0 ? b->top.bf16 : b->top.f32;
+    double scores =
+        2.0 * b->s.layers * b->s.H * b->s.D * T * T; // causal: q k and p v, 2 flop each, half of T T
     for (int t = 0; t < TOKENS; t++)
         last[t] = t;
     report(b, "decode, linears and head", decode, 1, PREC_INT8, bytes_of_all(b), b->top.read, "GB/s");
@@ -223,14 +210,14 @@ static void run_all(struct bench *b)
     report(b, "train 512, linears back", all_back, TOKENS, PREC_BF16, 2 * w * T, half, "GFLOP/s");
     report(b, "train 512, loss and back", loss, TOKENS, PREC_BF16, 4 * head * T, half, "GFLOP/s");
     report(b, "train 512, attention", attention, TOKENS, PREC_BF16, scores, b->top.f32, "GFLOP/s");
-    report(b, "train 512, attention back", attention_back, TOKENS, PREC_BF16, 2.5 * scores, b->top.f32, "GFLOP/s");
+    report(b, "train 512, attention back", attention_back, TOKENS, PREC_BF16, 2.5 * scores, b->top.f32,
+           "GFLOP/s");
     report(b, "train 512, lora", lora, TOKENS, PREC_BF16, 0, 1, "");
     report(b, "train 512, lora back", lora_back, TOKENS, PREC_BF16, 0, 1, "");
     report(b, "train 512, small ops", small_ops, TOKENS, PREC_BF16, 0, 1, "");
 }
 
-int main(int argc, char **argv)
-{
+int main(int argc, char **argv) {
     struct bench b = {.s = shapes[argc > 1 && !strcmp(argv[1], "qwen")]};
     plm_error err;
     only = argc > 4 ? argv[4] : "";
@@ -243,10 +230,11 @@ int main(int argc, char **argv)
     }
     b.ops.scratch = &b.arena;
     printf("%s, %d threads, %s: read %.1f GB/s, f32 %.0f, bf16 %.0f GFLOP/s, int8 %.0f Gop/s\n", b.s.name,
-           pool_threads(b.ops.pool), ops_kernel_name(b.ops.kern), b.top.read * 1e-9, b.top.f32 * 1e-9, b.top.bf16 * 1e-9,
-           b.top.int8 * 1e-9);
+           pool_threads(b.ops.pool), ops_kernel_name(b.ops.kern), b.top.read * 1e-9, b.top.f32 * 1e-9,
+           b.top.bf16 * 1e-9, b.top.int8 * 1e-9);
     int q = b.s.H * b.s.D, kv = b.s.Hkv * b.s.D;
-    const int out[LINEARS] = {q, kv, kv, b.s.C, b.s.F, b.s.F, b.s.C}, in[LINEARS] = {b.s.C, b.s.C, b.s.C, q, b.s.C, b.s.C, b.s.F};
+    const int out[LINEARS] = {q, kv, kv, b.s.C, b.s.F, b.s.F, b.s.C},
+              in[LINEARS] = {b.s.C, b.s.C, b.s.C, q, b.s.C, b.s.C, b.s.F};
     rng_seed(&b.rng, 1, 0);
     b.w = mem_alloc((size_t)(b.s.layers * LINEARS), sizeof *b.w);
     for (int i = 0; i < b.s.layers * LINEARS; i++)

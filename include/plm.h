@@ -38,11 +38,11 @@ extern "C" {
 
 typedef enum plm_status {
     PLM_OK = 0,
-    PLM_EINVAL = -1,    /* the caller asked for something that makes no sense */
+    PLM_EINVAL = -1, /* the caller asked for something that makes no sense */
     PLM_ENOMEM = -2,
     PLM_EIO = -3,
-    PLM_EFORMAT = -4,   /* a file, request or reply is damaged or foreign */
-    PLM_ENOTSUP = -5,   /* well formed, but not something this build can do */
+    PLM_EFORMAT = -4, /* a file, request or reply is damaged or foreign */
+    PLM_ENOTSUP = -5, /* well formed, but not something this build can do */
     PLM_ENOTFOUND = -6,
     PLM_ELIMIT = -7,    /* would pass a stated ceiling */
     PLM_EBUSY = -8,     /* another process holds it */
@@ -71,16 +71,16 @@ typedef struct plm_model_options {
 } plm_model_options;
 
 typedef struct plm_model_facts {
-    const char *arch;          /* "llama", "qwen2" */
-    const char *name;          /* general.name */
+    const char *arch; /* "llama", "qwen2" */
+    const char *name; /* general.name */
     const char *path;
     const char *types;         /* tensor counts by type, "Q4_1 210, F32 61" */
     const char *chat_template; /* name of the template in use, NULL: none */
     const char *cpu;           /* kernels in use */
     int vocab, width, ffn_width, layers, heads, kv_heads, head_width, context, threads;
-    uint64_t parameters;       /* weights in all tensors */
+    uint64_t parameters; /* weights in all tensors */
     uint64_t file_bytes;
-    uint64_t bytes_per_token;  /* weight bytes that one decoded token reads */
+    uint64_t bytes_per_token; /* weight bytes that one decoded token reads */
 } plm_model_facts;
 
 /* Opens and maps a GGUF model. Every weight is bound by name, type and shape before it returns. */
@@ -96,11 +96,11 @@ PLM_API plm_status plm_model_digest(const plm_model *m, char hex[65], plm_error 
  * not fit; cap 0 with a NULL buffer asks for the length. */
 
 /* special: control tokens written in the text are parsed as such. Never set it for a user's text. */
-PLM_API plm_status plm_encode(const plm_model *m, const char *text, size_t len, bool special,
-                              int32_t *ids, size_t cap, size_t *n, plm_error *err) PLM_MUST_CHECK;
+PLM_API plm_status plm_encode(const plm_model *m, const char *text, size_t len, bool special, int32_t *ids,
+                              size_t cap, size_t *n, plm_error *err) PLM_MUST_CHECK;
 /* The bytes of the ids; control tokens give nothing unless special is set. May end inside a character. */
-PLM_API plm_status plm_decode(const plm_model *m, const int32_t *ids, size_t n, bool special,
-                              char *text, size_t cap, size_t *len, plm_error *err) PLM_MUST_CHECK;
+PLM_API plm_status plm_decode(const plm_model *m, const int32_t *ids, size_t n, bool special, char *text,
+                              size_t cap, size_t *len, plm_error *err) PLM_MUST_CHECK;
 
 typedef struct plm_message {
     const char *role; /* "system", "user", "assistant" */
@@ -115,9 +115,8 @@ PLM_API plm_status plm_chat_encode(const plm_model *m, const plm_message *messag
                                    plm_error *err) PLM_MUST_CHECK;
 /* Text, answer and end token without a template, BOS first where the file asks for it.
  * answer NULL: only the prompt. *n_prompt (may be NULL) gets the ids before the answer. */
-PLM_API plm_status plm_raw_encode(const plm_model *m, const char *prompt, const char *answer,
-                                  int32_t *ids, size_t cap, size_t *n, size_t *n_prompt,
-                                  plm_error *err) PLM_MUST_CHECK;
+PLM_API plm_status plm_raw_encode(const plm_model *m, const char *prompt, const char *answer, int32_t *ids,
+                                  size_t cap, size_t *n, size_t *n_prompt, plm_error *err) PLM_MUST_CHECK;
 /* Does this id end an answer? */
 PLM_API bool plm_is_end(const plm_model *m, int32_t id);
 
@@ -125,8 +124,16 @@ PLM_API bool plm_is_end(const plm_model *m, int32_t id);
 
 typedef struct plm_adapter plm_adapter;
 
-enum { PLM_Q = 1, PLM_K = 2, PLM_V = 4, PLM_O = 8, PLM_GATE = 16, PLM_UP = 32, PLM_DOWN = 64,
-       PLM_ALL_LINEAR = 127 };
+enum {
+    PLM_Q = 1,
+    PLM_K = 2,
+    PLM_V = 4,
+    PLM_O = 8,
+    PLM_GATE = 16,
+    PLM_UP = 32,
+    PLM_DOWN = 64,
+    PLM_ALL_LINEAR = 127
+};
 
 typedef struct plm_adapter_options {
     int rank;         /* 0: 8; 1..256 */
@@ -154,7 +161,8 @@ PLM_API plm_status plm_adapter_load(plm_adapter **out, const plm_model *m, const
 /* GGUF that llama.cpp loads. Written beside and renamed. The bytes depend on the content alone. */
 PLM_API plm_status plm_adapter_save(const plm_adapter *a, const char *path, plm_error *err) PLM_MUST_CHECK;
 /* A PEFT folder: adapter_config.json and adapter_model.safetensors. */
-PLM_API plm_status plm_adapter_save_peft(const plm_adapter *a, const char *dir, plm_error *err) PLM_MUST_CHECK;
+PLM_API plm_status plm_adapter_save_peft(const plm_adapter *a, const char *dir,
+                                         plm_error *err) PLM_MUST_CHECK;
 PLM_API void plm_adapter_free(plm_adapter *a);
 PLM_API const plm_adapter_facts *plm_adapter_describe(const plm_adapter *a);
 /* Facts kept as "plm." strings in the file: recipe, template, data hash. value NULL removes one. */
@@ -192,9 +200,11 @@ PLM_API plm_status plm_session_new(plm_session **out, const plm_model *m, const 
                                    plm_error *err) PLM_MUST_CHECK;
 PLM_API void plm_session_free(plm_session *s);
 /* Adapters for what follows; n 0: the base model. A change forgets the cached prefix. Borrowed. */
-PLM_API plm_status plm_session_use(plm_session *s, const plm_lora *uses, size_t n, plm_error *err) PLM_MUST_CHECK;
+PLM_API plm_status plm_session_use(plm_session *s, const plm_lora *uses, size_t n,
+                                   plm_error *err) PLM_MUST_CHECK;
 /* The session's whole prefix becomes ids; what it already holds is not computed again. */
-PLM_API plm_status plm_session_sync(plm_session *s, const int32_t *ids, size_t n, plm_error *err) PLM_MUST_CHECK;
+PLM_API plm_status plm_session_sync(plm_session *s, const int32_t *ids, size_t n,
+                                    plm_error *err) PLM_MUST_CHECK;
 /* Logits after the last id, [vocab], borrowed until the next sync. */
 PLM_API const float *plm_session_logits(const plm_session *s);
 PLM_API int32_t plm_session_sample(plm_session *s, const plm_sampling *how);
@@ -232,21 +242,21 @@ typedef struct plm_trainer plm_trainer;
 typedef enum plm_schedule { PLM_LINEAR, PLM_COSINE, PLM_CONSTANT } plm_schedule;
 
 typedef struct plm_train_options {
-    int batch;             /* examples a step; 0: 8 */
-    int steps;             /* 0: from epochs */
-    int epochs;            /* 0: 3 */
-    int warmup;            /* steps; 0: a tenth, at least 2; -1: none */
-    int max_tokens;        /* longest example; 0: 1024 */
-    int patience;          /* validations without a better one before stopping; 0: never stop early */
-    int eval_every;        /* steps between validations; 0: a tenth of the run, at least 4 */
+    int batch;      /* examples a step; 0: 8 */
+    int steps;      /* 0: from epochs */
+    int epochs;     /* 0: 3 */
+    int warmup;     /* steps; 0: a tenth, at least 2; -1: none */
+    int max_tokens; /* longest example; 0: 1024 */
+    int patience;   /* validations without a better one before stopping; 0: never stop early */
+    int eval_every; /* steps between validations; 0: a tenth of the run, at least 4 */
     plm_schedule schedule;
-    float rate;            /* 0: 3e-4 below 1 B parameters, else 1e-4 */
-    float decay;           /* AdamW on A and B; 0: 0.01; negative: none */
-    float clip;            /* gradient norm; 0: 1; negative: none */
-    float real_last;       /* share of the last steps that sees no synthetic example */
-    uint64_t memory;       /* ceiling of the trainer's own bytes; 0: 1 GiB */
+    float rate;      /* 0: 3e-4 below 1 B parameters, else 1e-4 */
+    float decay;     /* AdamW on A and B; 0: 0.01; negative: none */
+    float clip;      /* gradient norm; 0: 1; negative: none */
+    float real_last; /* share of the last steps that sees no synthetic example */
+    uint64_t memory; /* ceiling of the trainer's own bytes; 0: 1 GiB */
     uint64_t seed;
-    bool refuse_long;      /* an example over max_tokens is an error instead of being cut */
+    bool refuse_long; /* an example over max_tokens is an error instead of being cut */
 } plm_train_options;
 
 /* Either messages, or ids of which the first n_prompt are not learned. */
@@ -255,9 +265,9 @@ typedef struct plm_example {
     size_t n_messages;
     const int32_t *ids;
     size_t n_ids, n_prompt;
-    float weight;    /* 0: 1 */
+    float weight; /* 0: 1 */
     bool synthetic;
-    bool validation; /* measured, never learned */
+    bool validation;  /* measured, never learned */
     const char *name; /* for messages about it; NULL: its number */
 } plm_example;
 
@@ -270,7 +280,7 @@ typedef struct plm_train_facts {
 } plm_train_facts;
 
 typedef struct plm_train_report {
-    int step; /* from 0 */
+    int step;                              /* from 0 */
     double loss, rate, grad_norm, seconds; /* loss before the update, norm before clipping */
     size_t tokens;
     bool validated;
@@ -281,14 +291,16 @@ typedef struct plm_train_report {
 PLM_API plm_status plm_trainer_new(plm_trainer **out, const plm_model *m, plm_adapter *a,
                                    const plm_train_options *opt, plm_error *err) PLM_MUST_CHECK;
 PLM_API void plm_trainer_free(plm_trainer *t);
-/* Copies. Refused: no target, nothing but targets, a target cut away, a weight that is not finite or negative. */
+/* Copies. Refused: no target, nothing but targets, a target cut away, a weight that is not finite or
+ * negative. */
 PLM_API plm_status plm_trainer_add(plm_trainer *t, const plm_example *ex, plm_error *err) PLM_MUST_CHECK;
 /* Fixes the plan: order, steps, memory. Called by the first step when not before. */
 PLM_API plm_status plm_trainer_plan(plm_trainer *t, plm_train_facts *facts, plm_error *err) PLM_MUST_CHECK;
 PLM_API plm_status plm_trainer_step(plm_trainer *t, plm_train_report *report, plm_error *err) PLM_MUST_CHECK;
 /* After the last step: the adapter becomes the best validated one (the last, where nothing was validated:
  * *best is then -1). */
-PLM_API plm_status plm_trainer_finish(plm_trainer *t, int *best_step, double *best, plm_error *err) PLM_MUST_CHECK;
+PLM_API plm_status plm_trainer_finish(plm_trainer *t, int *best_step, double *best,
+                                      plm_error *err) PLM_MUST_CHECK;
 /* Per example, the mean target NLL with the adapter as it is now. */
 PLM_API plm_status plm_trainer_loss(plm_trainer *t, const plm_example *ex, size_t n, double *loss,
                                     plm_error *err) PLM_MUST_CHECK;
@@ -302,19 +314,21 @@ PLM_API plm_status plm_trainer_resume(plm_trainer *t, const char *path, plm_erro
 typedef struct plm_kinds plm_kinds;
 
 /* Ways of making new examples (docs/method). */
-enum { PLM_MODE_REVERSE = 1,  /* A: a real output, a new input */
-       PLM_MODE_REWRITE = 2,  /* A': a real pair, its input in other words */
-       PLM_MODE_NEW = 4,      /* B: a new input, then its output */
-       PLM_MODE_LABEL = 8 };  /* C: a label drawn from the user's own shares, then its input */
+enum {
+    PLM_MODE_REVERSE = 1, /* A: a real output, a new input */
+    PLM_MODE_REWRITE = 2, /* A': a real pair, its input in other words */
+    PLM_MODE_NEW = 4,     /* B: a new input, then its output */
+    PLM_MODE_LABEL = 8
+}; /* C: a label drawn from the user's own shares, then its input */
 
 typedef struct plm_kind {
-    const char *name;         /* "note" */
-    const char *task;         /* one line: what is asked for, "the title of a note" */
-    const char *instruction;  /* what stands before the input in a prompt, or round it: "... {input} ..." */
+    const char *name;        /* "note" */
+    const char *task;        /* one line: what is asked for, "the title of a note" */
+    const char *instruction; /* what stands before the input in a prompt, or round it: "... {input} ..." */
     const char *input_field, *output_field; /* names in JSONL, CSV and front matter */
-    const char *const *labels; /* NULL: free text; else the closed set, n_labels of them */
+    const char *const *labels;              /* NULL: free text; else the closed set, n_labels of them */
     size_t n_labels;
-    unsigned modes;           /* PLM_MODE_... that make sense */
+    unsigned modes; /* PLM_MODE_... that make sense */
     int max_answer_tokens;
 } plm_kind;
 
@@ -333,7 +347,8 @@ PLM_API plm_status plm_kind_prompt(const plm_kind *kind, const char *input, char
 typedef struct plm_store plm_store;
 
 /* One writing process at a time; a second is told which process holds it (PLM_EBUSY). */
-PLM_API plm_status plm_store_open(plm_store **out, const char *path, bool read_only, plm_error *err) PLM_MUST_CHECK;
+PLM_API plm_status plm_store_open(plm_store **out, const char *path, bool read_only,
+                                  plm_error *err) PLM_MUST_CHECK;
 PLM_API void plm_store_close(plm_store *st);
 /* A transaction; inside another one it is a part that can be undone alone. */
 PLM_API plm_status plm_store_begin(plm_store *st, plm_error *err) PLM_MUST_CHECK;
@@ -341,20 +356,20 @@ PLM_API plm_status plm_store_end(plm_store *st, bool commit, plm_error *err) PLM
 
 typedef struct plm_record {
     int64_t id;
-    int64_t when;        /* seconds since 1970; 0: unknown */
+    int64_t when; /* seconds since 1970; 0: unknown */
     const char *user, *kind;
     const char *input, *output; /* what is given ("": not known), and what the person wrote */
-    const char *source;  /* where it came from: a path, "repo@commit" */
-    bool local_only;     /* never leaves the device */
+    const char *source;         /* where it came from: a path, "repo@commit" */
+    bool local_only;            /* never leaves the device */
 } plm_record;
 
 typedef struct plm_query {
     const char *user, *kind, *source;
-    const char *match;   /* full-text words */
-    int64_t id;          /* 0: any */
+    const char *match;    /* full-text words */
+    int64_t id;           /* 0: any */
     int64_t since, until; /* by time; 0: open */
-    bool newest_first;   /* else by time then id, oldest first; with match: best first */
-    int limit;           /* 0: all */
+    bool newest_first;    /* else by time then id, oldest first; with match: best first */
+    int limit;            /* 0: all */
 } plm_query;
 
 typedef int (*plm_record_fn)(void *ctx, const plm_record *r); /* strings borrowed for the call */
@@ -364,7 +379,8 @@ PLM_API plm_status plm_store_add(plm_store *st, const plm_record *r, int64_t *id
                                  plm_error *err) PLM_MUST_CHECK;
 PLM_API plm_status plm_store_find(plm_store *st, const plm_query *q, plm_record_fn each, void *ctx,
                                   plm_error *err) PLM_MUST_CHECK;
-PLM_API plm_status plm_store_count(plm_store *st, const plm_query *q, size_t *n, plm_error *err) PLM_MUST_CHECK;
+PLM_API plm_status plm_store_count(plm_store *st, const plm_query *q, size_t *n,
+                                   plm_error *err) PLM_MUST_CHECK;
 
 typedef struct plm_forgotten {
     size_t records, synthetic, replies, adapters; /* adapters retired because they learned one of them */
@@ -378,19 +394,23 @@ PLM_API plm_status plm_store_forget(plm_store *st, const plm_query *q, plm_forgo
                                     plm_error *err) PLM_MUST_CHECK;
 
 /* Everything a user has in the store as JSONL, one object a line with its table's name; lossless. */
-PLM_API plm_status plm_store_export(plm_store *st, const char *user, const char *path, plm_error *err) PLM_MUST_CHECK;
+PLM_API plm_status plm_store_export(plm_store *st, const char *user, const char *path,
+                                    plm_error *err) PLM_MUST_CHECK;
 
 /* A setting or a job's state, by name. *value is NULL when there is none. A value that holds anybody's text
  * must be named "derived.": forgetting any record removes those. */
-PLM_API plm_status plm_store_set(plm_store *st, const char *name, const char *value, plm_error *err) PLM_MUST_CHECK;
-PLM_API plm_status plm_store_get(plm_store *st, const char *name, char **value, plm_error *err) PLM_MUST_CHECK;
+PLM_API plm_status plm_store_set(plm_store *st, const char *name, const char *value,
+                                 plm_error *err) PLM_MUST_CHECK;
+PLM_API plm_status plm_store_get(plm_store *st, const char *name, char **value,
+                                 plm_error *err) PLM_MUST_CHECK;
 
 typedef struct plm_consent {
     int64_t id, when;
     const char *user, *endpoint, *share, *text; /* text: what the person agreed to, word for word */
 } plm_consent;
 
-PLM_API plm_status plm_store_add_consent(plm_store *st, const plm_consent *c, int64_t *id, plm_error *err) PLM_MUST_CHECK;
+PLM_API plm_status plm_store_add_consent(plm_store *st, const plm_consent *c, int64_t *id,
+                                         plm_error *err) PLM_MUST_CHECK;
 /* The newest consent of this user for this endpoint and share; *id 0: none. */
 PLM_API plm_status plm_store_find_consent(plm_store *st, const char *user, const char *endpoint,
                                           const char *share, int64_t *id, plm_error *err) PLM_MUST_CHECK;
@@ -402,31 +422,34 @@ typedef struct plm_egress { /* written before the bytes leave */
 } plm_egress;
 
 typedef int (*plm_egress_fn)(void *ctx, const plm_egress *e);
-PLM_API plm_status plm_store_add_egress(plm_store *st, const plm_egress *e, int64_t *id, plm_error *err) PLM_MUST_CHECK;
+PLM_API plm_status plm_store_add_egress(plm_store *st, const plm_egress *e, int64_t *id,
+                                        plm_error *err) PLM_MUST_CHECK;
 PLM_API plm_status plm_store_list_egress(plm_store *st, const char *user, plm_egress_fn each, void *ctx,
                                          plm_error *err) PLM_MUST_CHECK;
 
 typedef struct plm_reply { /* what a teacher wrote, raw */
     int64_t id, when;
     const char *user, *kind, *teacher;
-    const char *call_hash;  /* sha256 of the call's exact body and number: the key */
+    const char *call_hash;     /* sha256 of the call's exact body and number: the key */
     const char *text, *finish; /* "stop", "length" */
-    const int64_t *sources; /* records quoted in the call */
+    const int64_t *sources;    /* records quoted in the call */
     size_t n_sources;
     int64_t tokens_in, tokens_out;
     double seconds;
 } plm_reply;
 
 typedef int (*plm_reply_fn)(void *ctx, const plm_reply *r);
-PLM_API plm_status plm_store_add_reply(plm_store *st, const plm_reply *r, int64_t *id, plm_error *err) PLM_MUST_CHECK;
+PLM_API plm_status plm_store_add_reply(plm_store *st, const plm_reply *r, int64_t *id,
+                                       plm_error *err) PLM_MUST_CHECK;
 /* Calls each once if there is a reply with that hash; *found says so. */
-PLM_API plm_status plm_store_find_reply(plm_store *st, const char *user, const char *call_hash, plm_reply_fn each,
-                                        void *ctx, bool *found, plm_error *err) PLM_MUST_CHECK;
+PLM_API plm_status plm_store_find_reply(plm_store *st, const char *user, const char *call_hash,
+                                        plm_reply_fn each, void *ctx, bool *found,
+                                        plm_error *err) PLM_MUST_CHECK;
 
 typedef struct plm_synthetic {
     int64_t id, reply;
     const char *user, *kind, *mode, *input, *output;
-    const char *verdict;    /* "kept", or the rule that dropped it */
+    const char *verdict; /* "kept", or the rule that dropped it */
     const char *teacher;
     const int64_t *sources; /* records it was made from; the first is its parent */
     size_t n_sources;
@@ -434,17 +457,19 @@ typedef struct plm_synthetic {
 } plm_synthetic;
 
 typedef int (*plm_synthetic_fn)(void *ctx, const plm_synthetic *s);
-PLM_API plm_status plm_store_add_synthetic(plm_store *st, const plm_synthetic *s, int64_t *id, plm_error *err) PLM_MUST_CHECK;
+PLM_API plm_status plm_store_add_synthetic(plm_store *st, const plm_synthetic *s, int64_t *id,
+                                           plm_error *err) PLM_MUST_CHECK;
 PLM_API plm_status plm_store_find_synthetic(plm_store *st, const char *user, const char *kind, bool kept_only,
                                             plm_synthetic_fn each, void *ctx, plm_error *err) PLM_MUST_CHECK;
-PLM_API plm_status plm_store_clear_synthetic(plm_store *st, const char *user, const char *kind, plm_error *err) PLM_MUST_CHECK;
+PLM_API plm_status plm_store_clear_synthetic(plm_store *st, const char *user, const char *kind,
+                                             plm_error *err) PLM_MUST_CHECK;
 
 typedef struct plm_installed { /* an adapter of (user, kind) and what it learned */
     int64_t id, when;
     const char *user, *kind, *path, *sha256, *base_sha256;
-    const char *arm;        /* "real", "real+syn" */
-    const char *metrics;    /* JSON: the gate's table */
-    const char *state;      /* "active", "kept", "retired" */
+    const char *arm;     /* "real", "real+syn" */
+    const char *metrics; /* JSON: the gate's table */
+    const char *state;   /* "active", "kept", "retired" */
     double scale;
     const int64_t *records; /* ids learned; negative: synthetic ids */
     size_t n_records;
@@ -453,9 +478,10 @@ typedef struct plm_installed { /* an adapter of (user, kind) and what it learned
 typedef int (*plm_installed_fn)(void *ctx, const plm_installed *a);
 /* Adds and makes it the active one in one transaction; the last three of a (user, kind) are kept,
  * older ones retired. */
-PLM_API plm_status plm_store_install(plm_store *st, const plm_installed *a, int64_t *id, plm_error *err) PLM_MUST_CHECK;
-PLM_API plm_status plm_store_list_adapters(plm_store *st, const char *user, const char *kind, plm_installed_fn each,
-                                           void *ctx, plm_error *err) PLM_MUST_CHECK;
+PLM_API plm_status plm_store_install(plm_store *st, const plm_installed *a, int64_t *id,
+                                     plm_error *err) PLM_MUST_CHECK;
+PLM_API plm_status plm_store_list_adapters(plm_store *st, const char *user, const char *kind,
+                                           plm_installed_fn each, void *ctx, plm_error *err) PLM_MUST_CHECK;
 /* Makes id the active one; id 0: the one before the active (PLM_ENOTFOUND: there is none); id -1: none. */
 PLM_API plm_status plm_store_activate(plm_store *st, const char *user, const char *kind, int64_t id,
                                       plm_error *err) PLM_MUST_CHECK;
@@ -472,7 +498,7 @@ typedef struct plm_import_options {
 
 typedef struct plm_import_report {
     size_t seen, added, known, others, skipped; /* others: not by "me" */
-    const char *format; /* what it was read as */
+    const char *format;                         /* what it was read as */
 } plm_import_report;
 
 typedef void (*plm_skip_fn)(void *ctx, const char *where, const char *why);
@@ -490,10 +516,10 @@ typedef struct plm_augment_policy {
     const plm_kind *kind;
     bool summary_only; /* --share summary: numbers and common words, no text */
     bool unredacted;   /* the teacher runs on this device: nothing leaves it */
-    bool capable;      /* with unredacted: a teacher of several billion parameters, asked for several at once and
-                          for new inputs too; a small one only rewrites, one record a call */
-    int wanted;        /* synthetic examples to keep; 0: method's rule from the number of records */
-    int64_t newer_than; /* only records with a larger id are asked about; 0: all */
+    bool capable; /* with unredacted: a teacher of several billion parameters, asked for several at once and
+                     for new inputs too; a small one only rewrites, one record a call */
+    int wanted;   /* synthetic examples to keep; 0: method's rule from the number of records */
+    int64_t newer_than;     /* only records with a larger id are asked about; 0: all */
     const int64_t *exclude; /* records that must be neither shown nor used (the gate's) */
     size_t n_exclude;
     uint64_t seed;
@@ -507,8 +533,18 @@ PLM_API plm_status plm_augment_draft(plm_store *st, const plm_augment_policy *p,
 PLM_API plm_status plm_augment_sources(plm_store *st, const char *request, const int64_t *numbers, size_t n,
                                        int64_t *ids, plm_error *err) PLM_MUST_CHECK;
 
-enum { PLM_RULE_PARSE, PLM_RULE_SCHEMA, PLM_RULE_LENGTH, PLM_RULE_EXACT, PLM_RULE_NEAR, PLM_RULE_LABEL,
-       PLM_RULE_PLACEHOLDER, PLM_RULE_DEVICE, PLM_RULE_QUOTA, PLM_RULES };
+enum {
+    PLM_RULE_PARSE,
+    PLM_RULE_SCHEMA,
+    PLM_RULE_LENGTH,
+    PLM_RULE_EXACT,
+    PLM_RULE_NEAR,
+    PLM_RULE_LABEL,
+    PLM_RULE_PLACEHOLDER,
+    PLM_RULE_DEVICE,
+    PLM_RULE_QUOTA,
+    PLM_RULES
+};
 PLM_API const char *plm_rule_name(int rule);
 
 typedef struct plm_absorb_report {

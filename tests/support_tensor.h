@@ -1,4 +1,5 @@
-/* Shared by the tests of tensor/: tables, matrices of every format from random numbers, and a stage to run ops on. */
+/* Shared by the tests of tensor/: tables, matrices of every format from random numbers, and a stage to run
+ * ops on. */
 #ifndef SUPPORT_TENSOR_H
 #define SUPPORT_TENSOR_H
 #include <setjmp.h>
@@ -16,7 +17,8 @@ struct stage {
     struct arena arena;
 };
 /* Threads 1: no pool. */
-void stage_open(struct stage *s, const struct kern *k, enum precision precision, int threads, int T, int width);
+void stage_open(struct stage *s, const struct kern *k, enum precision precision, int threads, int T,
+                int width);
 void stage_close(struct stage *s);
 
 float *random_floats(struct rng *r, size_t n, float scale);

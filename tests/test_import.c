@@ -14,11 +14,11 @@ static void import_text(struct import *i, struct folder *f, const char *name, co
     import_run(i, f, path, opt);
 }
 
-#define SAYS(text, part)                                                                                     \
-    do {                                                                                                     \
-        if (!strstr(text, part)) {                                                                           \
-            fail_msg("\"%s\" does not say \"%s\"", text, part);                                              \
-        }                                                                                                    \
+#define SAYS(text, part)                                        \
+    do {                                                        \
+        if (!strstr(text, part)) {                              \
+            fail_msg("\"%s\" does not say \"%s\"", text, part); \
+        }                                                       \
     } while (0)
 
 static void jsonl_rows_of_every_shape(void **state) {

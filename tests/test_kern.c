@@ -1,5 +1,5 @@
-/* Every kernel table of this processor. What is integer, and each fused sum, must equal a plain C twin bit for bit;
- * functions and sums in another order are held to a stated distance. */
+/* Every kernel table of this processor. What is integer, and each fused sum, must equal a plain C twin bit
+ * for bit; functions and sums in another order are held to a stated distance. */
 #include "kern/kern.h"
 
 #include <math.h>
@@ -8,35 +8,32 @@
 
 #include <cmocka.h> /* last: it has a macro called fail */
 
-static const int formats[] = {BLOCK_Q4_0, BLOCK_Q4_1, BLOCK_Q5_0, BLOCK_Q5_1, BLOCK_Q8_0, BLOCK_Q4_K, BLOCK_Q5_K, BLOCK_Q6_K};
+static const int formats[] = {BLOCK_Q4_0, BLOCK_Q4_1, BLOCK_Q5_0, BLOCK_Q5_1,
+                              BLOCK_Q8_0, BLOCK_Q4_K, BLOCK_Q5_K, BLOCK_Q6_K};
 static const size_t format_bytes[] = {18, 20, 22, 24, 34, 144, 176, 210};
 enum { FORMATS = 8 };
 
 static struct rng rng;
 
-static int seed(void **state)
-{
+static int seed(void **state) {
     (void)state;
     rng_seed(&rng, 5, 0);
     return 0;
 }
 
-static float *floats(size_t n, float size)
-{
+static float *floats(size_t n, float size) {
     float *x = mem_alloc(n + 64, sizeof *x);
     for (size_t i = 0; i < n + 64; i++)
         x[i] = size * rng_normal(&rng);
     return x;
 }
 
-static int block_of(int f)
-{
+static int block_of(int f) {
     return f < 5 ? QK : QK_K;
 }
 
 /* Random blocks with finite scales of either sign: an f16 whose top exponent bit is off. */
-static unsigned char *blocks(int f, size_t n)
-{
+static unsigned char *blocks(int f, size_t n) {
     size_t count = n / (size_t)block_of(f), bytes = format_bytes[f];
     unsigned char *data = mem_alloc(count * bytes + 64, 1);
     for (size_t i = 0; i < count * bytes; i++)
@@ -44,14 +41,14 @@ static unsigned char *blocks(int f, size_t n)
     for (size_t i = 0; i < count; i++) {
         unsigned char *d = data + i * bytes + (formats[f] == BLOCK_Q6_K ? 208 : 0);
         d[1] &= 0xbf;
-        if (formats[f] == BLOCK_Q4_1 || formats[f] == BLOCK_Q5_1 || formats[f] == BLOCK_Q4_K || formats[f] == BLOCK_Q5_K)
+        if (formats[f] == BLOCK_Q4_1 || formats[f] == BLOCK_Q5_1 || formats[f] == BLOCK_Q4_K ||
+            formats[f] == BLOCK_Q5_K)
             d[3] &= 0xbf;
     }
     return data;
 }
 
-static void decoding_gives_the_values_of_the_reference(void **state)
-{
+static void decoding_gives_the_values_of_the_reference(void **state) {
     (void)state;
     for (int f = 0; f < FORMATS; f++)
         for (int n = block_of(f); n <= 6 * block_of(f) + 512; n += 5 * block_of(f)) {
@@ -70,8 +67,7 @@ static void decoding_gives_the_values_of_the_reference(void **state)
         }
 }
 
-static void sixteen_bits_decode_the_same(void **state)
-{
+static void sixteen_bits_decode_the_same(void **state) {
     (void)state;
     uint16_t *all = mem_alloc(65536, 2);
     float *want = floats(65536, 1), *got = floats(65536, 1);
@@ -98,8 +94,7 @@ static void sixteen_bits_decode_the_same(void **state)
 
 /* ---- int8 ---- */
 
-static struct q8_rows quantised(const struct kern *k, const float *x, int T, int n)
-{
+static struct q8_rows quantised(const struct kern *k, const float *x, int T, int n) {
     size_t rows = (size_t)T, groups = (size_t)n / 32;
     struct q8_rows q = {.k = n, .ld = ((size_t)n + 63) / 64 * 64};
     q.q = mem_zero(rows * q.ld, 1);
@@ -111,16 +106,14 @@ static struct q8_rows quantised(const struct kern *k, const float *x, int T, int
     return q;
 }
 
-static void free_quantised(struct q8_rows *q)
-{
+static void free_quantised(struct q8_rows *q) {
     mem_free(q->q);
     mem_free(q->scale);
     mem_free(q->sum32);
     mem_free(q->sum16);
 }
 
-static struct q8_weights unpacked(const struct kern *k, int f, const void *data, int rows, int n)
-{
+static struct q8_weights unpacked(const struct kern *k, int f, const void *data, int rows, int n) {
     struct q8_weights w = {.group = block_group(formats[f]), .wide = block_wide(formats[f])};
     size_t all = (size_t)(rows * n);
     w.u = mem_zero(all + 256, 1);
@@ -130,15 +123,13 @@ static struct q8_weights unpacked(const struct kern *k, int f, const void *data,
     return w;
 }
 
-static void free_weights(struct q8_weights *w)
-{
+static void free_weights(struct q8_weights *w) {
     mem_free(w->u);
     mem_free(w->scale);
     mem_free(w->offset);
 }
 
-static void unpacked_levels_mean_what_the_format_means(void **state)
-{
+static void unpacked_levels_mean_what_the_format_means(void **state) {
     (void)state;
     for (int f = 0; f < FORMATS; f++) {
         int n = 3 * 2304; // long enough for several runs of scales, and no whole number of them
@@ -160,8 +151,7 @@ static void unpacked_levels_mean_what_the_format_means(void **state)
     }
 }
 
-static void quantising_equals_its_twin(void **state)
-{
+static void quantising_equals_its_twin(void **state) {
     (void)state;
     enum { N = 416 };
     float *x = floats(N, 3);
@@ -195,8 +185,7 @@ static void quantising_equals_its_twin(void **state)
 }
 
 /* The sum of lanes as both tables do it: halves onto halves. */
-static float tree(const float *lane, int lanes)
-{
+static float tree(const float *lane, int lanes) {
     float s[16];
     memcpy(s, lane, (size_t)lanes * sizeof *s);
     for (int half = lanes / 2; half; half /= 2)
@@ -205,16 +194,18 @@ static float tree(const float *lane, int lanes)
     return s[0];
 }
 
-/* Each lane has a sum of its own: offsets a vector of groups at a time, then that vector's four bytes a lane. */
-static float dot_twin(const struct q8_weights *w, int i, const struct q8_rows *x, int row, int lanes)
-{
+/* Each lane has a sum of its own: offsets a vector of groups at a time, then that vector's four bytes a lane.
+ */
+static float dot_twin(const struct q8_weights *w, int i, const struct q8_rows *x, int row, int lanes) {
     float lane[16] = {0};
     size_t groups32 = (size_t)x->k / 32;
     int groups = x->k / w->group;
     const uint8_t *u = w->u + i * x->k;
     const int8_t *q = x->q + (size_t)row * x->ld;
-    const float *scale = w->scale + i * groups, *offset = w->offset + i * groups, *xs = x->scale + (size_t)row * groups32;
-    const float *sums = w->group == 32 ? x->sum32 + (size_t)row * groups32 : x->sum16 + 2 * (size_t)row * groups32;
+    const float *scale = w->scale + i * groups, *offset = w->offset + i * groups,
+                *xs = x->scale + (size_t)row * groups32;
+    const float *sums =
+        w->group == 32 ? x->sum32 + (size_t)row * groups32 : x->sum16 + 2 * (size_t)row * groups32;
     for (int g = 0; g < groups; g += lanes) {
         int m = groups - g < lanes ? groups - g : lanes;
         for (int l = 0; l < m; l++)
@@ -232,8 +223,7 @@ static float dot_twin(const struct q8_weights *w, int i, const struct q8_rows *x
     return tree(lane, lanes);
 }
 
-static void int8_dots_equal_their_twin(void **state)
-{
+static void int8_dots_equal_their_twin(void **state) {
     (void)state;
     static const int sizes[] = {32, 64, 96, 256, 576, 896};
     for (int k = 0; kern_at(k); k++)
@@ -257,12 +247,12 @@ static void int8_dots_equal_their_twin(void **state)
 }
 
 /* One sum over groups: the group's product, then its offset. */
-static float mul_twin(const struct q8_weights *w, int i, const struct q8_rows *x, int row)
-{
+static float mul_twin(const struct q8_weights *w, int i, const struct q8_rows *x, int row) {
     float total = 0;
     size_t groups32 = (size_t)x->k / 32;
     int groups = x->k / w->group;
-    const float *sums = w->group == 32 ? x->sum32 + (size_t)row * groups32 : x->sum16 + 2 * (size_t)row * groups32;
+    const float *sums =
+        w->group == 32 ? x->sum32 + (size_t)row * groups32 : x->sum16 + 2 * (size_t)row * groups32;
     for (int g = 0; g < groups; g++) {
         int sum = 0;
         for (int l = g * w->group; l < (g + 1) * w->group; l++)
@@ -274,15 +264,15 @@ static float mul_twin(const struct q8_weights *w, int i, const struct q8_rows *x
     return total;
 }
 
-static void int8_panels_equal_their_twin(void **state)
-{
+static void int8_panels_equal_their_twin(void **state) {
     (void)state;
     static const int tokens[] = {1, 2, 3, 7, 8, 17};
     for (int k = 0; kern_at(k); k++)
         for (int f = 0; kern_at(k)->mul_q8 && f < FORMATS; f++)
             for (int c = 0; c < 6; c++) {
                 const struct kern *table = kern_at(k);
-                int n = block_of(f) == QK ? 96 : 512, T = tokens[c], width = table->width_q8, rows = width - c;
+                int n = block_of(f) == QK ? 96 : 512, T = tokens[c], width = table->width_q8,
+                    rows = width - c;
                 unsigned char *data = blocks(f, (size_t)(rows * n));
                 float *x = floats((size_t)(T * n), 1), *y = floats((size_t)(T * rows), 1);
                 struct q8_rows q = quantised(table, x, T, n);
@@ -316,8 +306,7 @@ static void int8_panels_equal_their_twin(void **state)
 
 /* ---- floats ---- */
 
-static void f32_products_equal_their_twin(void **state)
-{
+static void f32_products_equal_their_twin(void **state) {
     (void)state;
     for (int k = 0; kern_at(k); k++)
         for (int n = 1; n <= kern_at(k)->width; n++)
@@ -346,20 +335,23 @@ static void f32_products_equal_their_twin(void **state)
                     }
 }
 
-static void bf16_products_are_within_rounding(void **state)
-{
+static void bf16_products_are_within_rounding(void **state) {
     (void)state;
     for (int k = 0; kern_at(k); k++) {
         const struct kern *table = kern_at(k);
         for (int n = 1; table->mul_bf16 && n <= table->width; n += 7)
             for (int depth = 1; depth < 80; depth += 13) {
-                int lanes = table->lanes, width = (n + lanes - 1) / lanes * lanes, even = depth + depth % 2, m = 9;
-                float *a = floats((size_t)(m * depth), 1), *w = floats((size_t)(n * depth), 1), *y = floats((size_t)(m * n), 1);
-                uint16_t *half = mem_zero((size_t)(m * even), 2), *panel = mem_zero((size_t)(width * even), 2);
+                int lanes = table->lanes, width = (n + lanes - 1) / lanes * lanes, even = depth + depth % 2,
+                    m = 9;
+                float *a = floats((size_t)(m * depth), 1), *w = floats((size_t)(n * depth), 1),
+                      *y = floats((size_t)(m * n), 1);
+                uint16_t *half = mem_zero((size_t)(m * even), 2),
+                         *panel = mem_zero((size_t)(width * even), 2);
                 for (int i = 0; i < m; i++)
                     table->put_bf16(half + i * even, a + i * depth, depth);
                 for (int c = 0; c < width; c += lanes)
-                    table->pack_bf16(panel + 2 * c, width, w + c * depth, (size_t)depth, n - c < lanes ? n - c : lanes, depth);
+                    table->pack_bf16(panel + 2 * c, width, w + c * depth, (size_t)depth,
+                                     n - c < lanes ? n - c : lanes, depth);
                 table->mul_bf16(y, (size_t)n, half, (size_t)even, panel, width, m, n, depth, false);
                 for (int i = 0; i < m; i++)
                     for (int j = 0; j < n; j++) {
@@ -381,8 +373,7 @@ static void bf16_products_are_within_rounding(void **state)
     }
 }
 
-static void exponentials_are_near(void **state)
-{
+static void exponentials_are_near(void **state) {
     (void)state;
     enum { N = 3001 };
     float x[N], p[N];
@@ -403,8 +394,7 @@ static void exponentials_are_near(void **state)
     }
 }
 
-static void angles_are_near(void **state)
-{
+static void angles_are_near(void **state) {
     (void)state;
     float freq[45], c[45], s[45];
     for (int i = 0; i < 45; i++)
@@ -419,8 +409,7 @@ static void angles_are_near(void **state)
         }
 }
 
-static void tables_are_in_order_and_end(void **state)
-{
+static void tables_are_in_order_and_end(void **state) {
     (void)state;
     int n = 0;
     while (kern_at(n))
@@ -431,8 +420,7 @@ static void tables_are_in_order_and_end(void **state)
         assert_false(kern_at(i)->exact);
 }
 
-int main(void)
-{
+int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(decoding_gives_the_values_of_the_reference),
         cmocka_unit_test(sixteen_bits_decode_the_same),

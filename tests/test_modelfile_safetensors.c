@@ -54,7 +54,7 @@ static void test_a_file_of_the_reference_library(void **state) {
     safetensors_close(NULL);
 }
 
-#define F32(name, shape, from, to)                                                                           \
+#define F32(name, shape, from, to) \
     "\"" name "\":{\"dtype\":\"F32\",\"shape\":" shape ",\"data_offsets\":[" #from "," #to "]}"
 
 static void test_what_the_format_allows(void **state) {

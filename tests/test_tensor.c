@@ -5,24 +5,22 @@
 
 static struct bytes golden;
 
-static int read_golden(void **state)
-{
+static int read_golden(void **state) {
     (void)state;
     plm_error err;
     bytes_init(&golden, 1 << 20);
     return file_read(PLM_TEST_DATA "/quant.bin", 1 << 20, &golden, &err);
 }
 
-static int free_golden(void **state)
-{
+static int free_golden(void **state) {
     (void)state;
     bytes_free(&golden);
     return 0;
 }
 
 /* quant.bin: a name of 8 bytes, u32 bytes of blocks, u32 floats, the blocks, the floats; again. */
-static bool find_golden(const char *name, const unsigned char **blocks, size_t *n_blocks, float **floats, size_t *n)
-{
+static bool find_golden(const char *name, const unsigned char **blocks, size_t *n_blocks, float **floats,
+                        size_t *n) {
     *blocks = NULL;
     *floats = NULL;
     *n_blocks = *n = 0;
@@ -43,8 +41,7 @@ static bool find_golden(const char *name, const unsigned char **blocks, size_t *
     return false;
 }
 
-static void blocks_mean_exactly_what_gguf_says(void **state)
-{
+static void blocks_mean_exactly_what_gguf_says(void **state) {
     (void)state;
     for (int i = 1; i < n_types; i++) {
         const struct dtype_info *t = dtype_of(every_type[i]);
@@ -62,8 +59,7 @@ static void blocks_mean_exactly_what_gguf_says(void **state)
     }
 }
 
-static void floats_become_the_bytes_that_gguf_writes(void **state)
-{
+static void floats_become_the_bytes_that_gguf_writes(void **state) {
     (void)state;
     const unsigned char *none;
     float *source;
@@ -87,8 +83,7 @@ static void floats_become_the_bytes_that_gguf_writes(void **state)
     mem_free(source);
 }
 
-static void every_half_comes_back(void **state)
-{
+static void every_half_comes_back(void **state) {
     (void)state;
     for (uint32_t h = 0; h < 65536; h++) {
         float f = f16_to_f32((uint16_t)h);
@@ -101,8 +96,7 @@ static void every_half_comes_back(void **state)
     }
 }
 
-static void halves_round_to_nearest_even(void **state)
-{
+static void halves_round_to_nearest_even(void **state) {
     (void)state;
     struct rng r;
     rng_seed(&r, 7, 0);
@@ -127,8 +121,7 @@ static void halves_round_to_nearest_even(void **state)
     assert_true(isnan(bf16_to_f32(f32_to_bf16(NAN))));
 }
 
-static void sizes_are_checked(void **state)
-{
+static void sizes_are_checked(void **state) {
     (void)state;
     uint64_t bytes;
     assert_null(dtype_of(4));
@@ -142,8 +135,7 @@ static void sizes_are_checked(void **state)
     assert_false(dtype_bytes(5, 32, &bytes));
 }
 
-static void quantising_reports_what_it_cannot_do(void **state)
-{
+static void quantising_reports_what_it_cannot_do(void **state) {
     (void)state;
     plm_error err;
     float in[64] = {0};
@@ -155,8 +147,7 @@ static void quantising_reports_what_it_cannot_do(void **state)
     assert_int_equal(matrix_quantise(out, DT_Q8_0, in, 2, 32, &err), PLM_OK);
 }
 
-static void quantising_survives_hostile_numbers(void **state)
-{
+static void quantising_survives_hostile_numbers(void **state) {
     (void)state;
     float in[64];
     unsigned char out[256];
@@ -167,8 +158,7 @@ static void quantising_survives_hostile_numbers(void **state)
             dtype_of(every_type[i])->from_f32(out, in, 64);
 }
 
-static void kernels_are_found_by_name(void **state)
-{
+static void kernels_are_found_by_name(void **state) {
     (void)state;
     plm_error err;
     const struct kern *k = NULL, *best = NULL;
@@ -181,8 +171,7 @@ static void kernels_are_found_by_name(void **state)
     assert_non_null(strstr(err.text, "ref"));
 }
 
-int main(void)
-{
+int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(blocks_mean_exactly_what_gguf_says),
         cmocka_unit_test(floats_become_the_bytes_that_gguf_writes),

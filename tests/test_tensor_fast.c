@@ -1,5 +1,5 @@
-/* Every op of every table this processor runs, in every precision: near the reference, and the same bits with any
- * number of threads. */
+/* Every op of every table this processor runs, in every precision: near the reference, and the same bits with
+ * any number of threads. */
 #include "support_tensor.h"
 
 #include <math.h>
@@ -9,8 +9,7 @@ static const enum precision precisions[] = {PREC_EXACT, PREC_INT8, PREC_BF16};
 static const double linear_error[] = {2e-5, 2.5e-2, 8e-3}; /* relative, of one product, by precision */
 static const int some_T[] = {1, 2, 3, 7, 8, 17, 64};
 
-static int find_reference(void **state)
-{
+static int find_reference(void **state) {
     (void)state;
     plm_error err;
     return ops_kernels(&ref, "ref", &err);
@@ -21,23 +20,23 @@ struct linear_case {
     int in, out;
 };
 static const struct linear_case linears[] = {
-    {DT_F32, 32, 17},   {DT_F32, 100, 1},    {DT_F16, 96, 100},  {DT_BF16, 64, 16},   {DT_Q4_0, 32, 3},
-    {DT_Q4_0, 576, 17}, {DT_Q4_1, 64, 100},  {DT_Q4_1, 576, 1},  {DT_Q4_1, 1600, 33}, {DT_Q5_0, 96, 16},
-    {DT_Q5_0, 896, 17}, {DT_Q5_1, 32, 100},  {DT_Q5_1, 576, 3},  {DT_Q8_0, 96, 1},    {DT_Q8_0, 896, 100},
-    {DT_Q8_0, 32, 16},  {DT_Q4_K, 256, 17},  {DT_Q4_K, 512, 3},  {DT_Q5_K, 256, 100}, {DT_Q5_K, 768, 16},
+    {DT_F32, 32, 17},   {DT_F32, 100, 1},    {DT_F16, 96, 100},   {DT_BF16, 64, 16},   {DT_Q4_0, 32, 3},
+    {DT_Q4_0, 576, 17}, {DT_Q4_1, 64, 100},  {DT_Q4_1, 576, 1},   {DT_Q4_1, 1600, 33}, {DT_Q5_0, 96, 16},
+    {DT_Q5_0, 896, 17}, {DT_Q5_1, 32, 100},  {DT_Q5_1, 576, 3},   {DT_Q8_0, 96, 1},    {DT_Q8_0, 896, 100},
+    {DT_Q8_0, 32, 16},  {DT_Q4_K, 256, 17},  {DT_Q4_K, 512, 3},   {DT_Q5_K, 256, 100}, {DT_Q5_K, 768, 16},
     {DT_Q6_K, 256, 3},  {DT_Q6_K, 512, 100}, {DT_Q4_0, 32, 1200}, {DT_Q6_K, 1792, 17},
 };
 
-/* A float row whose width is not a whole vector must be handled too; int8 leaves float formats to the others. */
-static double allowed(enum precision p, const struct matrix *w)
-{
-    return w->type == DT_F32 || w->type == DT_F16 || w->type == DT_BF16 || p != PREC_INT8 ? linear_error[p]
-                                                                                          : linear_error[PREC_INT8];
+/* A float row whose width is not a whole vector must be handled too; int8 leaves float formats to the others.
+ */
+static double allowed(enum precision p, const struct matrix *w) {
+    return w->type == DT_F32 || w->type == DT_F16 || w->type == DT_BF16 || p != PREC_INT8
+               ? linear_error[p]
+               : linear_error[PREC_INT8];
 }
 
 /* The first m of n numbers, against the typical size of all: a single one may happen to be near 0. */
-static double distance_in(const float *a, const float *b, size_t m, size_t n)
-{
+static double distance_in(const float *a, const float *b, size_t m, size_t n) {
     double far = 0, norm = 0;
     for (size_t i = 0; i < n; i++) {
         norm += (double)b[i] * (double)b[i] / (double)n;
@@ -47,8 +46,7 @@ static double distance_in(const float *a, const float *b, size_t m, size_t n)
     return sqrt(far / norm);
 }
 
-static void linear_is_near_the_reference(void **state)
-{
+static void linear_is_near_the_reference(void **state) {
     (void)state;
     struct rng r;
     rng_seed(&r, 1, 0);
@@ -70,8 +68,8 @@ static void linear_is_near_the_reference(void **state)
                     op_linear(&s.ops, got, c.out, x, &w, bias, some_T[t]);
                     double d = distance_in(got, want, m, n);
                     if (!(d <= allowed(precisions[p], &w)))
-                        fail_msg("%s %s %dx%d precision %d T %d: %g", kern_at(k)->name, dtype_of(c.type)->name, c.out, c.in, p,
-                                 some_T[t], d);
+                        fail_msg("%s %s %dx%d precision %d T %d: %g", kern_at(k)->name,
+                                 dtype_of(c.type)->name, c.out, c.in, p, some_T[t], d);
                     stage_close(&s);
                 }
         mem_free((void *)w.data);
@@ -82,8 +80,7 @@ static void linear_is_near_the_reference(void **state)
     }
 }
 
-static void linear_back_is_near_the_reference(void **state)
-{
+static void linear_back_is_near_the_reference(void **state) {
     (void)state;
     struct rng r;
     rng_seed(&r, 2, 0);
@@ -115,7 +112,8 @@ static void linear_back_is_near_the_reference(void **state)
     }
 }
 
-/* ---- everything else: one function runs an op on a stage and fills an output; two stages are compared ---- */
+/* ---- everything else: one function runs an op on a stage and fills an output; two stages are compared ----
+ */
 
 struct setting {
     struct rng rng;
@@ -125,14 +123,12 @@ struct setting {
 };
 typedef void (*op_case)(struct ops *o, struct setting *s);
 
-static float *put(struct setting *s, size_t n)
-{
+static float *put(struct setting *s, size_t n) {
     s->n = n;
     return s->out = zeros(n);
 }
 
-static void case_embed(struct ops *o, struct setting *s)
-{
+static void case_embed(struct ops *o, struct setting *s) {
     struct matrix w = random_matrix(&s->rng, DT_Q5_0, 50, 96);
     int32_t ids[128];
     for (int t = 0; t < s->T; t++)
@@ -141,10 +137,10 @@ static void case_embed(struct ops *o, struct setting *s)
     mem_free((void *)w.data);
 }
 
-static void norm_of_width(struct ops *o, struct setting *s, int C)
-{
+static void norm_of_width(struct ops *o, struct setting *s, int C) {
     size_t n = (size_t)(s->T * C);
-    float *x = random_floats(&s->rng, n, 3), *gain = random_floats(&s->rng, (size_t)C, 1), *dy = random_floats(&s->rng, n, 1);
+    float *x = random_floats(&s->rng, n, 3), *gain = random_floats(&s->rng, (size_t)C, 1),
+          *dy = random_floats(&s->rng, n, 1);
     float *inv = zeros((size_t)s->T), *y = put(s, 2 * n);
     op_rmsnorm(o, y, inv, x, gain, s->T, C, 1e-5f);
     op_rmsnorm_back(o, y + n, dy, x, gain, inv, s->T, C);
@@ -154,18 +150,15 @@ static void norm_of_width(struct ops *o, struct setting *s, int C)
     mem_free(inv);
 }
 
-static void case_norm(struct ops *o, struct setting *s)
-{
+static void case_norm(struct ops *o, struct setting *s) {
     norm_of_width(o, s, 576);
 }
 
-static void case_norm_odd(struct ops *o, struct setting *s)
-{
+static void case_norm_odd(struct ops *o, struct setting *s) {
     norm_of_width(o, s, 37);
 }
 
-static void rope_of(struct ops *o, struct setting *s, int H, int D, int rotary, bool neox)
-{
+static void rope_of(struct ops *o, struct setting *s, int H, int D, int rotary, bool neox) {
     float freq[64];
     int32_t pos[128];
     for (int i = 0; i < rotary / 2; i++)
@@ -179,26 +172,23 @@ static void rope_of(struct ops *o, struct setting *s, int H, int D, int rotary, 
     mem_free(x);
 }
 
-static void case_rope_pairs(struct ops *o, struct setting *s)
-{
+static void case_rope_pairs(struct ops *o, struct setting *s) {
     rope_of(o, s, 9, 64, 64, false);
 }
 
-static void case_rope_halves(struct ops *o, struct setting *s)
-{
+static void case_rope_halves(struct ops *o, struct setting *s) {
     rope_of(o, s, 3, 80, 36, true);
 }
 
-static void case_rope_odd(struct ops *o, struct setting *s)
-{
+static void case_rope_odd(struct ops *o, struct setting *s) {
     rope_of(o, s, 2, 22, 22, false);
 }
 
-static void case_swiglu(struct ops *o, struct setting *s)
-{
+static void case_swiglu(struct ops *o, struct setting *s) {
     int F = 203;
     size_t n = (size_t)(s->T * F);
-    float *gate = random_floats(&s->rng, n, 5), *up = random_floats(&s->rng, n, 1), *dy = random_floats(&s->rng, n, 1);
+    float *gate = random_floats(&s->rng, n, 5), *up = random_floats(&s->rng, n, 1),
+          *dy = random_floats(&s->rng, n, 1);
     float *y = put(s, 3 * n);
     op_swiglu(o, y, gate, up, s->T, F);
     op_swiglu_back(o, y + n, y + 2 * n, dy, gate, up, s->T, F);
@@ -208,8 +198,8 @@ static void case_swiglu(struct ops *o, struct setting *s)
     mem_free(dy);
 }
 
-static void attention_of(struct ops *o, struct setting *s, int past, int H, int Hkv, int D, bool f16, bool back)
-{
+static void attention_of(struct ops *o, struct setting *s, int past, int H, int Hkv, int D, bool f16,
+                         bool back) {
     int n = past + s->T, width = Hkv * D;
     size_t rows = (size_t)(s->T * H * D), keys = (size_t)(n * width);
     int32_t first[128] = {0}, last[128];
@@ -217,7 +207,8 @@ static void attention_of(struct ops *o, struct setting *s, int past, int H, int 
         last[t] = past + t;
         first[t] = t % 5 == 4 ? last[t] / 2 : 0;
     }
-    float *q = random_floats(&s->rng, rows, 1), *k = random_floats(&s->rng, keys, 1), *v = random_floats(&s->rng, keys, 1);
+    float *q = random_floats(&s->rng, rows, 1), *k = random_floats(&s->rng, keys, 1),
+          *v = random_floats(&s->rng, keys, 1);
     float *dy = random_floats(&s->rng, rows, 1), *lse = zeros((size_t)(s->T * H));
     struct kv_view kv = {mem_alloc(keys, 4), mem_alloc(keys, 4), f16, n};
     float *y = put(s, rows * (back ? 2 : 1) + (back ? 2 * keys : 0));
@@ -236,38 +227,36 @@ static void attention_of(struct ops *o, struct setting *s, int past, int H, int 
     mem_free(kv.v);
 }
 
-static void case_attention(struct ops *o, struct setting *s)
-{
+static void case_attention(struct ops *o, struct setting *s) {
     attention_of(o, s, 0, 9, 3, 64, false, true);
 }
 
-static void case_attention_odd(struct ops *o, struct setting *s)
-{
+static void case_attention_odd(struct ops *o, struct setting *s) {
     attention_of(o, s, 70, 4, 2, 20, false, true);
 }
 
-static void case_attention_f16(struct ops *o, struct setting *s)
-{
+static void case_attention_f16(struct ops *o, struct setting *s) {
     attention_of(o, s, 130, 14, 2, 64, true, false);
 }
 
-static void case_attention_f16_odd(struct ops *o, struct setting *s)
-{
+static void case_attention_f16_odd(struct ops *o, struct setting *s) {
     attention_of(o, s, 3, 1, 1, 36, true, false);
 }
 
-static void case_attention_wide(struct ops *o, struct setting *s)
-{
+static void case_attention_wide(struct ops *o, struct setting *s) {
     attention_of(o, s, 3, 4, 1, 256, true, false);
 }
 
-static void case_lora(struct ops *o, struct setting *s)
-{
+static void case_lora(struct ops *o, struct setting *s) {
     int in = 100, r = 8, out = 203;
-    float *x = random_floats(&s->rng, (size_t)(s->T * in), 1), *A = random_floats(&s->rng, (size_t)(r * in), 1);
-    float *B = random_floats(&s->rng, (size_t)(out * r), 1), *dy = random_floats(&s->rng, (size_t)(s->T * out), 1);
-    size_t ny = (size_t)(s->T * out), nu = (size_t)(s->T * r), nx = (size_t)(s->T * in), na = (size_t)(r * in);
-    float *y = put(s, ny + nu + nx + na + (size_t)(out * r)), *u = y + ny, *dx = u + nu, *dA = dx + nx, *dB = dA + na;
+    float *x = random_floats(&s->rng, (size_t)(s->T * in), 1),
+          *A = random_floats(&s->rng, (size_t)(r * in), 1);
+    float *B = random_floats(&s->rng, (size_t)(out * r), 1),
+          *dy = random_floats(&s->rng, (size_t)(s->T * out), 1);
+    size_t ny = (size_t)(s->T * out), nu = (size_t)(s->T * r), nx = (size_t)(s->T * in),
+           na = (size_t)(r * in);
+    float *y = put(s, ny + nu + nx + na + (size_t)(out * r)), *u = y + ny, *dx = u + nu, *dA = dx + nx,
+          *dB = dA + na;
     op_lora(o, y, out, u, x, A, B, 0.5f, s->T, in, r, out);
     op_lora_back(o, dx, dA, dB, dy, u, x, A, B, 0.5f, s->T, in, r, out);
     mem_free(x);
@@ -276,8 +265,7 @@ static void case_lora(struct ops *o, struct setting *s)
     mem_free(dy);
 }
 
-static void case_loss(struct ops *o, struct setting *s)
-{
+static void case_loss(struct ops *o, struct setting *s) {
     int C = 96, V = 1500;
     struct matrix w = random_matrix(&s->rng, DT_Q4_1, V, C);
     float *x = random_floats(&s->rng, (size_t)(s->T * C), 1), weight[128];
@@ -295,8 +283,7 @@ static void case_loss(struct ops *o, struct setting *s)
     mem_free(x);
 }
 
-static void case_linears(struct ops *o, struct setting *s)
-{
+static void case_linears(struct ops *o, struct setting *s) {
     struct matrix w[3] = {random_matrix(&s->rng, DT_Q4_1, 70, 96), random_matrix(&s->rng, DT_F16, 33, 96),
                           random_matrix(&s->rng, DT_Q8_0, 50, 96)};
     const struct matrix *all[3] = {w, w + 1, w + 2};
@@ -333,8 +320,7 @@ static const struct {
 };
 enum { CASES = sizeof cases / sizeof *cases };
 
-static struct setting run_case(int c, const struct kern *k, enum precision p, int threads, int T)
-{
+static struct setting run_case(int c, const struct kern *k, enum precision p, int threads, int T) {
     struct stage st;
     struct setting s = {.T = T};
     rng_seed(&s.rng, 99, 0);
@@ -344,8 +330,7 @@ static struct setting run_case(int c, const struct kern *k, enum precision p, in
     return s;
 }
 
-static void ops_are_near_the_reference(void **state)
-{
+static void ops_are_near_the_reference(void **state) {
     (void)state;
     static const int lengths[] = {1, 2, 7, 8, 17, 64, 100};
     for (int c = 0; c < CASES; c++)
@@ -354,18 +339,18 @@ static void ops_are_near_the_reference(void **state)
             for (int k = 0; kern_at(k) != ref; k++)
                 for (int p = 0; p < 3; p++) {
                     struct setting got = run_case(c, kern_at(k), precisions[p], 1, lengths[t]);
-                    double d = distance(got.out, want.out, want.n), most = p ? cases[c].half_error : cases[c].error;
+                    double d = distance(got.out, want.out, want.n),
+                           most = p ? cases[c].half_error : cases[c].error;
                     if (!(d <= most))
-                        fail_msg("%s, %s, T %d, precision %d: %g, at most %g", cases[c].name, kern_at(k)->name, lengths[t],
-                                 p, d, most);
+                        fail_msg("%s, %s, T %d, precision %d: %g, at most %g", cases[c].name,
+                                 kern_at(k)->name, lengths[t], p, d, most);
                     mem_free(got.out);
                 }
             mem_free(want.out);
         }
 }
 
-static void threads_do_not_change_a_bit(void **state)
-{
+static void threads_do_not_change_a_bit(void **state) {
     (void)state;
     static const int threads[] = {2, 3, 7}, lengths[] = {1, 5, 100};
     for (int c = 0; c < CASES; c++)
@@ -376,7 +361,8 @@ static void threads_do_not_change_a_bit(void **state)
                     for (int i = 0; i < 3; i++) {
                         struct setting many = run_case(c, kern_at(k), precisions[p], threads[i], lengths[t]);
                         if (memcmp(one.out, many.out, one.n * sizeof *one.out))
-                            fail_msg("%s, %s, T %d, %d threads", cases[c].name, kern_at(k)->name, lengths[t], threads[i]);
+                            fail_msg("%s, %s, T %d, %d threads", cases[c].name, kern_at(k)->name, lengths[t],
+                                     threads[i]);
                         mem_free(many.out);
                     }
                     mem_free(one.out);
@@ -384,8 +370,7 @@ static void threads_do_not_change_a_bit(void **state)
 }
 
 /* In any precision one NaN among the activations reaches every output of its token and of no other. */
-static void nan_is_not_lost(void **state)
-{
+static void nan_is_not_lost(void **state) {
     (void)state;
     struct rng r;
     rng_seed(&r, 3, 0);
@@ -413,8 +398,7 @@ static void nan_is_not_lost(void **state)
     }
 }
 
-static void nan_reaches_the_loss(void **state)
-{
+static void nan_reaches_the_loss(void **state) {
     (void)state;
     struct rng r;
     rng_seed(&r, 4, 0);
@@ -438,8 +422,7 @@ static void nan_reaches_the_loss(void **state)
     mem_free(y);
 }
 
-int main(void)
-{
+int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(linear_is_near_the_reference),
         cmocka_unit_test(linear_back_is_near_the_reference),

@@ -1,5 +1,6 @@
-/* Every backward against central differences of its forward, on the reference kernels and in f32: for a random
- * direction v, (L(x + h v) - L(x - h v)) / 2h must be dx . v, where L is a fixed random sum of the outputs. */
+/* Every backward against central differences of its forward, on the reference kernels and in f32: for a
+ * random direction v, (L(x + h v) - L(x - h v)) / 2h must be dx . v, where L is a fixed random sum of the
+ * outputs. */
 #include "support_tensor.h"
 
 #include <math.h>
@@ -22,8 +23,7 @@ struct point {
     void *more;
 };
 
-static double loss(struct point *p)
-{
+static double loss(struct point *p) {
     double sum = 0;
     p->forward(p);
     for (size_t i = 0; i < p->n_out; i++)
@@ -31,8 +31,7 @@ static double loss(struct point *p)
     return sum;
 }
 
-static void point_open(struct point *p, size_t n_out, int width)
-{
+static void point_open(struct point *p, size_t n_out, int width) {
     memset(p, 0, sizeof *p);
     plm_error err;
     const struct kern *ref;
@@ -44,8 +43,7 @@ static void point_open(struct point *p, size_t n_out, int width)
     p->weight = random_floats(&p->rng, n_out, 1);
 }
 
-static float *point_input(struct point *p, size_t n, float scale)
-{
+static float *point_input(struct point *p, size_t n, float scale) {
     struct input *in = &p->in[p->n_in++];
     in->n = n;
     in->x = random_floats(&p->rng, n, scale);
@@ -53,8 +51,7 @@ static float *point_input(struct point *p, size_t n, float scale)
     return in->x;
 }
 
-static void point_check(struct point *p, float h, double most)
-{
+static void point_check(struct point *p, float h, double most) {
     for (int i = 0; i < p->n_in; i++)
         for (int d = 0; d < DIRECTIONS; d++) {
             struct input *in = &p->in[i];
@@ -76,14 +73,14 @@ static void point_check(struct point *p, float h, double most)
             memcpy(in->x, old, in->n * sizeof *old);
             double measured = (up - down) / (2 * step);
             if (!(fabs(measured - slope) <= most * sqrt(size) + 1e-4))
-                fail_msg("input %d: slope %g, measured %g, gradient's size %g", i, slope, measured, sqrt(size));
+                fail_msg("input %d: slope %g, measured %g, gradient's size %g", i, slope, measured,
+                         sqrt(size));
             mem_free(v);
             mem_free(old);
         }
 }
 
-static void point_close(struct point *p)
-{
+static void point_close(struct point *p) {
     for (int i = 0; i < p->n_in; i++) {
         mem_free(p->in[i].x);
         mem_free(p->in[i].dx);
@@ -95,14 +92,12 @@ static void point_close(struct point *p)
 
 /* ---- linear ---- */
 
-static void linear_forward(struct point *p)
-{
+static void linear_forward(struct point *p) {
     struct matrix *w = p->more;
     op_linear(&p->stage.ops, p->out, w->out, p->in[0].x, w, NULL, T);
 }
 
-static void gradient_of_linear(void **state)
-{
+static void gradient_of_linear(void **state) {
     (void)state;
     for (int i = 0; i < n_types; i++) {
         struct point p;
@@ -120,13 +115,11 @@ static void gradient_of_linear(void **state)
 
 /* ---- rmsnorm ---- */
 
-static void norm_forward(struct point *p)
-{
+static void norm_forward(struct point *p) {
     op_rmsnorm(&p->stage.ops, p->out, NULL, p->in[0].x, p->more, T, 33, 1e-5f);
 }
 
-static void gradient_of_rmsnorm(void **state)
-{
+static void gradient_of_rmsnorm(void **state) {
     (void)state;
     struct point p;
     point_open(&p, T * 33, 256);
@@ -146,14 +139,12 @@ static void gradient_of_rmsnorm(void **state)
 static const float freq[4] = {1, 0.3f, 0.1f, 0.01f};
 static const int32_t where[T] = {0, 1, 2, 3, 100, 101, 5, 6, 2000, 0, 1};
 
-static void rope_forward(struct point *p)
-{
+static void rope_forward(struct point *p) {
     memcpy(p->out, p->in[0].x, p->n_out * sizeof *p->out);
     op_rope(&p->stage.ops, p->out, where, T, 3, 12, 8, freq, p->more != NULL, false);
 }
 
-static void gradient_of_rope(void **state)
-{
+static void gradient_of_rope(void **state) {
     (void)state;
     for (int neox = 0; neox < 2; neox++) {
         struct point p;
@@ -170,13 +161,11 @@ static void gradient_of_rope(void **state)
 
 /* ---- swiglu ---- */
 
-static void swiglu_forward(struct point *p)
-{
+static void swiglu_forward(struct point *p) {
     op_swiglu(&p->stage.ops, p->out, p->in[0].x, p->in[1].x, T, 19);
 }
 
-static void gradient_of_swiglu(void **state)
-{
+static void gradient_of_swiglu(void **state) {
     (void)state;
     struct point p;
     point_open(&p, T * 19, 256);
@@ -196,15 +185,14 @@ struct attention {
     float *lse;
 };
 
-static void attention_forward(struct point *p)
-{
+static void attention_forward(struct point *p) {
     struct attention *a = p->more;
     struct kv_view kv = {p->in[1].x, p->in[2].x, false, a->n};
-    op_attention(&p->stage.ops, p->out, a->lse, p->in[0].x, &kv, a->first, a->last, a->tokens, a->H, a->Hkv, a->D);
+    op_attention(&p->stage.ops, p->out, a->lse, p->in[0].x, &kv, a->first, a->last, a->tokens, a->H, a->Hkv,
+                 a->D);
 }
 
-static void check_attention(struct attention *a)
-{
+static void check_attention(struct attention *a) {
     struct point p;
     size_t width = (size_t)(a->H * a->D), kv_width = (size_t)(a->Hkv * a->D), n = (size_t)a->n;
     point_open(&p, (size_t)a->tokens * width, 256);
@@ -216,15 +204,14 @@ static void check_attention(struct attention *a)
     point_input(&p, n * kv_width, 1);
     attention_forward(&p);
     struct kv_view kv = {p.in[1].x, p.in[2].x, false, a->n};
-    op_attention_back(&p.stage.ops, p.in[0].dx, p.in[1].dx, p.in[2].dx, p.weight, p.out, a->lse, p.in[0].x, &kv,
-                      a->first, a->last, a->tokens, a->H, a->Hkv, a->D);
+    op_attention_back(&p.stage.ops, p.in[0].dx, p.in[1].dx, p.in[2].dx, p.weight, p.out, a->lse, p.in[0].x,
+                      &kv, a->first, a->last, a->tokens, a->H, a->Hkv, a->D);
     point_check(&p, 0.1f, 2e-3);
     mem_free(a->lse);
     point_close(&p);
 }
 
-static void gradient_of_causal_attention(void **state)
-{
+static void gradient_of_causal_attention(void **state) {
     (void)state;
     static const int lengths[] = {1, 3, 9, 33, 70};
     for (size_t i = 0; i < sizeof lengths / sizeof *lengths; i++) {
@@ -235,8 +222,7 @@ static void gradient_of_causal_attention(void **state)
     }
 }
 
-static void gradient_of_attention_over_windows_and_packed_texts(void **state)
-{
+static void gradient_of_attention_over_windows_and_packed_texts(void **state) {
     (void)state;
     struct attention a = {.n = 75, .H = 3, .Hkv = 1, .D = 20, .tokens = 75};
     for (int t = 0; t < a.tokens; t++) {
@@ -255,16 +241,14 @@ struct lora {
     float *u;
 };
 
-static void lora_forward(struct point *p)
-{
+static void lora_forward(struct point *p) {
     struct lora *l = p->more;
     memset(p->out, 0, p->n_out * sizeof *p->out);
-    op_lora(&p->stage.ops, p->out, l->out, l->u, p->in[0].x, p->in[1].x, p->in[2].x, 1.5f, l->tokens, l->in, l->r,
-            l->out);
+    op_lora(&p->stage.ops, p->out, l->out, l->u, p->in[0].x, p->in[1].x, p->in[2].x, 1.5f, l->tokens, l->in,
+            l->r, l->out);
 }
 
-static void gradient_of_lora(void **state)
-{
+static void gradient_of_lora(void **state) {
     (void)state;
     static const struct lora sizes[] = {{3, 40, 4, 17, NULL}, {T, 33, 1, 50, NULL}, {50, 64, 9, 31, NULL}};
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
@@ -277,8 +261,8 @@ static void gradient_of_lora(void **state)
         float *x = point_input(&p, (size_t)(l.tokens * l.in), 1);
         float *A = point_input(&p, (size_t)(l.r * l.in), 1), *B = point_input(&p, (size_t)(l.out * l.r), 1);
         lora_forward(&p);
-        op_lora_back(&p.stage.ops, p.in[0].dx, p.in[1].dx, p.in[2].dx, p.weight, l.u, x, A, B, 1.5f, l.tokens, l.in,
-                     l.r, l.out);
+        op_lora_back(&p.stage.ops, p.in[0].dx, p.in[1].dx, p.in[2].dx, p.weight, l.u, x, A, B, 1.5f, l.tokens,
+                     l.in, l.r, l.out);
         point_check(&p, 0.5f, 1e-4);
         mem_free(l.u);
         point_close(&p);
@@ -294,16 +278,14 @@ struct head {
     double nll[T];
 };
 
-static void loss_forward(struct point *p)
-{
+static void loss_forward(struct point *p) {
     struct head *h = p->more;
     op_cross_entropy(&p->stage.ops, h->nll, NULL, p->in[0].x, &h->w, h->target, h->weight, T);
     for (int t = 0; t < T; t++)
         p->out[t] = (float)h->nll[t];
 }
 
-static void gradient_of_cross_entropy(void **state)
-{
+static void gradient_of_cross_entropy(void **state) {
     (void)state;
     struct point p;
     struct head h;
@@ -328,8 +310,7 @@ static void gradient_of_cross_entropy(void **state)
     point_close(&p);
 }
 
-int main(void)
-{
+int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(gradient_of_linear),
         cmocka_unit_test(gradient_of_rmsnorm),

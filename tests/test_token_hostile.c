@@ -36,8 +36,8 @@ static void assert_usable(const struct fake *f) {
     gguf_close(g);
 }
 
-#define WITH(f)                                                                                              \
-    struct fake f;                                                                                           \
+#define WITH(f)    \
+    struct fake f; \
     fake_default(&f)
 
 static void the_usual_one_opens(void **state) {

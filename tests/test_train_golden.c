@@ -14,13 +14,13 @@
 
 static plm_error why;
 
-#define assert_ok(call)                                                                                      \
-    do {                                                                                                     \
-        plm_status ok_st = (call);                                                                           \
-        if (ok_st) {                                                                                         \
-            print_error("%s: %s\n", #call, why.text);                                                        \
-        }                                                                                                    \
-        assert_int_equal(ok_st, PLM_OK);                                                                     \
+#define assert_ok(call)                               \
+    do {                                              \
+        plm_status ok_st = (call);                    \
+        if (ok_st) {                                  \
+            print_error("%s: %s\n", #call, why.text); \
+        }                                             \
+        assert_int_equal(ok_st, PLM_OK);              \
     } while (0)
 
 static const char *model_path(const char *file) {

@@ -19,13 +19,13 @@ static char folder[] = "train-model-XXXXXX";
 static char model_path[64], adapter_path[64], checkpoint[64];
 static plm_error why;
 
-#define assert_ok(call)                                                                                      \
-    do {                                                                                                     \
-        plm_status ok_st = (call);                                                                           \
-        if (ok_st) {                                                                                         \
-            print_error("%s: %s\n", #call, why.text);                                                        \
-        }                                                                                                    \
-        assert_int_equal(ok_st, PLM_OK);                                                                     \
+#define assert_ok(call)                               \
+    do {                                              \
+        plm_status ok_st = (call);                    \
+        if (ok_st) {                                  \
+            print_error("%s: %s\n", #call, why.text); \
+        }                                             \
+        assert_int_equal(ok_st, PLM_OK);              \
     } while (0)
 
 static int set_up(void **state) {

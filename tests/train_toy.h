@@ -99,13 +99,13 @@ plm_status plm_chat_encode(const plm_model *m, const plm_message *messages, size
     (void)m;
     (void)err;
     size_t at = 0;
-#define TOY_PUT(id, learned)                                                                                 \
-    do {                                                                                                     \
-        if (at < cap) {                                                                                      \
-            ids[at] = (id);                                                                                  \
-            is_target[at] = (learned);                                                                       \
-        }                                                                                                    \
-        at++;                                                                                                \
+#define TOY_PUT(id, learned)           \
+    do {                               \
+        if (at < cap) {                \
+            ids[at] = (id);            \
+            is_target[at] = (learned); \
+        }                              \
+        at++;                          \
     } while (0)
     for (size_t i = 0; i < n_messages; i++) {
         bool own = messages[i].role[0] == 'a';
@@ -176,22 +176,22 @@ static void toy_add_ids(plm_trainer *t, uint64_t seed, size_t n, size_t n_prompt
 }
 
 /* The call writes to &why. */
-#define assert_ok(call)                                                                                      \
-    do {                                                                                                     \
-        plm_status ok_st = (call);                                                                           \
-        if (ok_st) {                                                                                         \
-            print_error("%s: %s\n", #call, why.text);                                                        \
-        }                                                                                                    \
-        assert_int_equal(ok_st, PLM_OK);                                                                     \
+#define assert_ok(call)                               \
+    do {                                              \
+        plm_status ok_st = (call);                    \
+        if (ok_st) {                                  \
+            print_error("%s: %s\n", #call, why.text); \
+        }                                             \
+        assert_int_equal(ok_st, PLM_OK);              \
     } while (0)
 /* The call writes to &why, and its sentence must hold part. */
-#define assert_refused(call, status, part)                                                                   \
-    do {                                                                                                     \
-        memset(&why, 0, sizeof why);                                                                         \
-        assert_int_equal((call), (status));                                                                  \
-        if (!strstr(why.text, (part))) {                                                                     \
-            print_error("%s\n", why.text);                                                                   \
-        }                                                                                                    \
-        assert_non_null(strstr(why.text, (part)));                                                           \
+#define assert_refused(call, status, part)         \
+    do {                                           \
+        memset(&why, 0, sizeof why);               \
+        assert_int_equal((call), (status));        \
+        if (!strstr(why.text, (part))) {           \
+            print_error("%s\n", why.text);         \
+        }                                          \
+        assert_non_null(strstr(why.text, (part))); \
     } while (0)
 #endif

@@ -1,5 +1,5 @@
-/* answer.c: chooses the adapter, refuses one whose prompts were made another way, and encodes questions the way
- * the adapter learned them. */
+/* answer.c: chooses the adapter, refuses one whose prompts were made another way, and encodes questions the
+ * way the adapter learned them. */
 #include "answer.h"
 
 #include <math.h>
@@ -18,8 +18,8 @@ static int take_active(void *ctx, const plm_installed *row) {
         return 0;
     found->path = mem_dupz(row->path);
     found->scale = row->scale;
-    snprintf(found->with, sizeof found->with, "%s adapter %lld of %s (%s)", row->kind, (long long)row->id, row->user,
-             row->arm);
+    snprintf(found->with, sizeof found->with, "%s adapter %lld of %s (%s)", row->kind, (long long)row->id,
+             row->user, row->arm);
     return found->path ? 0 : 1;
 }
 
@@ -37,7 +37,8 @@ static plm_status use_installed(struct answerer *w, const struct args *a, plm_er
         return PLM_OK;
     plm_status st = app_store(&store, a, true, err);
     if (st == PLM_OK)
-        st = plm_store_list_adapters(store, app_user(a), w->kind ? w->kind->name : "chat", take_active, &found, err);
+        st = plm_store_list_adapters(store, app_user(a), w->kind ? w->kind->name : "chat", take_active,
+                                     &found, err);
     if (st == PLM_ESTOPPED)
         st = fail(err, PLM_ENOMEM, "out of memory");
     if (st == PLM_OK && found.path) {
@@ -50,24 +51,31 @@ static plm_status use_installed(struct answerer *w, const struct args *a, plm_er
 }
 
 /* An adapter answers only to prompts made as those it learned. */
-static plm_status check_recipe(struct answerer *w, const struct args *a, const plm_adapter *ad, plm_error *err) {
+static plm_status check_recipe(struct answerer *w, const struct args *a, const plm_adapter *ad,
+                               plm_error *err) {
     const char *template = plm_adapter_get(ad, "plm.template"), *kind = plm_adapter_get(ad, "plm.kind");
     const char *now = plm_model_describe(w->model)->chat_template;
     if (template && strcmp(template, "raw") == 0)
         w->raw = true;
     else if (template && (a->raw || !now || strcmp(template, now) != 0))
-        return fail(err, PLM_EINVAL, "the adapter was trained with the %s template, not with %s: the answer would be wrong",
-                    template, a->raw ? "raw text" : now ? now : "none");
+        return fail(err, PLM_EINVAL,
+                    "the adapter was trained with the %s template, not with %s: the answer would be wrong",
+                    template,
+                    a->raw ? "raw text"
+                    : now  ? now
+                           : "none");
     if (kind && !w->kind && !a->task) {
         w->kind = plm_kind_find(w->kinds, kind);
         if (!w->kind)
-            return fail(err, PLM_ENOTFOUND, "the adapter was trained for the kind \"%s\", which --kinds has to describe", kind);
+            return fail(err, PLM_ENOTFOUND,
+                        "the adapter was trained for the kind \"%s\", which --kinds has to describe", kind);
     }
     if (kind && w->kind && strcmp(kind, w->kind->name) != 0)
         return fail(err, PLM_EINVAL, "the adapter was trained for the task %s, not %s", kind, w->kind->name);
     const char *instruction = plm_adapter_get(ad, "plm.instruction");
     if (instruction && w->kind && strcmp(instruction, w->kind->instruction) != 0)
-        return fail(err, PLM_EINVAL, "the kind %s words its prompt in another way than the adapter learned", w->kind->name);
+        return fail(err, PLM_EINVAL, "the kind %s words its prompt in another way than the adapter learned",
+                    w->kind->name);
     return PLM_OK;
 }
 
@@ -95,7 +103,8 @@ plm_status answerer_open(struct answerer *w, const struct args *a, plm_error *er
     if (st == PLM_OK && a->task) {
         w->kind = plm_kind_find(w->kinds, a->task);
         if (!w->kind)
-            st = fail(err, PLM_ENOTFOUND, "no task \"%s\"; plm records stats lists the kinds in use", a->task);
+            st =
+                fail(err, PLM_ENOTFOUND, "no task \"%s\"; plm records stats lists the kinds in use", a->task);
     }
     if (st == PLM_OK)
         st = app_model(&w->model, a, err);
@@ -118,8 +127,8 @@ void answerer_close(struct answerer *w) {
     memset(w, 0, sizeof *w);
 }
 
-plm_status answerer_encode(const struct answerer *w, const char *system, const char *question, struct encoded *out,
-                           plm_error *err) {
+plm_status answerer_encode(const struct answerer *w, const char *system, const char *question,
+                           struct encoded *out, plm_error *err) {
     char *prompt = NULL;
     plm_status st = w->kind ? plm_kind_prompt(w->kind, question, &prompt, err) : PLM_OK;
     if (st == PLM_OK)
@@ -128,8 +137,8 @@ plm_status answerer_encode(const struct answerer *w, const char *system, const c
     return st;
 }
 
-static plm_status label_nll(const struct answerer *w, const char *system, const char *prompt, const char *label,
-                            double *nll, plm_error *err) {
+static plm_status label_nll(const struct answerer *w, const char *system, const char *prompt,
+                            const char *label, double *nll, plm_error *err) {
     struct encoded e;
     size_t tokens;
     plm_status st = app_encode(&e, w->model, system, prompt, label, w->raw, err);
@@ -139,8 +148,8 @@ static plm_status label_nll(const struct answerer *w, const char *system, const 
     return st;
 }
 
-plm_status answerer_label(const struct answerer *w, const char *system, const char *question, const char **best,
-                          double *probability, plm_error *err) {
+plm_status answerer_label(const struct answerer *w, const char *system, const char *question,
+                          const char **best, double *probability, plm_error *err) {
     char *prompt = NULL;
     double least = INFINITY, sum = 0;
     plm_status st = plm_kind_prompt(w->kind, question, &prompt, err);

@@ -45,7 +45,8 @@ char *app_path(enum place place, const char *tail) {
     if (xdg && xdg[0] == '/')
         bytes_puts(&b, xdg);
     else
-        bytes_printf(&b, "%s%s", home && *home ? home : "", place == PLACE_DATA ? "/.local/share" : "/.cache");
+        bytes_printf(&b, "%s%s", home && *home ? home : "",
+                     place == PLACE_DATA ? "/.local/share" : "/.cache");
     bytes_printf(&b, "/plm%s%s", tail && *tail ? "/" : "", tail ? tail : "");
     return bytes_take(&b);
 }
@@ -63,10 +64,11 @@ plm_status app_model(plm_model **out, const struct args *a, plm_error *err) {
     if (!fetched || !digests)
         st = fail(err, PLM_ENOMEM, "out of memory");
     else if (!a->model && !file_exists(fetched))
-        st = fail(err, PLM_ENOTFOUND, "no model: give one with --model FILE, or get the default one with plm model fetch");
+        st = fail(err, PLM_ENOTFOUND,
+                  "no model: give one with --model FILE, or get the default one with plm model fetch");
     if (st == PLM_OK) {
-        plm_model_options opt = {.threads = a->threads, .cpu = a->cpu, .chat_template = a->chat_template,
-                                 .digest_cache = digests};
+        plm_model_options opt = {
+            .threads = a->threads, .cpu = a->cpu, .chat_template = a->chat_template, .digest_cache = digests};
         st = plm_model_open(out, a->model ? a->model : fetched, &opt, err);
     }
     plm_free(fetched);
@@ -171,7 +173,8 @@ void progress_at(struct progress *p, double done, double total, const char *note
     bar[24] = 0;
     if (share > 0.01 && share < 1)
         format_left(left, (now - p->start) * (1 - share) / share);
-    fprintf(stderr, "\r%-22.22s [%s] %3.0f%%  %s  %.40s\033[K", p->label, bar, share * 100, left, note ? note : "");
+    fprintf(stderr, "\r%-22.22s [%s] %3.0f%%  %s  %.40s\033[K", p->label, bar, share * 100, left,
+            note ? note : "");
     fflush(stderr);
 }
 
@@ -199,8 +202,8 @@ static plm_status encode_raw(struct encoded *out, const plm_model *m, const char
     return plm_raw_encode(m, prompt, answer, out->ids, n, &out->n, &out->n_prompt, err);
 }
 
-plm_status app_encode_messages(struct encoded *out, const plm_model *m, const plm_message *messages, size_t n_messages,
-                               plm_error *err) {
+plm_status app_encode_messages(struct encoded *out, const plm_model *m, const plm_message *messages,
+                               size_t n_messages, plm_error *err) {
     *out = (struct encoded){0};
     size_t n = 0;
     plm_status st = plm_chat_encode(m, messages, n_messages, NULL, NULL, 0, &n, err);
@@ -246,7 +249,8 @@ plm_status app_encode(struct encoded *out, const plm_model *m, const char *syste
     return app_encode_messages(out, m, messages, n, err);
 }
 
-plm_status app_answer_nll(plm_session *s, const struct encoded *e, double *nll, size_t *tokens, plm_error *err) {
+plm_status app_answer_nll(plm_session *s, const struct encoded *e, double *nll, size_t *tokens,
+                          plm_error *err) {
     size_t n = e->n - e->n_prompt;
     double *logprob = mem_alloc(n ? n : 1, sizeof *logprob);
     if (!logprob)

@@ -45,7 +45,7 @@ struct progress {
 };
 void progress_start(struct progress *p, const struct args *a, const char *label);
 void progress_at(struct progress *p, double done, double total, const char *note); /* note may be NULL */
-void progress_end(struct progress *p); /* clears the line */
+void progress_end(struct progress *p);                                             /* clears the line */
 
 /* ---- encoding ---- */
 struct encoded { /* ids of a prompt, or of a prompt and its answer */
@@ -59,7 +59,8 @@ plm_status app_encode_messages(struct encoded *out, const plm_model *m, const pl
                                plm_error *err);
 void encoded_free(struct encoded *e);
 /* The sum of -ln p of the answer's ids, and how many. */
-plm_status app_answer_nll(plm_session *s, const struct encoded *e, double *nll, size_t *tokens, plm_error *err);
+plm_status app_answer_nll(plm_session *s, const struct encoded *e, double *nll, size_t *tokens,
+                          plm_error *err);
 plm_status app_read(const char *path, size_t max, struct bytes *out, plm_error *err);
 
 /* ---- commands, one file each ---- */

@@ -1,5 +1,6 @@
-/* arm.c: trains an arm unless its file is there already, and scores adapters on held-out records. The name of an
- * arm's file holds the hash of all that goes into it, so a stopped job goes on and a changed one starts afresh. */
+/* arm.c: trains an arm unless its file is there already, and scores adapters on held-out records. The name of
+ * an arm's file holds the hash of all that goes into it, so a stopped job goes on and a changed one starts
+ * afresh. */
 #include "arm.h"
 
 #include "base/hash.h"
@@ -55,8 +56,8 @@ static void examples_free(struct examples *e) {
     mem_free(e->prompts);
 }
 
-static plm_status put(struct examples *e, const plm_kind *kind, const char *what, int64_t id, const char *input,
-                      const char *output, plm_example as, plm_error *err) {
+static plm_status put(struct examples *e, const plm_kind *kind, const char *what, int64_t id,
+                      const char *input, const char *output, plm_example as, plm_error *err) {
     size_t i = e->n++;
     plm_status st = plm_kind_prompt(kind, input, &e->prompts[i], err);
     snprintf(e->names[i], sizeof e->names[i], "%s %lld", what, (long long)id);
@@ -83,7 +84,8 @@ static plm_status gather(struct examples *e, struct arm *arm, const struct pool_
         apart[i] = held[i] || inner[i];
         if (held[i])
             continue;
-        st = put(e, d->kind, "record", r->id, r->input, r->output, (plm_example){.validation = inner[i]}, err);
+        st =
+            put(e, d->kind, "record", r->id, r->input, r->output, (plm_example){.validation = inner[i]}, err);
         arm->learned[arm->n_learned++] = r->id;
         arm->n_real += !inner[i];
         arm->n_validation += inner[i];
@@ -114,10 +116,10 @@ static void arm_hash(char hex[65], const struct arm *arm, const struct pool_of_d
     struct bytes numbers;
     bytes_init(&numbers, 4096);
     bytes_printf(&numbers, "%d %.9g %u %llu / %d %d %d %d %d %d %d %d %.9g %.9g %.9g %.9g", l->adapter.rank,
-                 (double)l->adapter.alpha, l->adapter.targets, (unsigned long long)l->adapter.seed, l->train.batch,
-                 l->train.steps, l->train.epochs, l->train.warmup, l->train.max_tokens, l->train.patience,
-                 l->train.eval_every, (int)l->train.schedule, (double)l->train.rate, (double)l->train.decay,
-                 (double)l->train.clip, (double)l->train.real_last);
+                 (double)l->adapter.alpha, l->adapter.targets, (unsigned long long)l->adapter.seed,
+                 l->train.batch, l->train.steps, l->train.epochs, l->train.warmup, l->train.max_tokens,
+                 l->train.patience, l->train.eval_every, (int)l->train.schedule, (double)l->train.rate,
+                 (double)l->train.decay, (double)l->train.clip, (double)l->train.real_last);
     sha256_start(&h);
     hash_text(&h, plm_version());
     hash_text(&h, d->model_sha256);
@@ -126,7 +128,8 @@ static void arm_hash(char hex[65], const struct arm *arm, const struct pool_of_d
     hash_text(&h, numbers.data);
     for (size_t i = 0; i < e->n; i++) {
         char flags[64];
-        snprintf(flags, sizeof flags, "%d %d %.9g", e->v[i].synthetic, e->v[i].validation, (double)e->v[i].weight);
+        snprintf(flags, sizeof flags, "%d %d %.9g", e->v[i].synthetic, e->v[i].validation,
+                 (double)e->v[i].weight);
         hash_text(&h, flags);
         hash_text(&h, e->v[i].messages[0].text);
         hash_text(&h, e->v[i].messages[1].text);
@@ -154,10 +157,12 @@ static int on_step(void *ctx, const plm_train_facts *facts, const plm_train_repo
     return 0;
 }
 
-static plm_status describe(const struct arm *arm, const struct pool_of_data *d, plm_adapter *ad, plm_error *err) {
-    plm_status st = plm_adapter_set(ad, "plm.template", plm_model_describe(d->model)->chat_template
-                                                            ? plm_model_describe(d->model)->chat_template
-                                                            : "raw", err);
+static plm_status describe(const struct arm *arm, const struct pool_of_data *d, plm_adapter *ad,
+                           plm_error *err) {
+    plm_status st = plm_adapter_set(
+        ad, "plm.template",
+        plm_model_describe(d->model)->chat_template ? plm_model_describe(d->model)->chat_template : "raw",
+        err);
     if (st == PLM_OK)
         st = plm_adapter_set(ad, "plm.kind", d->kind->name, err);
     if (st == PLM_OK)
@@ -169,9 +174,10 @@ static plm_status describe(const struct arm *arm, const struct pool_of_data *d, 
 
 /* The numbers beside the adapter; written last, so their presence says that the arm is finished. */
 static plm_status save_numbers(const struct arm *arm, const char *path, plm_error *err) {
-    json_t *doc = json_pack("{s:s, s:i, s:i, s:I, s:f, s:f, s:I, s:O}", "sha256", arm->sha256, "steps", arm->steps_done,
-                            "best_step", arm->best_step, "tokens", (json_int_t)arm->tokens, "best", arm->best, "seconds",
-                            arm->seconds, "planned_bytes", (json_int_t)arm->planned_bytes, "curve", arm->curve);
+    json_t *doc = json_pack("{s:s, s:i, s:i, s:I, s:f, s:f, s:I, s:O}", "sha256", arm->sha256, "steps",
+                            arm->steps_done, "best_step", arm->best_step, "tokens", (json_int_t)arm->tokens,
+                            "best", arm->best, "seconds", arm->seconds, "planned_bytes",
+                            (json_int_t)arm->planned_bytes, "curve", arm->curve);
     char *text = NULL;
     plm_status st = doc ? json_write(doc, &text, err) : fail(err, PLM_ENOMEM, "out of memory");
     if (st == PLM_OK)
@@ -192,9 +198,9 @@ static bool load_numbers(struct arm *arm, const char *path) {
         const char *sha256;
         json_t *curve;
         if (json_parse(&doc, text.data, text.len, path, NULL) == PLM_OK &&
-            json_unpack(doc, "{s:s, s:i, s:i, s:I, s:F, s:F, s:I, s:o}", "sha256", &sha256, "steps", &arm->steps_done,
-                        "best_step", &arm->best_step, "tokens", &tokens, "best", &arm->best, "seconds", &arm->seconds,
-                        "planned_bytes", &planned, "curve", &curve) == 0 &&
+            json_unpack(doc, "{s:s, s:i, s:i, s:I, s:F, s:F, s:I, s:o}", "sha256", &sha256, "steps",
+                        &arm->steps_done, "best_step", &arm->best_step, "tokens", &tokens, "best", &arm->best,
+                        "seconds", &arm->seconds, "planned_bytes", &planned, "curve", &curve) == 0 &&
             sha256_file(arm->path, hash, NULL) == PLM_OK && strcmp(hash, sha256) == 0) {
             snprintf(arm->sha256, sizeof arm->sha256, "%s", hash);
             arm->tokens = (size_t)tokens;
@@ -292,8 +298,8 @@ static plm_status use(plm_session *s, struct loras *l, const plm_model *m, const
     return st ? st : plm_session_use(s, l->use, l->n, err);
 }
 
-plm_status arm_score(const struct pool_of_data *d, const char *adapter, float scale, const bool *held, double *nll,
-                     plm_error *err) {
+plm_status arm_score(const struct pool_of_data *d, const char *adapter, float scale, const bool *held,
+                     double *nll, plm_error *err) {
     struct device device = {0};
     struct loras loras = {.n = 0};
     plm_status st = device_on(&device, d->model, d->kind, err);
@@ -309,10 +315,14 @@ plm_status arm_score(const struct pool_of_data *d, const char *adapter, float sc
 
 plm_status general_nll(plm_model *m, const char *adapter, float scale, double *nll, plm_error *err) {
     static const char text[] =
-        "The museum opens at nine and closes at six. Children under twelve go in free, and a guided tour of the old "
-        "harbour starts every hour from the ticket office. Water boils at a lower temperature on a mountain, because the "
-        "air presses less upon it. When the ship came back in the spring, half of its crew had learned a second language, "
-        "and the captain had written down the names of all the birds they had seen. If you want to know how far away a "
+        "The museum opens at nine and closes at six. Children under twelve go in free, and a guided tour of "
+        "the old "
+        "harbour starts every hour from the ticket office. Water boils at a lower temperature on a mountain, "
+        "because the "
+        "air presses less upon it. When the ship came back in the spring, half of its crew had learned a "
+        "second language, "
+        "and the captain had written down the names of all the birds they had seen. If you want to know how "
+        "far away a "
         "storm is, count the seconds between the flash and the thunder and divide by three.";
     struct encoded e;
     struct loras loras = {.n = 0};

@@ -1,5 +1,5 @@
-/* arm.h: one way of training for a person (real records alone, or with synthetic ones): its examples, its run and
- * its scores. A finished arm is a file; asked for again it is not trained again. */
+/* arm.h: one way of training for a person (real records alone, or with synthetic ones): its examples, its run
+ * and its scores. A finished arm is a file; asked for again it is not trained again. */
 #ifndef PLM_ARM_H
 #define PLM_ARM_H
 #include "device.h"
@@ -13,35 +13,36 @@ struct pool_of_data {
     const struct args *args;
     plm_model *model;
     const plm_kind *kind;
-    const char *user, *folder;    /* where arms and checkpoints live */
+    const char *user, *folder; /* where arms and checkpoints live */
     char model_sha256[65];
-    struct records real;          /* oldest first */
+    struct records real; /* oldest first */
     struct synthetics synthetic;
 };
 
 struct arm {
-    char name[48];                /* "real", "real+syn", "real+syn.fold2" */
+    char name[48]; /* "real", "real+syn", "real+syn.fold2" */
     bool with_synthetic;
-    int steps;                    /* 0: by patience on an inner split; else exactly so many */
-    char path[4200];              /* of the finished adapter */
+    int steps;       /* 0: by patience on an inner split; else exactly so many */
+    char path[4200]; /* of the finished adapter */
     char sha256[65];
     size_t n_real, n_synthetic, n_validation;
-    int64_t *learned;             /* record ids, synthetic ids negative: the manifest */
+    int64_t *learned; /* record ids, synthetic ids negative: the manifest */
     size_t n_learned;
     int steps_done, best_step;
     size_t tokens;
     double best, seconds;
     uint64_t planned_bytes;
-    json_t *curve;                /* [{"step","loss","validation"?}] */
+    json_t *curve; /* [{"step","loss","validation"?}] */
 };
 
 /* held[i]: record i is neither learned nor validated on, and no synthetic row made from it is learned.
  * bar: the progress line's label. */
 plm_status arm_train(struct arm *arm, const struct pool_of_data *d, const bool *held, plm_error *err);
 void arm_free(struct arm *arm);
-/* Mean target NLL over the records with held[i] set, added item by item to sum[]; the adapter at each scale wanted. */
-plm_status arm_score(const struct pool_of_data *d, const char *adapter, float scale, const bool *held, double *nll,
-                     plm_error *err);
+/* Mean target NLL over the records with held[i] set, added item by item to sum[]; the adapter at each scale
+ * wanted. */
+plm_status arm_score(const struct pool_of_data *d, const char *adapter, float scale, const bool *held,
+                     double *nll, plm_error *err);
 /* A general text's mean NLL under the adapter (NULL: the base). */
 plm_status general_nll(plm_model *m, const char *adapter, float scale, double *nll, plm_error *err);
 #endif

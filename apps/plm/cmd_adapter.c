@@ -10,7 +10,7 @@
 
 struct chosen {
     const struct args *a;
-    int64_t id;      /* 0: the active one */
+    int64_t id; /* 0: the active one */
     char *path;
     char *user, *kind;
     size_t n;
@@ -24,12 +24,13 @@ static int print_row(void *ctx, const plm_installed *r) {
         return 0;
     clock_iso(r->when, when);
     if (c->a->json)
-        app_json(json_pack("{s:I, s:s, s:s, s:s, s:s, s:f, s:s, s:s, s:I, s:I}", "id", (json_int_t)r->id, "user", r->user,
-                           "kind", r->kind, "arm", r->arm, "state", r->state, "scale", r->scale, "path", r->path, "sha256",
-                           r->sha256, "when", (json_int_t)r->when, "learned", (json_int_t)r->n_records));
+        app_json(json_pack("{s:I, s:s, s:s, s:s, s:s, s:f, s:s, s:s, s:I, s:I}", "id", (json_int_t)r->id,
+                           "user", r->user, "kind", r->kind, "arm", r->arm, "state", r->state, "scale",
+                           r->scale, "path", r->path, "sha256", r->sha256, "when", (json_int_t)r->when,
+                           "learned", (json_int_t)r->n_records));
     else
-        printf("%4lld  %-10s %-8s %-9s x%.2f  %-8s %.10s  %zu examples  %.12s\n", (long long)r->id, r->user, r->kind,
-               r->arm, r->scale, r->state, when, r->n_records, r->sha256);
+        printf("%4lld  %-10s %-8s %-9s x%.2f  %-8s %.10s  %zu examples  %.12s\n", (long long)r->id, r->user,
+               r->kind, r->arm, r->scale, r->state, when, r->n_records, r->sha256);
     return 0;
 }
 
@@ -59,8 +60,8 @@ static plm_status choose(struct chosen *c, plm_store *st, const char *number, pl
         s = fail(err, PLM_ENOMEM, "out of memory");
     if (s == PLM_OK && !c->path)
         s = number ? fail(err, PLM_ENOTFOUND, "no adapter %s", number)
-                   : fail(err, PLM_ENOTFOUND, "%s has no active adapter%s%s", app_user(c->a), c->a->task ? " for " : "",
-                          c->a->task ? c->a->task : "");
+                   : fail(err, PLM_ENOTFOUND, "%s has no active adapter%s%s", app_user(c->a),
+                          c->a->task ? " for " : "", c->a->task ? c->a->task : "");
     return s;
 }
 
@@ -97,7 +98,7 @@ static plm_status rollback(struct args *a, plm_store *st, plm_error *err) {
     return s;
 }
 
-static plm_status delete(struct args *a, plm_store *st, const char *number, plm_error *err) {
+static plm_status delete (struct args *a, plm_store *st, const char *number, plm_error *err) {
     struct chosen c = {.a = a};
     plm_status s = choose(&c, st, number, err);
     if (s == PLM_OK)
@@ -130,15 +131,16 @@ static void print_info(const struct args *a, const char *path, const plm_adapter
         json_object_set_new(meta, key, json_string(value));
     }
     if (a->json) {
-        app_json(json_pack("{s:s, s:i, s:f, s:O, s:i, s:I, s:s, s:s?, s:s, s:O}", "path", path, "rank", f->rank, "alpha",
-                           (double)f->alpha, "targets", targets, "layers", f->layers, "parameters",
-                           (json_int_t)f->parameters, "family", f->arch, "base_sha256", f->base_sha256, "sha256", sha256,
-                           "recipe", meta));
+        app_json(json_pack("{s:s, s:i, s:f, s:O, s:i, s:I, s:s, s:s?, s:s, s:O}", "path", path, "rank",
+                           f->rank, "alpha", (double)f->alpha, "targets", targets, "layers", f->layers,
+                           "parameters", (json_int_t)f->parameters, "family", f->arch, "base_sha256",
+                           f->base_sha256, "sha256", sha256, "recipe", meta));
     } else {
         char *list = json_dumps(targets, JSON_COMPACT);
-        printf("%s\n  rank %d, alpha %g, %s on %d layers of %s: %llu parameters\n  base    %s\n  sha256  %s\n", path, f->rank,
-               (double)f->alpha, list ? list : "", f->layers, f->arch, (unsigned long long)f->parameters,
-               f->base_sha256 ? f->base_sha256 : "not said", sha256);
+        printf(
+            "%s\n  rank %d, alpha %g, %s on %d layers of %s: %llu parameters\n  base    %s\n  sha256  %s\n",
+            path, f->rank, (double)f->alpha, list ? list : "", f->layers, f->arch,
+            (unsigned long long)f->parameters, f->base_sha256 ? f->base_sha256 : "not said", sha256);
         plm_free(list);
         json_t *v;
         json_object_foreach(meta, key, v) printf("  %s: %s\n", key, json_string_value(v));
@@ -211,10 +213,10 @@ static plm_status on_store(struct args *a, const char *verb, const char *word, p
     bool reading = strcmp(verb, "list") == 0;
     plm_status s = app_store(&st, a, reading, err);
     if (s == PLM_OK)
-        s = reading                           ? list(a, st, err)
-            : strcmp(verb, "use") == 0        ? use(a, st, word, err)
-            : strcmp(verb, "rollback") == 0   ? rollback(a, st, err)
-                                              : delete(a, st, word, err);
+        s = reading                         ? list(a, st, err)
+            : strcmp(verb, "use") == 0      ? use(a, st, word, err)
+            : strcmp(verb, "rollback") == 0 ? rollback(a, st, err)
+                                            : delete (a, st, word, err);
     plm_store_close(st);
     return s;
 }
@@ -223,7 +225,8 @@ int cmd_adapter(struct args *a) {
     static const struct {
         const char *verb;
         int least, most; /* words after it */
-    } verbs[] = {{"list", 0, 0}, {"info", 1, 1}, {"use", 1, 1}, {"rollback", 0, 0}, {"export", 0, 1}, {"delete", 1, 1}};
+    } verbs[] = {{"list", 0, 0},     {"info", 1, 1},   {"use", 1, 1},
+                 {"rollback", 0, 0}, {"export", 0, 1}, {"delete", 1, 1}};
     plm_error err = {0};
     const char *verb = a->n_rest ? a->rest[0] : "list", *word = a->n_rest > 1 ? a->rest[1] : NULL;
     size_t i = 0;
@@ -236,8 +239,8 @@ int cmd_adapter(struct args *a) {
         return app_misuse(a, "adapter", "that verb takes another number of words");
     if (strcmp(verb, "export") == 0 && !a->out)
         return app_misuse(a, "adapter", "say where it goes: --out PATH");
-    if (strcmp(verb, "export") == 0 && a->format && strcmp(a->format, "gguf") != 0 && strcmp(a->format, "peft") != 0 &&
-        strcmp(a->format, "merged") != 0)
+    if (strcmp(verb, "export") == 0 && a->format && strcmp(a->format, "gguf") != 0 &&
+        strcmp(a->format, "peft") != 0 && strcmp(a->format, "merged") != 0)
         return app_misuse(a, "adapter", "--format is peft, gguf or merged");
     plm_status st = strcmp(verb, "info") == 0     ? info(a, word, &err)
                     : strcmp(verb, "export") == 0 ? export(a, word, &err)

@@ -23,12 +23,18 @@ static int on_token(void *ctx, int32_t id, const char *text, size_t len) {
     return 0;
 }
 
-static plm_generate_options options(const struct args *a, const struct answerer *w, const char *const stop[1]) {
+static plm_generate_options options(const struct args *a, const struct answerer *w,
+                                    const char *const stop[1]) {
     bool one_line = w->kind && w->kind->max_answer_tokens <= 64;
     int longest = a->max_tokens ? a->max_tokens : w->kind ? w->kind->max_answer_tokens : 512;
-    return (plm_generate_options){.max_tokens = longest, .stop = stop, .n_stop = one_line,
-                                  .sampling = {.temperature = (float)a->temperature, .top_p = (float)a->top_p,
-                                               .min_p = (float)a->min_p, .top_k = a->top_k, .seed = a->seed}};
+    return (plm_generate_options){.max_tokens = longest,
+                                  .stop = stop,
+                                  .n_stop = one_line,
+                                  .sampling = {.temperature = (float)a->temperature,
+                                               .top_p = (float)a->top_p,
+                                               .min_p = (float)a->min_p,
+                                               .top_k = a->top_k,
+                                               .seed = a->seed}};
 }
 
 static plm_status generate(const struct args *a, struct answerer *w, const char *question, plm_error *err) {
@@ -44,9 +50,9 @@ static plm_status generate(const struct args *a, struct answerer *w, const char 
     if (st == PLM_OK && a->json) {
         struct str text = str_trim((struct str){r.text.data ? r.text.data : "", r.text.len});
         json_t *answer = json_stringn(text.p, text.n);
-        app_json(json_pack("{s:o, s:s, s:I, s:I, s:f}", "answer", answer ? answer : json_string(""), "with", w->with,
-                           "prompt_tokens", (json_int_t)g.n_prompt, "answer_tokens", (json_int_t)g.n_new,
-                           "first_token_ms", g.first_token_s * 1e3));
+        app_json(json_pack("{s:o, s:s, s:I, s:I, s:f}", "answer", answer ? answer : json_string(""), "with",
+                           w->with, "prompt_tokens", (json_int_t)g.n_prompt, "answer_tokens",
+                           (json_int_t)g.n_new, "first_token_ms", g.first_token_s * 1e3));
     } else if (st == PLM_OK) {
         putchar('\n');
     }
@@ -96,7 +102,8 @@ int cmd_ask(struct args *a) {
     if (st == PLM_OK) {
         if (isatty(STDERR_FILENO) || a->verbose)
             app_say(a, "(%s)\n", w.with);
-        st = w.kind && w.kind->labels ? choose(a, &w, question.data, &err) : generate(a, &w, question.data, &err);
+        st = w.kind && w.kind->labels ? choose(a, &w, question.data, &err)
+                                      : generate(a, &w, question.data, &err);
     }
     bytes_free(&question);
     answerer_close(&w);

@@ -42,9 +42,9 @@ static void say_kept(const struct args *a, const struct teaching *t, const plm_a
         json_t *dropped = json_object();
         for (int i = 0; i < PLM_RULES; i++)
             json_object_set_new(dropped, plm_rule_name(i), json_integer((json_int_t)r->dropped[i]));
-        app_json(json_pack("{s:I, s:I, s:o, s:I, s:I, s:f}", "seen", (json_int_t)r->seen, "kept", (json_int_t)r->kept,
-                           "dropped", dropped, "calls", (json_int_t)t->calls, "bytes_sent", (json_int_t)t->bytes_sent,
-                           "seconds", t->seconds));
+        app_json(json_pack("{s:I, s:I, s:o, s:I, s:I, s:f}", "seen", (json_int_t)r->seen, "kept",
+                           (json_int_t)r->kept, "dropped", dropped, "calls", (json_int_t)t->calls,
+                           "bytes_sent", (json_int_t)t->bytes_sent, "seconds", t->seconds));
         return;
     }
     printf("%zu examples were written in %zu calls, %zu kept\n", r->seen, t->calls, r->kept);
@@ -67,8 +67,8 @@ static plm_status augment(struct teaching *t, plm_error *err) {
     } else if (st == PLM_OK) {
         st = device_open(&device, a, t->kind, err);
         if (st == PLM_OK)
-            st = plm_augment_absorb(t->store, &p, request, candidates, strlen(candidates), teacher_name(t->teacher),
-                                    device_nll, &device, a->out, &report, err);
+            st = plm_augment_absorb(t->store, &p, request, candidates, strlen(candidates),
+                                    teacher_name(t->teacher), device_nll, &device, a->out, &report, err);
         if (st == PLM_OK)
             say_kept(a, t, &report);
         device_close(&device);
@@ -94,8 +94,9 @@ int cmd_augment(struct args *a) {
     if (st == PLM_OK)
         st = teach_open(&t, a, store, kind, &err);
     if (st == PLM_OK && !t.teacher)
-        st = fail(&err, PLM_ENOTFOUND, "no teacher: --teacher MODEL.gguf or an address, or plm model fetch %s",
-                  "qwen2.5-coder-0.5b");
+        st =
+            fail(&err, PLM_ENOTFOUND, "no teacher: --teacher MODEL.gguf or an address, or plm model fetch %s",
+                 "qwen2.5-coder-0.5b");
     if (st == PLM_OK)
         st = a->dry_run ? dry_run(&t, &err) : augment(&t, &err);
     teach_close(&t);

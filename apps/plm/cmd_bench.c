@@ -1,4 +1,5 @@
-/* cmd_bench.c: prefill, decode and training tokens a second on this machine, beside its own read bandwidth. */
+/* cmd_bench.c: prefill, decode and training tokens a second on this machine, beside its own read bandwidth.
+ */
 #include "app.h"
 
 #include <stdio.h>
@@ -22,8 +23,8 @@ static int32_t *some_ids(size_t n, int vocab, plm_error *err) {
     return ids;
 }
 
-static plm_status time_inference(struct speeds *s, const plm_model *m, const int32_t *ids, size_t prompt, int tokens,
-                                 plm_error *err) {
+static plm_status time_inference(struct speeds *s, const plm_model *m, const int32_t *ids, size_t prompt,
+                                 int tokens, plm_error *err) {
     plm_session *session = NULL;
     plm_session_options opt = {.context = (int)prompt + tokens + 1};
     plm_status st = plm_session_new(&session, m, &opt, err);
@@ -52,8 +53,8 @@ static plm_status time_inference(struct speeds *s, const plm_model *m, const int
 }
 
 /* Rank 8 on all linears, a loss on every token but the first, one sequence. */
-static plm_status time_training(struct speeds *s, const plm_model *m, const int32_t *ids, int tokens, uint64_t memory,
-                                plm_error *err) {
+static plm_status time_training(struct speeds *s, const plm_model *m, const int32_t *ids, int tokens,
+                                uint64_t memory, plm_error *err) {
     plm_adapter *ad = NULL;
     plm_trainer *t = NULL;
     plm_train_report r;
@@ -119,26 +120,30 @@ static plm_status measure_bandwidth(struct speeds *s, int threads, plm_error *er
     return st;
 }
 
-static void print_speeds(const struct args *a, const plm_model_facts *f, const struct speeds *s, int prompt, int tokens,
-                         int train) {
+static void print_speeds(const struct args *a, const plm_model_facts *f, const struct speeds *s, int prompt,
+                         int tokens, int train) {
     if (a->json) {
         app_json(json_pack("{s:f, s:f, s:f, s:I, s:I, s:I, s:I, s:f, s:i, s:s}", "prefill_tok_s", s->prefill,
                            "decode_tok_s", s->decode, "train_tok_s", s->train, "peak_rss_bytes",
-                           (json_int_t)process_peak_rss(), "train_rss_bytes", (json_int_t)s->train_rss, "model_bytes",
-                           (json_int_t)f->file_bytes, "bytes_per_token", (json_int_t)f->bytes_per_token,
-                           "bandwidth_gb_s", s->bandwidth, "threads", f->threads, "cpu", f->cpu));
+                           (json_int_t)process_peak_rss(), "train_rss_bytes", (json_int_t)s->train_rss,
+                           "model_bytes", (json_int_t)f->file_bytes, "bytes_per_token",
+                           (json_int_t)f->bytes_per_token, "bandwidth_gb_s", s->bandwidth, "threads",
+                           f->threads, "cpu", f->cpu));
         return;
     }
     double ceiling = s->bandwidth * 1e9 / (double)f->bytes_per_token;
     printf("%s, %s kernels, %d threads\n", f->name ? f->name : f->path, f->cpu, f->threads);
     printf("  prefill  %4d tokens  %8.1f tok/s\n", prompt, s->prefill);
-    printf("  decode   %4d tokens  %8.1f tok/s  (%.1f MB a token at %.1f GB/s: at most %.0f; %.0f %%)\n", tokens,
-           s->decode, (double)f->bytes_per_token / 1e6, s->bandwidth, ceiling, 100 * s->decode / ceiling);
-    printf("  train    %4d tokens  %8.1f tok/s  (%.0f MB of its own)\n", train, s->train, (double)s->train_rss / 1e6);
+    printf("  decode   %4d tokens  %8.1f tok/s  (%.1f MB a token at %.1f GB/s: at most %.0f; %.0f %%)\n",
+           tokens, s->decode, (double)f->bytes_per_token / 1e6, s->bandwidth, ceiling,
+           100 * s->decode / ceiling);
+    printf("  train    %4d tokens  %8.1f tok/s  (%.0f MB of its own)\n", train, s->train,
+           (double)s->train_rss / 1e6);
 }
 
 int cmd_bench(struct args *a) {
-    int prompt = a->prefill ? a->prefill : 512, tokens = a->decode ? a->decode : 64, train = a->train ? a->train : 512;
+    int prompt = a->prefill ? a->prefill : 512, tokens = a->decode ? a->decode : 64,
+        train = a->train ? a->train : 512;
     if (prompt < 2 || tokens < 1 || train < 2 || prompt > 100000 || tokens > 100000 || train > 100000)
         return app_misuse(a, "bench", "-p and --train take 2 to 100000 tokens, -n 1 to 100000");
     plm_error err = {0};

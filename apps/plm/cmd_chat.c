@@ -1,5 +1,5 @@
-/* cmd_chat.c: a conversation on the terminal. What was said is kept in the session's cache, so each turn computes
- * only what is new. */
+/* cmd_chat.c: a conversation on the terminal. What was said is kept in the session's cache, so each turn
+ * computes only what is new. */
 #include "answer.h"
 
 #include <stdio.h>
@@ -31,12 +31,16 @@ static plm_status say(struct talk *t, const char *role, const char *text, plm_er
     return PLM_OK;
 }
 
-static plm_status one_turn(struct talk *t, const struct args *a, struct answerer *w, const char *line, plm_error *err) {
+static plm_status one_turn(struct talk *t, const struct args *a, struct answerer *w, const char *line,
+                           plm_error *err) {
     struct encoded e = {0};
     plm_generation g;
     plm_generate_options opt = {.max_tokens = a->max_tokens ? a->max_tokens : 512,
-                                .sampling = {.temperature = (float)a->temperature, .top_p = (float)a->top_p,
-                                             .min_p = (float)a->min_p, .top_k = a->top_k, .seed = a->seed}};
+                                .sampling = {.temperature = (float)a->temperature,
+                                             .top_p = (float)a->top_p,
+                                             .min_p = (float)a->min_p,
+                                             .top_k = a->top_k,
+                                             .seed = a->seed}};
     bytes_clear(&t->answer);
     plm_status st = say(t, "user", line, err);
     if (st == PLM_OK)
@@ -63,7 +67,8 @@ static plm_status converse(struct talk *t, const struct args *a, struct answerer
         if (st || !more || (line && len == 0))
             break;
         if (!line || memchr(line, 0, len) || !utf8_valid(line, len, NULL))
-            st = fail(err, PLM_EFORMAT, "line %zu is no UTF-8 text of at most %d KiB", number, MAX_LINE >> 10);
+            st =
+                fail(err, PLM_EFORMAT, "line %zu is no UTF-8 text of at most %d KiB", number, MAX_LINE >> 10);
         else
             st = one_turn(t, a, w, line, err);
     }

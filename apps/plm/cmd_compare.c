@@ -26,8 +26,8 @@ static void pairs_free(struct pairs *p) {
     *p = (struct pairs){0};
 }
 
-static plm_status take_pair(struct pairs *p, const plm_kind *kind, const char *line, size_t len, const char *what,
-                            plm_error *err) {
+static plm_status take_pair(struct pairs *p, const plm_kind *kind, const char *line, size_t len,
+                            const char *what, plm_error *err) {
     json_t *doc = NULL;
     if (!line || p->n == MAX_ROWS)
         return fail(err, PLM_ELIMIT, "%s: longer than 1 MiB, or more than %d rows", what, MAX_ROWS);
@@ -87,8 +87,8 @@ struct table {
 static void add_row(struct table *t, const char *name, double nll, double wins) {
     if (!t->base)
         t->base = nll;
-    json_array_append_new(t->rows, json_pack("{s:s, s:f, s:f, s:f}", "arm", name, "target_nll", nll, "against_base",
-                                             nll / t->base - 1, "wins", wins));
+    json_array_append_new(t->rows, json_pack("{s:s, s:f, s:f, s:f}", "arm", name, "target_nll", nll,
+                                             "against_base", nll / t->base - 1, "wins", wins));
     if (!t->a->json) {
         printf("  %-24s %7.4f  %+6.1f %%\n", name, nll, 100 * (nll / t->base - 1));
         fflush(stdout);
@@ -96,7 +96,8 @@ static void add_row(struct table *t, const char *name, double nll, double wins) 
 }
 
 /* Each row under what the session uses now; first (may be NULL) is what its wins are counted against. */
-static plm_status score_plain(struct table *t, const char *name, double *each, const double *first, plm_error *err) {
+static plm_status score_plain(struct table *t, const char *name, double *each, const double *first,
+                              plm_error *err) {
     double sum = 0, wins = 0;
     struct progress bar;
     progress_start(&bar, t->a, name);
@@ -114,8 +115,8 @@ static plm_status score_plain(struct table *t, const char *name, double *each, c
 }
 
 /* The k best records by BM25 over the inputs, as turns before the question, best last. */
-static plm_status score_with_examples(struct table *t, const struct bm25 *index, const struct pair *row, double *scores,
-                                      double *nll, plm_error *err) {
+static plm_status score_with_examples(struct table *t, const struct bm25 *index, const struct pair *row,
+                                      double *scores, double *nll, plm_error *err) {
     plm_message turns[2 * RETRIEVED + 2];
     char *prompts[RETRIEVED + 1] = {NULL};
     size_t best[RETRIEVED], k = 0, n = 0, tokens = 0;
@@ -171,7 +172,9 @@ static plm_status score_bm25(struct table *t, plm_error *err) {
     struct bm25 *index = NULL;
     struct progress bar;
     double sum = 0, nll, *scores = mem_zero(t->known.n ? t->known.n : 1, sizeof *scores);
-    plm_status st = !scores ? fail(err, PLM_ENOMEM, "out of memory") : t->known.n ? index_records(t, &index, err) : PLM_OK;
+    plm_status st = !scores      ? fail(err, PLM_ENOMEM, "out of memory")
+                    : t->known.n ? index_records(t, &index, err)
+                                 : PLM_OK;
     progress_start(&bar, t->a, "base + BM25");
     for (size_t i = 0; st == PLM_OK && t->known.n && i < t->held.n; i++) {
         st = score_with_examples(t, index, &t->held.v[i], scores, &nll, err);
@@ -187,12 +190,15 @@ static plm_status score_bm25(struct table *t, plm_error *err) {
 }
 
 /* --adapter "NAME=FILE", or FILE alone; "NAME=" is a row that was not run. */
-static plm_status score_adapter(struct table *t, const char *spec, double *each, const double *first, plm_error *err) {
+static plm_status score_adapter(struct table *t, const char *spec, double *each, const double *first,
+                                plm_error *err) {
     const char *equals = strchr(spec, '='), *path = equals ? equals + 1 : spec;
     char name[80];
     struct loras loras = {.n = 0};
     snprintf(name, sizeof name, "%.*s", equals ? (int)(equals - spec < 70 ? equals - spec : 70) : 70,
-             equals ? spec : strrchr(spec, '/') ? strrchr(spec, '/') + 1 : spec);
+             equals               ? spec
+             : strrchr(spec, '/') ? strrchr(spec, '/') + 1
+                                  : spec);
     if (equals && !*path) {
         json_array_append_new(t->rows, json_pack("{s:s, s:n}", "arm", name, "target_nll"));
         if (!t->a->json)
@@ -213,7 +219,8 @@ static plm_status fill(struct table *t, plm_error *err) {
     double *base = mem_zero(t->held.n, sizeof *base), *each = mem_zero(t->held.n, sizeof *each);
     plm_status st = base && each ? PLM_OK : fail(err, PLM_ENOMEM, "out of memory");
     if (!t->a->json)
-        printf("%s, %zu held-out rows of %s (nats a token, lower is better)\n", t->a->rest[0], t->held.n, t->kind->name);
+        printf("%s, %zu held-out rows of %s (nats a token, lower is better)\n", t->a->rest[0], t->held.n,
+               t->kind->name);
     if (st == PLM_OK)
         st = score_plain(t, "base", base, NULL, err);
     if (st == PLM_OK)

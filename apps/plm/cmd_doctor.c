@@ -16,8 +16,8 @@ static void features(char out[200]) {
     static const struct {
         unsigned bit;
         const char *name;
-    } known[] = {{CPU_AVX2, "AVX2"}, {CPU_FMA, "FMA"}, {CPU_F16C, "F16C"}, {CPU_AVX512, "AVX-512"}, {CPU_VNNI, "VNNI"},
-                 {CPU_BF16, "BF16"}};
+    } known[] = {{CPU_AVX2, "AVX2"},      {CPU_FMA, "FMA"},   {CPU_F16C, "F16C"},
+                 {CPU_AVX512, "AVX-512"}, {CPU_VNNI, "VNNI"}, {CPU_BF16, "BF16"}};
     unsigned have = cpu_features();
     size_t n = 0;
     out[0] = 0;
@@ -109,15 +109,22 @@ static struct finding on_program(const char *program, const char *what, const ch
 }
 
 int cmd_doctor(struct args *a) {
-    struct finding found[] = {on_processor(), on_kernels(), on_memory(), on_disk(), on_model(&known_models[0]),
-                              on_model(&known_models[1]), on_template(a),
-                              on_program("git", "git", "apt-get install git (only to import repositories)"),
-                              on_program("python3", "python3", "apt-get install python3-pip (only to fetch models)")};
+    struct finding found[] = {
+        on_processor(),
+        on_kernels(),
+        on_memory(),
+        on_disk(),
+        on_model(&known_models[0]),
+        on_model(&known_models[1]),
+        on_template(a),
+        on_program("git", "git", "apt-get install git (only to import repositories)"),
+        on_program("python3", "python3", "apt-get install python3-pip (only to fetch models)")};
     json_t *list = json_array();
     for (size_t i = 0; i < sizeof found / sizeof *found; i++) {
         const struct finding *f = &found[i];
         if (a->json)
-            json_array_append_new(list, json_pack("{s:s, s:s, s:s?}", "what", f->what, "value", f->value, "mend", f->mend));
+            json_array_append_new(
+                list, json_pack("{s:s, s:s, s:s?}", "what", f->what, "value", f->value, "mend", f->mend));
         else
             printf("%-3s %-10s %s%s%s\n", f->mend ? "!" : "ok", f->what, f->value, f->mend ? "  ->  " : "",
                    f->mend ? f->mend : "");

@@ -27,8 +27,11 @@ static double speed(size_t n, double seconds) {
 
 static plm_status continue_one(struct args *a, plm_session *s, const int32_t *ids, size_t n, plm_error *err) {
     plm_generate_options opt = {.max_tokens = a->max_tokens,
-                                .sampling = {.temperature = (float)a->temperature, .top_p = (float)a->top_p,
-                                             .min_p = (float)a->min_p, .top_k = a->top_k, .seed = a->seed}};
+                                .sampling = {.temperature = (float)a->temperature,
+                                             .top_p = (float)a->top_p,
+                                             .min_p = (float)a->min_p,
+                                             .top_k = a->top_k,
+                                             .seed = a->seed}};
     struct collected c = {.ids = a->json ? json_array() : NULL, .stream = !a->json};
     plm_generation g = {0};
     bytes_init(&c.text, 64 << 20);
@@ -44,12 +47,14 @@ static plm_status continue_one(struct args *a, plm_session *s, const int32_t *id
         }
         app_json(json_pack("{s:O, s:o, s:f, s:f, s:f}", "ids", c.ids, "text", text ? text : json_string(""),
                            "prefill_tok_s", speed(g.n_prompt - g.n_cached, g.prefill_s), "decode_tok_s",
-                           speed(g.n_new ? g.n_new - 1 : 0, g.decode_s), "first_token_ms", g.first_token_s * 1e3));
+                           speed(g.n_new ? g.n_new - 1 : 0, g.decode_s), "first_token_ms",
+                           g.first_token_s * 1e3));
     } else if (st == PLM_OK) {
         putchar('\n');
         if (a->verbose)
             fprintf(stderr, "%zu prompt tokens at %.0f tok/s, %zu new at %.1f tok/s\n", g.n_prompt,
-                    speed(g.n_prompt - g.n_cached, g.prefill_s), g.n_new, speed(g.n_new ? g.n_new - 1 : 0, g.decode_s));
+                    speed(g.n_prompt - g.n_cached, g.prefill_s), g.n_new,
+                    speed(g.n_new ? g.n_new - 1 : 0, g.decode_s));
     }
     json_decref(c.ids);
     bytes_free(&c.text);

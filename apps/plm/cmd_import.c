@@ -14,21 +14,22 @@ static void on_skip(void *ctx, const char *where, const char *why) {
 
 plm_status import_source(plm_store *store, const plm_kinds *kinds, const char *source, const struct args *a,
                          plm_import_report *report, plm_error *err) {
-    plm_import_options opt = {.user = app_user(a), .kind = a->task, .me = a->me, .format = a->format,
-                              .local_only = a->local_only};
+    plm_import_options opt = {
+        .user = app_user(a), .kind = a->task, .me = a->me, .format = a->format, .local_only = a->local_only};
     struct import_talk talk = {.args = a};
     return plm_import(store, kinds, source, &opt, report, on_skip, &talk, err);
 }
 
 json_t *import_json(const char *source, const plm_import_report *r) {
-    return json_pack("{s:s, s:s, s:I, s:I, s:I, s:I, s:I}", "source", source, "format", r->format ? r->format : "",
-                     "seen", (json_int_t)r->seen, "added", (json_int_t)r->added, "known", (json_int_t)r->known, "others",
-                     (json_int_t)r->others, "skipped", (json_int_t)r->skipped);
+    return json_pack("{s:s, s:s, s:I, s:I, s:I, s:I, s:I}", "source", source, "format",
+                     r->format ? r->format : "", "seen", (json_int_t)r->seen, "added", (json_int_t)r->added,
+                     "known", (json_int_t)r->known, "others", (json_int_t)r->others, "skipped",
+                     (json_int_t)r->skipped);
 }
 
 void import_print(FILE *to, const char *source, const plm_import_report *r) {
-    fprintf(to, "%s (%s): %zu records added, %zu known already", source, r->format ? r->format : "nothing", r->added,
-            r->known);
+    fprintf(to, "%s (%s): %zu records added, %zu known already", source, r->format ? r->format : "nothing",
+            r->added, r->known);
     if (r->others)
         fprintf(to, ", %zu by other people left out", r->others);
     if (r->skipped)

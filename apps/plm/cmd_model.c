@@ -11,7 +11,8 @@ static int list(struct args *a) {
         bool here = path && file_exists(path);
         if (a->json)
             app_json(json_pack("{s:s, s:s, s:I, s:b, s:s, s:s}", "name", k->name, "file", k->file, "bytes",
-                               (json_int_t)k->bytes, "here", here, "licence", k->licence, "path", here ? path : ""));
+                               (json_int_t)k->bytes, "here", here, "licence", k->licence, "path",
+                               here ? path : ""));
         else
             printf("%-20s %4.0f MB  %-10s  %-8s %s\n", k->name, (double)k->bytes / 1e6, k->licence,
                    here ? "here" : "-", k->what);
@@ -66,12 +67,13 @@ static int add(struct args *a, const char *file) {
 }
 
 static json_t *facts_json(const plm_model_facts *f, const char *sha256) {
-    return json_pack("{s:s, s:s, s:s, s:s?, s:s, s:s, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:I, s:I, s:I}", "family",
-                     f->arch, "name", f->name ? f->name : "", "types", f->types, "chat_template", f->chat_template, "cpu",
-                     f->cpu, "sha256", sha256, "vocab", f->vocab, "width", f->width, "ffn_width", f->ffn_width, "layers",
-                     f->layers, "heads", f->heads, "kv_heads", f->kv_heads, "head_width", f->head_width, "context",
-                     f->context, "parameters", (json_int_t)f->parameters, "file_bytes", (json_int_t)f->file_bytes,
-                     "bytes_per_token", (json_int_t)f->bytes_per_token);
+    return json_pack("{s:s, s:s, s:s, s:s?, s:s, s:s, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:I, s:I, s:I}",
+                     "family", f->arch, "name", f->name ? f->name : "", "types", f->types, "chat_template",
+                     f->chat_template, "cpu", f->cpu, "sha256", sha256, "vocab", f->vocab, "width", f->width,
+                     "ffn_width", f->ffn_width, "layers", f->layers, "heads", f->heads, "kv_heads",
+                     f->kv_heads, "head_width", f->head_width, "context", f->context, "parameters",
+                     (json_int_t)f->parameters, "file_bytes", (json_int_t)f->file_bytes, "bytes_per_token",
+                     (json_int_t)f->bytes_per_token);
 }
 
 static int info(struct args *a, const char *file) {
@@ -88,12 +90,15 @@ static int info(struct args *a, const char *file) {
         if (a->json)
             app_json(facts_json(f, sha256));
         else
-            printf("%s\n  family      %s\n  name        %s\n  types       %s\n  template    %s\n  size        %.1f M weights, "
-                   "%.1f MB\n  a token     reads %.1f MB\n  shape       %d layers, width %d, ffn %d, %d heads of %d, %d kv "
+            printf("%s\n  family      %s\n  name        %s\n  types       %s\n  template    %s\n  size       "
+                   " %.1f M weights, "
+                   "%.1f MB\n  a token     reads %.1f MB\n  shape       %d layers, width %d, ffn %d, %d "
+                   "heads of %d, %d kv "
                    "heads, vocabulary %d, context %d\n  sha256      %s\n",
-                   f->path, f->arch, f->name ? f->name : "-", f->types, f->chat_template ? f->chat_template : "none",
-                   (double)f->parameters / 1e6, (double)f->file_bytes / 1e6, (double)f->bytes_per_token / 1e6, f->layers,
-                   f->width, f->ffn_width, f->heads, f->head_width, f->kv_heads, f->vocab, f->context, sha256);
+                   f->path, f->arch, f->name ? f->name : "-", f->types,
+                   f->chat_template ? f->chat_template : "none", (double)f->parameters / 1e6,
+                   (double)f->file_bytes / 1e6, (double)f->bytes_per_token / 1e6, f->layers, f->width,
+                   f->ffn_width, f->heads, f->head_width, f->kv_heads, f->vocab, f->context, sha256);
     }
     plm_model_close(m);
     return st ? app_fail(&err) : EXIT_DONE;
@@ -129,5 +134,6 @@ int cmd_model(struct args *a) {
         return info(a, file);
     if (strcmp(verb, "verify") == 0)
         return verify(a, file);
-    return app_misuse(a, "model", "the verbs are list, fetch [NAME...], add FILE, info [FILE] and verify [FILE]");
+    return app_misuse(a, "model",
+                      "the verbs are list, fetch [NAME...], add FILE, info [FILE] and verify [FILE]");
 }

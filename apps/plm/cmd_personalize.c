@@ -1,5 +1,5 @@
-/* cmd_personalize.c: the whole job: import, augment, train, gate, install, report. Every step leaves what it made
- * where the next run of the same words finds it, so the job can be killed anywhere and ends the same. */
+/* cmd_personalize.c: the whole job: import, augment, train, gate, install, report. Every step leaves what it
+ * made where the next run of the same words finds it, so the job can be killed anywhere and ends the same. */
 #include "base/hash.h"
 #include "gate.h"
 #include "import.h"
@@ -60,17 +60,19 @@ static plm_status find_kind(struct job *j, plm_error *err) {
     if (!j->a->task && !seen.name[0])
         return fail(err, PLM_ENOTFOUND, "%s has no records yet: plm personalize SOURCE...", app_user(j->a));
     if (seen.several)
-        return fail(err, PLM_EINVAL, "%s has records of several kinds; --task says which to learn", app_user(j->a));
+        return fail(err, PLM_EINVAL, "%s has records of several kinds; --task says which to learn",
+                    app_user(j->a));
     j->data.kind = plm_kind_find(j->kinds, j->a->task ? j->a->task : seen.name);
-    return j->data.kind ? PLM_OK : fail(err, PLM_ENOTFOUND, "no kind \"%s\"", j->a->task ? j->a->task : seen.name);
+    return j->data.kind ? PLM_OK
+                        : fail(err, PLM_ENOTFOUND, "no kind \"%s\"", j->a->task ? j->a->task : seen.name);
 }
 
 static plm_status load_records(struct job *j, plm_error *err) {
     plm_query q = {.user = app_user(j->a), .kind = j->data.kind->name};
     plm_status st = records_load(&j->data.real, j->store, &q, err);
     if (st == PLM_OK && j->data.real.n == 0)
-        st = fail(err, PLM_ENOTFOUND, "%s has no %s records: plm personalize SOURCE --task %s", app_user(j->a), q.kind,
-                  q.kind);
+        st = fail(err, PLM_ENOTFOUND, "%s has no %s records: plm personalize SOURCE --task %s",
+                  app_user(j->a), q.kind, q.kind);
     return st;
 }
 
@@ -102,18 +104,20 @@ static int64_t largest_id(const struct job *j) {
 }
 
 /* Filters what the teacher wrote and remembers how far it was asked, in one transaction. */
-static plm_status absorb(struct job *j, const struct teaching *t, const plm_augment_policy *p, const char *request,
-                         const char *candidates, const char *name, int64_t upto, plm_absorb_report *r, plm_error *err) {
+static plm_status absorb(struct job *j, const struct teaching *t, const plm_augment_policy *p,
+                         const char *request, const char *candidates, const char *name, int64_t upto,
+                         plm_absorb_report *r, plm_error *err) {
     struct device device;
     char number[32], *audit = path_join(j->folder, "synthetic.audit.jsonl");
-    plm_status st = audit ? device_on(&device, j->data.model, j->data.kind, err) : fail(err, PLM_ENOMEM, "out of memory");
+    plm_status st =
+        audit ? device_on(&device, j->data.model, j->data.kind, err) : fail(err, PLM_ENOMEM, "out of memory");
     if (st == PLM_OK) {
         snprintf(number, sizeof number, "%lld", (long long)upto);
         st = plm_store_begin(j->store, err);
         if (st == PLM_OK) {
             plm_error ignored;
-            st = plm_augment_absorb(j->store, p, request, candidates, strlen(candidates), teacher_name(t->teacher),
-                                    device_nll, &device, audit, r, err);
+            st = plm_augment_absorb(j->store, p, request, candidates, strlen(candidates),
+                                    teacher_name(t->teacher), device_nll, &device, audit, r, err);
             if (st == PLM_OK)
                 st = plm_store_set(j->store, name, number, err);
             plm_status end = plm_store_end(j->store, st == PLM_OK, st == PLM_OK ? err : &ignored);
@@ -130,7 +134,8 @@ static plm_status augment(struct job *j, plm_error *err) {
     plm_absorb_report r = {0};
     char *name = setting(j, "asked"), *request = NULL, *candidates = NULL;
     int64_t *held = mem_zero(j->data.real.n, sizeof *held), upto = largest_id(j);
-    plm_status st = name && held ? teach_open(&t, j->a, j->store, j->data.kind, err) : fail(err, PLM_ENOMEM, "out of memory");
+    plm_status st = name && held ? teach_open(&t, j->a, j->store, j->data.kind, err)
+                                 : fail(err, PLM_ENOMEM, "out of memory");
     if (st)
         goto out;
     plm_augment_policy p = teach_policy(&t);
@@ -147,11 +152,14 @@ static plm_status augment(struct job *j, plm_error *err) {
     if (st == PLM_OK)
         report_augment(&j->report, &t, &r);
     if (st == PLM_OK && !t.teacher)
-        app_say(j->a, "no teacher: learning from real records alone, which is weaker where there are few of them; plm model "
+        app_say(j->a, "no teacher: learning from real records alone, which is weaker where there are few of "
+                      "them; plm model "
                       "fetch qwen2.5-coder-0.5b gets one that runs on this machine\n");
     if (st == PLM_EREMOTE) {
         plm_error why = *err;
-        fail(err, st, "%.380s. The job is paused and nothing is lost: the same command goes on, --no-teacher goes without",
+        fail(err, st,
+             "%.380s. The job is paused and nothing is lost: the same command goes on, --no-teacher goes "
+             "without",
              why.text);
     }
     teach_close(&t);
@@ -190,7 +198,8 @@ static int see_installed(void *ctx, const plm_installed *row) {
 
 static plm_status find_installed(struct job *j, plm_error *err) {
     struct incumbent in = {j, &j->data.real, j->gate.held};
-    plm_status st = plm_store_list_adapters(j->store, app_user(j->a), j->data.kind->name, see_installed, &in, err);
+    plm_status st =
+        plm_store_list_adapters(j->store, app_user(j->a), j->data.kind->name, see_installed, &in, err);
     return st == PLM_ESTOPPED ? fail(err, PLM_ENOMEM, "out of memory") : st;
 }
 
@@ -224,10 +233,18 @@ static plm_status install(struct job *j, const struct arm *arm, plm_error *err) 
     if (st == PLM_OK)
         st = json_write(report_gate_json(&j->report), &metrics, err);
     if (st == PLM_OK) {
-        plm_installed row = {.when = clock_wall(), .user = app_user(j->a), .kind = j->data.kind->name, .path = path,
-                             .sha256 = arm->sha256, .base_sha256 = j->data.model_sha256, .arm = arm->name,
-                             .metrics = metrics, .state = "active", .scale = (double)winner->scale,
-                             .records = arm->learned, .n_records = arm->n_learned};
+        plm_installed row = {.when = clock_wall(),
+                             .user = app_user(j->a),
+                             .kind = j->data.kind->name,
+                             .path = path,
+                             .sha256 = arm->sha256,
+                             .base_sha256 = j->data.model_sha256,
+                             .arm = arm->name,
+                             .metrics = metrics,
+                             .state = "active",
+                             .scale = (double)winner->scale,
+                             .records = arm->learned,
+                             .n_records = arm->n_learned};
         st = plm_store_install(j->store, &row, &id, err);
         if (st == PLM_OK)
             report_installed(&j->report, id, path, arm->sha256);
@@ -263,9 +280,9 @@ static void job_hash(const struct job *j, char hex[65]) {
     struct sha256 h;
     char line[300];
     sha256_start(&h);
-    snprintf(line, sizeof line, "%s %s %d %d %d %d %llu %.9g %s", j->data.model_sha256, plm_version(), j->a->rank,
-             j->a->steps, j->a->epochs, j->a->no_teacher, (unsigned long long)j->a->seed, j->a->rate,
-             j->a->targets ? j->a->targets : "");
+    snprintf(line, sizeof line, "%s %s %d %d %d %d %llu %.9g %s", j->data.model_sha256, plm_version(),
+             j->a->rank, j->a->steps, j->a->epochs, j->a->no_teacher, (unsigned long long)j->a->seed,
+             j->a->rate, j->a->targets ? j->a->targets : "");
     sha256_add(&h, line, strlen(line));
     for (size_t i = 0; i < j->data.real.n; i++) {
         int64_t id = j->data.real.v[i].id;

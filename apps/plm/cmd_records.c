@@ -25,16 +25,17 @@ static int show(void *ctx, const plm_record *r) {
     if (r->when)
         clock_iso(r->when, when);
     if (l->a->json) {
-        app_json(json_pack("{s:I, s:s, s:s, s:I, s:s, s:s, s:s, s:b}", "id", (json_int_t)r->id, "user", r->user, "kind",
-                           r->kind, "when", (json_int_t)r->when, "input", r->input, "output", r->output, "source",
-                           r->source ? r->source : "", "local_only", r->local_only));
+        app_json(json_pack("{s:I, s:s, s:s, s:I, s:s, s:s, s:s, s:b}", "id", (json_int_t)r->id, "user",
+                           r->user, "kind", r->kind, "when", (json_int_t)r->when, "input", r->input, "output",
+                           r->output, "source", r->source ? r->source : "", "local_only", r->local_only));
     } else if (l->whole) {
         printf("record %lld  %s  %s  %.10s  %s%s\n\n%s\n\n%s\n", (long long)r->id, r->user, r->kind, when,
-               r->source ? r->source : "", r->local_only ? "  (never leaves this machine)" : "", r->input, r->output);
+               r->source ? r->source : "", r->local_only ? "  (never leaves this machine)" : "", r->input,
+               r->output);
     } else {
         struct str out = head_of(r->output, 60), in = head_of(r->input, 50);
-        printf("%6lld  %-8.8s %-8.8s %.10s  %.*s  <- %.*s\n", (long long)r->id, r->user, r->kind, when, (int)out.n,
-               out.p, (int)in.n, in.p);
+        printf("%6lld  %-8.8s %-8.8s %.10s  %.*s  <- %.*s\n", (long long)r->id, r->user, r->kind, when,
+               (int)out.n, out.p, (int)in.n, in.p);
     }
     return 0;
 }
@@ -54,8 +55,13 @@ static plm_status parse_query(plm_query *q, const char *text, plm_error *err) {
 
 static int list(struct args *a, plm_store *st, const char *words, const char *id) {
     plm_error err = {0};
-    plm_query q = {.user = a->user, .kind = a->task, .limit = a->limit ? a->limit : words ? 20 : 50,
-                   .newest_first = !words, .match = words};
+    plm_query q = {.user = a->user,
+                   .kind = a->task,
+                   .limit = a->limit ? a->limit
+                            : words  ? 20
+                                     : 50,
+                   .newest_first = !words,
+                   .match = words};
     struct listing l = {.a = a, .whole = id != NULL};
     if (id && (!parse_i64(str_of(id), &q.id) || q.id <= 0))
         return app_misuse(a, "records", "show takes a record's number");
@@ -130,7 +136,8 @@ static int remove_file(void *ctx, const char *path) {
     return unlink(path) && file_exists(path);
 }
 
-/* Unfinished jobs hold adapters that learned the records and what was written from them: they go as a whole. */
+/* Unfinished jobs hold adapters that learned the records and what was written from them: they go as a whole.
+ */
 static plm_status remove_jobs(plm_error *err) {
     char *folder = app_path(PLACE_DATA, "jobs"), *const roots[] = {folder, NULL};
     FTS *tree = folder && dir_exists(folder) ? fts_open(roots, FTS_PHYSICAL | FTS_NOCHDIR, NULL) : NULL;
@@ -150,7 +157,8 @@ static bool agree(const struct args *a, size_t n) {
         return true;
     if (!isatty(STDIN_FILENO))
         return false;
-    fprintf(stderr, "Forget %zu records, what was made from them, and the adapters that learned them? [y/N] ", n);
+    fprintf(stderr, "Forget %zu records, what was made from them, and the adapters that learned them? [y/N] ",
+            n);
     return fgets(answer, sizeof answer, stdin) && (answer[0] == 'y' || answer[0] == 'Y');
 }
 
@@ -165,7 +173,8 @@ static int forget(struct args *a, plm_store *st, const char *text) {
     if (s == PLM_OK && n == 0)
         s = fail(&err, PLM_ENOTFOUND, "no record matches \"%s\"", text);
     if (s == PLM_OK && !agree(a, n))
-        s = fail(&err, PLM_ESTOPPED, "nothing was forgotten: %zu records match; --yes says that you mean it", n);
+        s = fail(&err, PLM_ESTOPPED, "nothing was forgotten: %zu records match; --yes says that you mean it",
+                 n);
     if (s == PLM_OK)
         s = remove_jobs(&err);
     if (s == PLM_OK)
@@ -193,12 +202,13 @@ static int export(struct args *a, plm_store *st, const char *path) {
 int cmd_records(struct args *a) {
     const char *verb = a->n_rest ? a->rest[0] : "list", *word = a->n_rest > 1 ? a->rest[1] : NULL;
     bool known = strcmp(verb, "list") == 0 || strcmp(verb, "stats") == 0;
-    bool with_word = strcmp(verb, "search") == 0 || strcmp(verb, "show") == 0 || strcmp(verb, "forget") == 0 ||
-                     strcmp(verb, "export") == 0;
+    bool with_word = strcmp(verb, "search") == 0 || strcmp(verb, "show") == 0 ||
+                     strcmp(verb, "forget") == 0 || strcmp(verb, "export") == 0;
     if (!known && !with_word)
         return app_misuse(a, "records", "the verbs are list, search, show, stats, forget and export");
     if (with_word ? a->n_rest != 2 : a->n_rest > 1)
-        return app_misuse(a, "records", with_word ? "this verb takes one argument" : "this verb takes no argument");
+        return app_misuse(a, "records",
+                          with_word ? "this verb takes one argument" : "this verb takes no argument");
     plm_error err = {0};
     plm_store *st = NULL;
     if (app_store(&st, a, strcmp(verb, "forget") != 0, &err))

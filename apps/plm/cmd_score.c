@@ -55,14 +55,15 @@ static plm_status score_rows(struct args *a, const plm_model *m, plm_session *s,
         size_t bytes = strlen(rows.v[i].message[rows.v[i].n - 1].text);
         progress_at(&p, (double)i + 1, (double)rows.n, NULL);
         if (a->json)
-            app_json(json_pack("{s:f, s:I, s:I}", "target_nll", nll, "target_tokens", (json_int_t)tokens, "bytes",
-                               (json_int_t)bytes));
+            app_json(json_pack("{s:f, s:I, s:I}", "target_nll", nll, "target_tokens", (json_int_t)tokens,
+                               "bytes", (json_int_t)bytes));
         else
             printf("line %zu\t%.4f nats a token\t%zu tokens\n", rows.v[i].line, nll, tokens);
     }
     progress_end(&p);
     if (st == PLM_OK && a->json)
-        app_json(json_pack("{s:f, s:I}", "mean_target_nll", sum / (double)scored, "rows", (json_int_t)scored));
+        app_json(
+            json_pack("{s:f, s:I}", "mean_target_nll", sum / (double)scored, "rows", (json_int_t)scored));
     else if (st == PLM_OK)
         printf("mean\t%.4f nats a token over %zu rows\n", sum / (double)scored, scored);
     rows_free(&rows);

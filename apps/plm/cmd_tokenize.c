@@ -1,12 +1,13 @@
-/* cmd_tokenize.c: text on stdin to ids, or ids to text. The bytes are taken as they are and no BOS is added. */
+/* cmd_tokenize.c: text on stdin to ids, or ids to text. The bytes are taken as they are and no BOS is added.
+ */
 #include "app.h"
 
 #include <stdio.h>
 
 enum { MAX_TEXT = 256 << 20 };
 
-static plm_status encode_all(const plm_model *m, const struct bytes *text, bool special, int32_t **ids, size_t *n,
-                             plm_error *err) {
+static plm_status encode_all(const plm_model *m, const struct bytes *text, bool special, int32_t **ids,
+                             size_t *n, plm_error *err) {
     plm_status st = plm_encode(m, text->data ? text->data : "", text->len, special, NULL, 0, n, err);
     if (st && st != PLM_ELIMIT)
         return st;

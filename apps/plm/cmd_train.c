@@ -16,7 +16,7 @@ struct training {
     char (*names)[32];
     char **prompts;
     size_t n;
-    struct encoded *raw;   /* of --raw rows */
+    struct encoded *raw; /* of --raw rows */
 };
 
 static int on_step(void *ctx, const plm_train_facts *facts, const plm_train_report *r) {
@@ -63,10 +63,12 @@ static plm_status from_rows(struct training *t, const plm_model *m, const struct
     return st;
 }
 
-static plm_status from_records(struct training *t, const plm_kind *kind, const struct records *list, plm_error *err) {
-    plm_status st = list->n ? room_for(t, list->n, err)
-                            : fail(err, PLM_ENOTFOUND, "no %s records of %s: plm import SOURCE puts them there",
-                                   kind->name, app_user(t->a));
+static plm_status from_records(struct training *t, const plm_kind *kind, const struct records *list,
+                               plm_error *err) {
+    plm_status st = list->n
+                        ? room_for(t, list->n, err)
+                        : fail(err, PLM_ENOTFOUND, "no %s records of %s: plm import SOURCE puts them there",
+                               kind->name, app_user(t->a));
     for (size_t i = 0; st == PLM_OK && i < list->n; i++) {
         st = plm_kind_prompt(kind, list->v[i].input, &t->prompts[i], err);
         snprintf(t->names[i], sizeof t->names[i], "record %lld", (long long)list->v[i].id);
@@ -134,13 +136,14 @@ static plm_status run(struct training *t, const plm_model *m, const plm_kind *ki
 
 static void say_done(const struct args *a, const struct learned *done, const char *sha256, size_t bad) {
     if (a->json) {
-        app_json(json_pack("{s:b, s:s, s:i, s:I, s:f, s:I, s:s}", "done", 1, "adapter", a->out, "steps", done->steps,
-                           "tokens", (json_int_t)done->tokens, "total_s", done->seconds, "peak_rss_bytes",
-                           (json_int_t)process_peak_rss(), "sha256", sha256));
+        app_json(json_pack("{s:b, s:s, s:i, s:I, s:f, s:I, s:s}", "done", 1, "adapter", a->out, "steps",
+                           done->steps, "tokens", (json_int_t)done->tokens, "total_s", done->seconds,
+                           "peak_rss_bytes", (json_int_t)process_peak_rss(), "sha256", sha256));
         return;
     }
-    printf("%s: %d steps, %zu tokens in %.1f s (%.0f tok/s), peak memory %.0f MB\n", a->out, done->steps, done->tokens,
-           done->seconds, (double)done->tokens / done->seconds, (double)process_peak_rss() / 1e6);
+    printf("%s: %d steps, %zu tokens in %.1f s (%.0f tok/s), peak memory %.0f MB\n", a->out, done->steps,
+           done->tokens, done->seconds, (double)done->tokens / done->seconds,
+           (double)process_peak_rss() / 1e6);
     if (done->facts.cut)
         printf("%zu examples were too long and lost the middle of their prompt\n", done->facts.cut);
     if (bad)

@@ -25,7 +25,8 @@ void device_close(struct device *d) {
     *d = (struct device){0};
 }
 
-plm_status device_score(struct device *d, const char *input, const char *output, double *nll, plm_error *err) {
+plm_status device_score(struct device *d, const char *input, const char *output, double *nll,
+                        plm_error *err) {
     char *prompt = NULL;
     struct encoded e = {0};
     size_t tokens = 0;

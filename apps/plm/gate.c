@@ -81,8 +81,8 @@ static void name_arm(struct arm *arm, bool with_synthetic, int fold) {
         snprintf(arm->name, sizeof arm->name, "real%s.fold%d", with_synthetic ? "+syn" : "", fold + 1);
 }
 
-static plm_status held_out(struct gate *g, const struct pool_of_data *d, const char *installed, float installed_scale,
-                           plm_error *err) {
+static plm_status held_out(struct gate *g, const struct pool_of_data *d, const char *installed,
+                           float installed_scale, plm_error *err) {
     double *nll = mem_zero(d->real.n, sizeof *nll);
     plm_status st = nll ? score_row(g, d, "base", NULL, 0, nll, err) : fail(err, PLM_ENOMEM, "out of memory");
     if (st == PLM_OK && installed)
@@ -109,8 +109,8 @@ struct fitted { /* per arm: the NLL of each record at each scale, from the fold 
     int steps; /* sum of best steps over the folds */
 };
 
-static plm_status fit_fold(struct fitted *f, const struct pool_of_data *d, bool with_synthetic, int fold, bool *held,
-                           plm_error *err) {
+static plm_status fit_fold(struct fitted *f, const struct pool_of_data *d, bool with_synthetic, int fold,
+                           bool *held, plm_error *err) {
     struct arm arm;
     name_arm(&arm, with_synthetic, fold);
     for (size_t i = 0; i < d->real.n; i++)
@@ -150,8 +150,8 @@ static plm_status fit(struct gate *g, const struct pool_of_data *d, bool with_sy
     return st;
 }
 
-static plm_status cross_fit(struct gate *g, const struct pool_of_data *d, const char *installed, float installed_scale,
-                            plm_error *err) {
+static plm_status cross_fit(struct gate *g, const struct pool_of_data *d, const char *installed,
+                            float installed_scale, plm_error *err) {
     size_t n = d->real.n;
     double *nll = mem_zero(n, sizeof *nll);
     bool *nothing = mem_zero(n, sizeof *nothing);
@@ -195,8 +195,8 @@ static plm_status untested(struct gate *g, const struct pool_of_data *d, plm_err
     return st;
 }
 
-plm_status gate_run(struct gate *g, const struct pool_of_data *d, const char *installed, float installed_scale,
-                    plm_error *err) {
+plm_status gate_run(struct gate *g, const struct pool_of_data *d, const char *installed,
+                    float installed_scale, plm_error *err) {
     if (g->way == GATE_NONE)
         return untested(g, d, err);
     if (g->way == GATE_CROSS_FIT)

@@ -1,5 +1,5 @@
-/* learn.c: runs a trainer to its end. A checkpoint is written every few steps beside the result, so that a run
- * that was killed goes on and ends with the same bytes. */
+/* learn.c: runs a trainer to its end. A checkpoint is written every few steps beside the result, so that a
+ * run that was killed goes on and ends with the same bytes. */
 #include "learn.h"
 
 #include <string.h>
@@ -11,8 +11,8 @@ static plm_status parse_targets(unsigned *out, const char *text, plm_error *err)
     static const struct {
         const char *name;
         unsigned bit;
-    } known[] = {{"q", PLM_Q}, {"k", PLM_K}, {"v", PLM_V}, {"o", PLM_O}, {"gate", PLM_GATE}, {"up", PLM_UP},
-                 {"down", PLM_DOWN}, {"all", PLM_ALL_LINEAR}};
+    } known[] = {{"q", PLM_Q},       {"k", PLM_K},   {"v", PLM_V},       {"o", PLM_O},
+                 {"gate", PLM_GATE}, {"up", PLM_UP}, {"down", PLM_DOWN}, {"all", PLM_ALL_LINEAR}};
     struct str rest = str_of(text), one;
     *out = 0;
     while (str_cut(&rest, ',', &one)) {
@@ -20,8 +20,8 @@ static plm_status parse_targets(unsigned *out, const char *text, plm_error *err)
         while (i < sizeof known / sizeof *known && !str_eq(one, known[i].name))
             i++;
         if (i == sizeof known / sizeof *known)
-            return fail(err, PLM_EINVAL, "--targets: \"%.*s\" is none of q, k, v, o, gate, up, down, all", (int)one.n,
-                        one.p);
+            return fail(err, PLM_EINVAL, "--targets: \"%.*s\" is none of q, k, v, o, gate, up, down, all",
+                        (int)one.n, one.p);
         *out |= known[i].bit;
     }
     return PLM_OK;
@@ -39,10 +39,18 @@ static plm_status parse_schedule(plm_schedule *out, const char *text, plm_error 
 
 plm_status learn_options(struct learn *l, const struct args *a, plm_error *err) {
     l->adapter = (plm_adapter_options){.rank = a->rank, .alpha = (float)a->alpha, .seed = a->seed};
-    l->train = (plm_train_options){.batch = a->batch, .steps = a->steps, .epochs = a->epochs, .warmup = a->warmup,
-                                   .max_tokens = a->context, .patience = a->patience, .rate = (float)a->rate,
-                                   .decay = (float)a->decay, .clip = (float)a->clip, .memory = a->memory,
-                                   .seed = a->seed, .refuse_long = a->refuse_long};
+    l->train = (plm_train_options){.batch = a->batch,
+                                   .steps = a->steps,
+                                   .epochs = a->epochs,
+                                   .warmup = a->warmup,
+                                   .max_tokens = a->context,
+                                   .patience = a->patience,
+                                   .rate = (float)a->rate,
+                                   .decay = (float)a->decay,
+                                   .clip = (float)a->clip,
+                                   .memory = a->memory,
+                                   .seed = a->seed,
+                                   .refuse_long = a->refuse_long};
     plm_status st = a->targets ? parse_targets(&l->adapter.targets, a->targets, err) : PLM_OK;
     return st ? st : parse_schedule(&l->train.schedule, a->schedule, err);
 }

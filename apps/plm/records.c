@@ -68,10 +68,12 @@ static int take_synthetic(void *ctx, const plm_synthetic *s) {
         return 1;
     memcpy(sources, s->sources, s->n_sources * sizeof *sources);
     c->sources = sources;
-    return !(copy_text(&c->mode, s->mode) && copy_text(&c->input, s->input) && copy_text(&c->output, s->output));
+    return !(copy_text(&c->mode, s->mode) && copy_text(&c->input, s->input) &&
+             copy_text(&c->output, s->output));
 }
 
-plm_status synthetics_load(struct synthetics *out, plm_store *st, const char *user, const char *kind, plm_error *err) {
+plm_status synthetics_load(struct synthetics *out, plm_store *st, const char *user, const char *kind,
+                           plm_error *err) {
     *out = (struct synthetics){0};
     plm_status s = plm_store_find_synthetic(st, user, kind, true, take_synthetic, out, err);
     if (s == PLM_ESTOPPED)

@@ -1,4 +1,5 @@
-/* records.h: records and synthetic rows of the store as lists in memory, for commands that need all of them. */
+/* records.h: records and synthetic rows of the store as lists in memory, for commands that need all of them.
+ */
 #ifndef PLM_RECORDS_H
 #define PLM_RECORDS_H
 #include "app.h"
@@ -14,6 +15,7 @@ struct synthetics {
     plm_synthetic *v; /* strings and sources owned */
     size_t n;
 };
-plm_status synthetics_load(struct synthetics *out, plm_store *st, const char *user, const char *kind, plm_error *err);
+plm_status synthetics_load(struct synthetics *out, plm_store *st, const char *user, const char *kind,
+                           plm_error *err);
 void synthetics_free(struct synthetics *s);
 #endif

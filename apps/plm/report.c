@@ -6,8 +6,8 @@
 
 void report_start(struct report *r, const struct args *a) {
     *r = (struct report){.args = a, .start = clock_now()};
-    r->doc = json_pack("{s:s, s:s, s:[], s:n, s:n, s:[], s:n}", "plm", plm_version(), "user", app_user(a), "imported",
-                       "augmented", "gate", "arms", "installed");
+    r->doc = json_pack("{s:s, s:s, s:[], s:n, s:n, s:[], s:n}", "plm", plm_version(), "user", app_user(a),
+                       "imported", "augmented", "gate", "arms", "installed");
 }
 
 void report_close(struct report *r) {
@@ -23,39 +23,45 @@ void report_augment(struct report *r, const struct teaching *t, const plm_absorb
     json_t *dropped = json_object();
     for (int i = 0; i < PLM_RULES; i++)
         json_object_set_new(dropped, plm_rule_name(i), json_integer((json_int_t)a->dropped[i]));
-    json_object_set_new(
-        r->doc, "augmented",
-        json_pack("{s:s, s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:o}", "teacher",
-                  t->teacher ? teacher_name(t->teacher) : "none", "local", !t->teacher || teacher_is_local(t->teacher),
-                  "calls", (json_int_t)t->calls, "asked", (json_int_t)t->asked, "bytes_sent", (json_int_t)t->bytes_sent,
-                  "tokens_in", (json_int_t)t->tokens_in, "tokens_out", (json_int_t)t->tokens_out, "written",
-                  (json_int_t)a->seen, "kept", (json_int_t)a->kept, "seconds", t->seconds, "dropped", dropped));
+    json_object_set_new(r->doc, "augmented",
+                        json_pack("{s:s, s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:o}", "teacher",
+                                  t->teacher ? teacher_name(t->teacher) : "none", "local",
+                                  !t->teacher || teacher_is_local(t->teacher), "calls", (json_int_t)t->calls,
+                                  "asked", (json_int_t)t->asked, "bytes_sent", (json_int_t)t->bytes_sent,
+                                  "tokens_in", (json_int_t)t->tokens_in, "tokens_out",
+                                  (json_int_t)t->tokens_out, "written", (json_int_t)a->seen, "kept",
+                                  (json_int_t)a->kept, "seconds", t->seconds, "dropped", dropped));
 }
 
 static json_t *arm_json(const struct arm *a) {
-    return json_pack("{s:s, s:I, s:I, s:I, s:i, s:i, s:f, s:I, s:f, s:I, s:s, s:s, s:O}", "name", a->name, "real",
-                     (json_int_t)a->n_real, "synthetic", (json_int_t)a->n_synthetic, "validation",
-                     (json_int_t)a->n_validation, "steps", a->steps_done, "best_step", a->best_step, "validation_nll",
-                     a->best, "tokens", (json_int_t)a->tokens, "seconds", a->seconds, "planned_bytes",
-                     (json_int_t)a->planned_bytes, "adapter", a->path, "sha256", a->sha256, "curve", a->curve);
+    return json_pack("{s:s, s:I, s:I, s:I, s:i, s:i, s:f, s:I, s:f, s:I, s:s, s:s, s:O}", "name", a->name,
+                     "real", (json_int_t)a->n_real, "synthetic", (json_int_t)a->n_synthetic, "validation",
+                     (json_int_t)a->n_validation, "steps", a->steps_done, "best_step", a->best_step,
+                     "validation_nll", a->best, "tokens", (json_int_t)a->tokens, "seconds", a->seconds,
+                     "planned_bytes", (json_int_t)a->planned_bytes, "adapter", a->path, "sha256", a->sha256,
+                     "curve", a->curve);
 }
 
 void report_gate(struct report *r, const struct pool_of_data *d, struct gate *g) {
-    static const char *const ways[] = {"held out: the newest records", "cross-fitting over all records", "none: too few records"};
+    static const char *const ways[] = {"held out: the newest records", "cross-fitting over all records",
+                                       "none: too few records"};
     json_t *rows = json_array();
     for (size_t i = 0; i < g->n; i++) {
         const struct candidate *c = &g->row[i];
-        json_array_append_new(rows, json_pack("{s:s, s:f, s:o, s:b, s:b}", "name", c->name, "scale", (double)c->scale,
-                                              "nll", isfinite(c->nll) ? json_real(c->nll) : json_null(), "harmful",
+        json_array_append_new(rows, json_pack("{s:s, s:f, s:o, s:b, s:b}", "name", c->name, "scale",
+                                              (double)c->scale, "nll",
+                                              isfinite(c->nll) ? json_real(c->nll) : json_null(), "harmful",
                                               c->harmful, "winner", (int)i == g->winner));
     }
     json_object_set_new(r->doc, "task", json_string(d->kind->name));
     json_object_set_new(r->doc, "records", json_integer((json_int_t)d->real.n));
-    json_object_set_new(r->doc, "model", json_pack("{s:s, s:s, s:s}", "path", plm_model_describe(d->model)->path, "sha256",
-                                                   d->model_sha256, "cpu", plm_model_describe(d->model)->cpu));
-    json_object_set_new(r->doc, "gate", json_pack("{s:s, s:I, s:o}", "way", ways[g->way], "held_out",
-                                                  (json_int_t)(g->way == GATE_CROSS_FIT ? d->real.n : g->n_held), "rows",
-                                                  rows));
+    json_object_set_new(r->doc, "model",
+                        json_pack("{s:s, s:s, s:s}", "path", plm_model_describe(d->model)->path, "sha256",
+                                  d->model_sha256, "cpu", plm_model_describe(d->model)->cpu));
+    json_object_set_new(r->doc, "gate",
+                        json_pack("{s:s, s:I, s:o}", "way", ways[g->way], "held_out",
+                                  (json_int_t)(g->way == GATE_CROSS_FIT ? d->real.n : g->n_held), "rows",
+                                  rows));
     for (size_t i = 0; i < g->n_arms; i++)
         if (g->arm[i].curve)
             json_array_append_new(json_object_get(r->doc, "arms"), arm_json(&g->arm[i]));
@@ -125,12 +131,12 @@ static void print_augmented(const json_t *a, FILE *to) {
     if (json_is_true(json_object_get(a, "local")))
         fprintf(to, "sent        nothing: it ran on this machine\n");
     else
-        fprintf(to, "sent        %lld bytes, in the ledger of the store\n", (long long)whole(a, "bytes_sent"));
+        fprintf(to, "sent        %lld bytes, in the ledger of the store\n",
+                (long long)whole(a, "bytes_sent"));
     fprintf(to, "written     %lld in %lld calls (%.0f s), kept %lld\n", (long long)whole(a, "written"),
             (long long)whole(a, "calls"), real(a, "seconds"), (long long)whole(a, "kept"));
-    json_object_foreach(json_object_get(a, "dropped"), rule, count)
-        if (json_integer_value(count))
-            fprintf(to, "            %lld dropped by %s\n", (long long)json_integer_value(count), rule);
+    json_object_foreach(json_object_get(a, "dropped"), rule, count) if (json_integer_value(count))
+        fprintf(to, "            %lld dropped by %s\n", (long long)json_integer_value(count), rule);
 }
 
 static void print_gate(const json_t *gate, FILE *to) {
@@ -141,10 +147,12 @@ static void print_gate(const json_t *gate, FILE *to) {
         return;
     fprintf(to, "gate        %s (%lld)\n", text(gate, "way"), (long long)whole(gate, "held_out"));
     json_array_foreach(json_object_get(gate, "rows"), i, row) {
-        double nll = json_is_null(json_object_get(row, "nll")) ? NAN : real(row, "nll"), scale = real(row, "scale");
+        double nll = json_is_null(json_object_get(row, "nll")) ? NAN : real(row, "nll"),
+               scale = real(row, "scale");
         if (i == 0)
             base = nll;
-        fprintf(to, "  %c %-12s", json_is_true(json_object_get(row, "winner")) ? '*' : ' ', text(row, "name"));
+        fprintf(to, "  %c %-12s", json_is_true(json_object_get(row, "winner")) ? '*' : ' ',
+                text(row, "name"));
         if (scale != 0 && scale != 1)
             fprintf(to, " x%.2f", scale);
         else
@@ -157,12 +165,13 @@ static void print_gate(const json_t *gate, FILE *to) {
 static void print_arms(const json_t *arms, FILE *to) {
     size_t i;
     json_t *a;
-    json_array_foreach(arms, i, a)
-        fprintf(to, "learned     %-9s %lld real + %lld synthetic, %lld to stop by; %lld steps, best %lld; %lld tokens in "
-                    "%.0f s (%.0f tok/s)\n",
-                text(a, "name"), (long long)whole(a, "real"), (long long)whole(a, "synthetic"),
-                (long long)whole(a, "validation"), (long long)whole(a, "steps"), (long long)whole(a, "best_step"),
-                (long long)whole(a, "tokens"), real(a, "seconds"), (double)whole(a, "tokens") / real(a, "seconds"));
+    json_array_foreach(arms, i, a) fprintf(
+        to,
+        "learned     %-9s %lld real + %lld synthetic, %lld to stop by; %lld steps, best %lld; %lld tokens in "
+        "%.0f s (%.0f tok/s)\n",
+        text(a, "name"), (long long)whole(a, "real"), (long long)whole(a, "synthetic"),
+        (long long)whole(a, "validation"), (long long)whole(a, "steps"), (long long)whole(a, "best_step"),
+        (long long)whole(a, "tokens"), real(a, "seconds"), (double)whole(a, "tokens") / real(a, "seconds"));
 }
 
 void report_print(const struct report *r, FILE *to) {
@@ -175,8 +184,10 @@ void report_print(const struct report *r, FILE *to) {
         return;
     }
     if (r->nothing_new) {
-        fprintf(to, "Nothing is new since the last run for %s; what was installed stays. (--force runs it again.)\n",
-                text(d, "user"));
+        fprintf(
+            to,
+            "Nothing is new since the last run for %s; what was installed stays. (--force runs it again.)\n",
+            text(d, "user"));
         return;
     }
     fprintf(to, "\n%s, %s: %lld records\n", text(d, "user"), text(d, "task"), (long long)whole(d, "records"));
@@ -189,7 +200,8 @@ void report_print(const struct report *r, FILE *to) {
     else if (json_object_get(d, "kept"))
         fprintf(to, "installed   nothing new: %s is the better one\n", text(d, "kept"));
     else
-        fprintf(to, "installed   nothing: with fewer than 5 records it can't be tested; --force installs it all the same\n");
+        fprintf(to, "installed   nothing: with fewer than 5 records it can't be tested; --force installs it "
+                    "all the same\n");
     fprintf(to, "took        %.0f s, peak memory %.0f MB\nreport      %s\n", real(d, "seconds"),
             (double)whole(d, "peak_rss_bytes") / 1e6, text(d, "report"));
 }

@@ -20,7 +20,7 @@ void report_augment(struct report *r, const struct teaching *t, const plm_absorb
 void report_gate(struct report *r, const struct pool_of_data *d, struct gate *g);
 const json_t *report_gate_json(const struct report *r); /* the gate's table, borrowed */
 void report_installed(struct report *r, int64_t id, const char *path, const char *sha256);
-void report_kept(struct report *r, const char *name);   /* base, or the one installed before */
+void report_kept(struct report *r, const char *name); /* base, or the one installed before */
 /* Adds time and memory and writes report.json and report.html into the folder. */
 plm_status report_finish(struct report *r, const struct pool_of_data *d, const char *folder, plm_error *err);
 void report_print(const struct report *r, FILE *to);

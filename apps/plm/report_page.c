@@ -7,10 +7,14 @@
 enum { PAGE_MOST = 4 << 20, PLOT_W = 640, PLOT_H = 240, MARGIN = 46 };
 
 static const char head[] =
-    "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\">"
-    "<title>plm report</title><style>body{font:16px/1.5 system-ui,sans-serif;max-width:46em;margin:2em auto;padding:0 "
-    "1em;color:#222}table{border-collapse:collapse}td,th{padding:.2em .8em;text-align:left;border-bottom:1px solid #ddd}"
-    "td.n{text-align:right;font-variant-numeric:tabular-nums}.win{font-weight:600;background:#eef6ee}code{font-size:.85em;"
+    "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><meta name=\"viewport\" "
+    "content=\"width=device-width\">"
+    "<title>plm report</title><style>body{font:16px/1.5 system-ui,sans-serif;max-width:46em;margin:2em "
+    "auto;padding:0 "
+    "1em;color:#222}table{border-collapse:collapse}td,th{padding:.2em .8em;text-align:left;border-bottom:1px "
+    "solid #ddd}"
+    "td.n{text-align:right;font-variant-numeric:tabular-nums}.win{font-weight:600;background:#eef6ee}code{"
+    "font-size:.85em;"
     "word-break:break-all}svg{max-width:100%;height:auto}h2{margin-top:1.6em;font-size:1.1em}</style>\n";
 
 static void escaped(struct bytes *b, const char *text) {
@@ -51,14 +55,16 @@ static void row_number(struct bytes *b, const char *name, double value, const ch
 static void imported(struct bytes *b, const json_t *list) {
     size_t i;
     json_t *one;
-    bytes_puts(b, "<h2>Imported</h2><table><tr><th>Source<th>Format<th>Added<th>Known<th>Others'<th>Skipped\n");
+    bytes_puts(b,
+               "<h2>Imported</h2><table><tr><th>Source<th>Format<th>Added<th>Known<th>Others'<th>Skipped\n");
     json_array_foreach(list, i, one) {
         bytes_puts(b, "<tr><td>");
         escaped(b, text(one, "source"));
         bytes_puts(b, "<td>");
         escaped(b, text(one, "format"));
-        bytes_printf(b, "<td class=n>%.0f<td class=n>%.0f<td class=n>%.0f<td class=n>%.0f\n", number(one, "added"),
-                     number(one, "known"), number(one, "others"), number(one, "skipped"));
+        bytes_printf(b, "<td class=n>%.0f<td class=n>%.0f<td class=n>%.0f<td class=n>%.0f\n",
+                     number(one, "added"), number(one, "known"), number(one, "others"),
+                     number(one, "skipped"));
     }
     bytes_puts(b, "</table>\n");
 }
@@ -93,7 +99,8 @@ static void gate_table(struct bytes *b, const json_t *gate) {
         return;
     bytes_printf(b, "<h2>The gate</h2><p>");
     escaped(b, text(gate, "way"));
-    bytes_printf(b, " (%.0f). Lower is better.<table><tr><th>Arm<th>Scale<th>Nats a token<th>Against base<th>\n",
+    bytes_printf(b,
+                 " (%.0f). Lower is better.<table><tr><th>Arm<th>Scale<th>Nats a token<th>Against base<th>\n",
                  number(gate, "held_out"));
     json_array_foreach(json_object_get(gate, "rows"), i, row) {
         double nll = number(row, "nll");
@@ -101,8 +108,8 @@ static void gate_table(struct bytes *b, const json_t *gate) {
             base = nll;
         bytes_printf(b, "<tr%s><td>", json_is_true(json_object_get(row, "winner")) ? " class=win" : "");
         escaped(b, text(row, "name"));
-        bytes_printf(b, "<td class=n>%.2f<td class=n>%.4f<td class=n>%+.1f %%<td>%s\n", number(row, "scale"), nll,
-                     100 * (nll / base - 1),
+        bytes_printf(b, "<td class=n>%.2f<td class=n>%.4f<td class=n>%+.1f %%<td>%s\n", number(row, "scale"),
+                     nll, 100 * (nll / base - 1),
                      json_is_true(json_object_get(row, "harmful"))  ? "refused: hurts general text"
                      : json_is_true(json_object_get(row, "winner")) ? "chosen"
                                                                     : "");
@@ -124,7 +131,8 @@ static double at_y(const struct scale *s, double loss) {
     return PLOT_H - 28 - loss / s->top * (PLOT_H - 40);
 }
 
-static void line(struct bytes *b, const struct scale *s, const json_t *curve, const char *key, const char *colour) {
+static void line(struct bytes *b, const struct scale *s, const json_t *curve, const char *key,
+                 const char *colour) {
     size_t i;
     json_t *p;
     bytes_printf(b, "<polyline fill=\"none\" stroke=\"%s\" stroke-width=\"2\" points=\"", colour);
@@ -136,14 +144,14 @@ static void line(struct bytes *b, const struct scale *s, const json_t *curve, co
 static void axes(struct bytes *b, const struct scale *s) {
     for (int i = 0; i <= 4; i++) {
         double loss = s->top * i / 4;
-        bytes_printf(b, "<line x1=\"%d\" x2=\"%d\" y1=\"%.1f\" y2=\"%.1f\" stroke=\"#ddd\"/>", MARGIN, PLOT_W - 10,
-                     at_y(s, loss), at_y(s, loss));
-        bytes_printf(b, "<text x=\"%d\" y=\"%.1f\" text-anchor=\"end\" font-size=\"12\">%.1f</text>", MARGIN - 6,
-                     at_y(s, loss) + 4, loss);
+        bytes_printf(b, "<line x1=\"%d\" x2=\"%d\" y1=\"%.1f\" y2=\"%.1f\" stroke=\"#ddd\"/>", MARGIN,
+                     PLOT_W - 10, at_y(s, loss), at_y(s, loss));
+        bytes_printf(b, "<text x=\"%d\" y=\"%.1f\" text-anchor=\"end\" font-size=\"12\">%.1f</text>",
+                     MARGIN - 6, at_y(s, loss) + 4, loss);
     }
     bytes_printf(b, "<text x=\"%d\" y=\"%d\" font-size=\"12\">step 0</text>", MARGIN, PLOT_H - 8);
-    bytes_printf(b, "<text x=\"%d\" y=\"%d\" text-anchor=\"end\" font-size=\"12\">%.0f</text>", PLOT_W - 10, PLOT_H - 8,
-                 s->steps);
+    bytes_printf(b, "<text x=\"%d\" y=\"%d\" text-anchor=\"end\" font-size=\"12\">%.0f</text>", PLOT_W - 10,
+                 PLOT_H - 8, s->steps);
 }
 
 static void plot(struct bytes *b, const json_t *curve) {
@@ -157,13 +165,19 @@ static void plot(struct bytes *b, const json_t *curve) {
             s.top = fmax(s.top, number(p, "validation"));
     }
     s.top = ceil(s.top * 2) / 2;
-    bytes_printf(b, "<svg viewBox=\"0 0 %d %d\" width=\"%d\" height=\"%d\" role=\"img\" aria-label=\"loss by step\" "
-                    "font-family=\"system-ui,sans-serif\" fill=\"#444\">", PLOT_W, PLOT_H, PLOT_W, PLOT_H);
+    bytes_printf(
+        b,
+        "<svg viewBox=\"0 0 %d %d\" width=\"%d\" height=\"%d\" role=\"img\" aria-label=\"loss by step\" "
+        "font-family=\"system-ui,sans-serif\" fill=\"#444\">",
+        PLOT_W, PLOT_H, PLOT_W, PLOT_H);
     axes(b, &s);
     line(b, &s, curve, "loss", "#8ab");
     line(b, &s, curve, "validation", "#c52");
-    bytes_printf(b, "<text x=\"%d\" y=\"14\" text-anchor=\"end\" font-size=\"12\"><tspan fill=\"#579\">training</tspan> "
-                    "<tspan fill=\"#c52\">validation</tspan></text></svg>\n", PLOT_W - 10);
+    bytes_printf(
+        b,
+        "<text x=\"%d\" y=\"14\" text-anchor=\"end\" font-size=\"12\"><tspan fill=\"#579\">training</tspan> "
+        "<tspan fill=\"#c52\">validation</tspan></text></svg>\n",
+        PLOT_W - 10);
 }
 
 static void arms(struct bytes *b, const json_t *list) {
@@ -172,10 +186,12 @@ static void arms(struct bytes *b, const json_t *list) {
     json_array_foreach(list, i, a) {
         bytes_puts(b, "<h2>Learned: ");
         escaped(b, text(a, "name"));
-        bytes_printf(b, "</h2><p>%.0f real and %.0f synthetic examples, %.0f real ones to stop by; %.0f steps, the best was "
-                        "%.0f; %.0f tokens in %.0f s.</p>", number(a, "real"), number(a, "synthetic"),
-                     number(a, "validation"), number(a, "steps"), number(a, "best_step"), number(a, "tokens"),
-                     number(a, "seconds"));
+        bytes_printf(b,
+                     "</h2><p>%.0f real and %.0f synthetic examples, %.0f real ones to stop by; %.0f steps, "
+                     "the best was "
+                     "%.0f; %.0f tokens in %.0f s.</p>",
+                     number(a, "real"), number(a, "synthetic"), number(a, "validation"), number(a, "steps"),
+                     number(a, "best_step"), number(a, "tokens"), number(a, "seconds"));
         plot(b, json_object_get(a, "curve"));
         bytes_puts(b, "<p><code>sha256 ");
         escaped(b, text(a, "sha256"));

@@ -15,10 +15,12 @@ static plm_status take_messages(struct row *r, const json_t *list, const char *w
         const json_t *m = json_array_get(list, i);
         const char *role = json_text(m, "role"), *text = json_text(m, "content");
         if (!role || !text)
-            return fail(err, PLM_EFORMAT, "%s: message %zu has no \"role\" and \"content\" texts", what, i + 1);
+            return fail(err, PLM_EFORMAT, "%s: message %zu has no \"role\" and \"content\" texts", what,
+                        i + 1);
         if (strcmp(role, "system") != 0 && strcmp(role, "user") != 0 && strcmp(role, "assistant") != 0)
-            return fail(err, PLM_EFORMAT, "%s: message %zu has role \"%.20s\"; known: system, user, assistant", what,
-                        i + 1, role);
+            return fail(err, PLM_EFORMAT,
+                        "%s: message %zu has role \"%.20s\"; known: system, user, assistant", what, i + 1,
+                        role);
         r->message[i] = (plm_message){role, text};
     }
     if (strcmp(r->message[n - 1].role, "assistant") != 0)
@@ -44,7 +46,8 @@ static plm_status take_row(struct row *r, const char *line, size_t len, const ch
     r->prompt = json_text(r->doc, "prompt");
     r->answer = json_text(r->doc, "answer");
     if (!r->prompt || !r->answer)
-        return fail(err, PLM_EFORMAT, "%s: a row needs the texts \"prompt\" and \"answer\", or \"messages\"", what);
+        return fail(err, PLM_EFORMAT, "%s: a row needs the texts \"prompt\" and \"answer\", or \"messages\"",
+                    what);
     if (!*r->answer)
         return fail(err, PLM_EFORMAT, "%s: the answer is empty", what);
     r->message[0] = (plm_message){"user", r->prompt};
@@ -127,10 +130,12 @@ void rows_free(struct rows *r) {
     *r = (struct rows){0};
 }
 
-plm_status row_encode(struct encoded *out, const plm_model *m, const struct row *r, bool raw, plm_error *err) {
+plm_status row_encode(struct encoded *out, const plm_model *m, const struct row *r, bool raw,
+                      plm_error *err) {
     if (raw || !plm_model_describe(m)->chat_template) {
         if (!r->prompt)
-            return fail(err, PLM_EINVAL, "line %zu: only rows of one prompt and one answer go without a chat template",
+            return fail(err, PLM_EINVAL,
+                        "line %zu: only rows of one prompt and one answer go without a chat template",
                         r->line);
         return app_encode(out, m, NULL, r->prompt, r->answer, true, err);
     }

@@ -5,9 +5,9 @@
 
 struct row {
     size_t line;
-    json_t *doc;            /* owns the texts below */
+    json_t *doc; /* owns the texts below */
     plm_message message[64];
-    size_t n;               /* messages; the last is the assistant's */
+    size_t n;                    /* messages; the last is the assistant's */
     const char *prompt, *answer; /* set where the row is one question and its answer */
     float weight;
 };

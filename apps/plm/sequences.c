@@ -11,7 +11,8 @@ void sequences_free(struct sequences *s) {
     *s = (struct sequences){0};
 }
 
-static plm_status take_one(struct sequences *s, const json_t *list, const char *path, int vocab, plm_error *err) {
+static plm_status take_one(struct sequences *s, const json_t *list, const char *path, int vocab,
+                           plm_error *err) {
     size_t i = s->n, n = json_array_size(list);
     if (!json_is_array(list))
         return fail(err, PLM_EFORMAT, "%s: sequence %zu is no list of ids", path, i);
@@ -24,7 +25,8 @@ static plm_status take_one(struct sequences *s, const json_t *list, const char *
         const json_t *id = json_array_get(list, j);
         json_int_t v = json_integer_value(id);
         if (!json_is_integer(id) || v < 0 || v >= vocab)
-            return fail(err, PLM_EFORMAT, "%s: sequence %zu, position %zu is no token id below %d", path, i, j, vocab);
+            return fail(err, PLM_EFORMAT, "%s: sequence %zu, position %zu is no token id below %d", path, i,
+                        j, vocab);
         s->ids[i][j] = (int32_t)v;
     }
     return PLM_OK;

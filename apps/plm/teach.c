@@ -1,4 +1,5 @@
-/* teach.c: opens the teacher, asks the person before anything leaves the machine, and keeps what came back. */
+/* teach.c: opens the teacher, asks the person before anything leaves the machine, and keeps what came back.
+ */
 #include "teach.h"
 
 #include "base/hash.h"
@@ -35,10 +36,17 @@ static plm_status open_teacher(struct teaching *t, const char *spec, plm_error *
     char *digests = app_path(PLACE_CACHE, "digests");
     plm_status st = digests ? read_key(t->args, &key, err) : fail(err, PLM_ENOMEM, "out of memory");
     if (st == PLM_OK) {
-        struct teacher_options opt = {.spec = spec, .model_name = t->args->teacher_model, .threads = t->args->threads,
-                                      .key = key.len ? key.data : NULL, .cpu = t->args->cpu, .digest_cache = digests,
-                                      .max_cost = t->args->max_cost, .cost_in = t->args->cost_in,
-                                      .cost_out = t->args->cost_out, .waiting = on_waiting, .ctx = t};
+        struct teacher_options opt = {.spec = spec,
+                                      .model_name = t->args->teacher_model,
+                                      .threads = t->args->threads,
+                                      .key = key.len ? key.data : NULL,
+                                      .cpu = t->args->cpu,
+                                      .digest_cache = digests,
+                                      .max_cost = t->args->max_cost,
+                                      .cost_in = t->args->cost_in,
+                                      .cost_out = t->args->cost_out,
+                                      .waiting = on_waiting,
+                                      .ctx = t};
         st = teacher_open(&t->teacher, &opt, err);
         bytes_free(&key);
     }
@@ -46,7 +54,8 @@ static plm_status open_teacher(struct teaching *t, const char *spec, plm_error *
     return st;
 }
 
-plm_status teach_open(struct teaching *t, const struct args *a, plm_store *store, const plm_kind *kind, plm_error *err) {
+plm_status teach_open(struct teaching *t, const struct args *a, plm_store *store, const plm_kind *kind,
+                      plm_error *err) {
     *t = (struct teaching){.args = a, .store = store, .kind = kind};
     if (a->no_teacher)
         return PLM_OK;
@@ -65,22 +74,29 @@ void teach_close(struct teaching *t) {
 
 plm_augment_policy teach_policy(const struct teaching *t) {
     const struct args *a = t->args;
-    return (plm_augment_policy){.user = app_user(a), .kind = t->kind, .wanted = a->wanted, .seed = a->seed,
+    return (plm_augment_policy){.user = app_user(a),
+                                .kind = t->kind,
+                                .wanted = a->wanted,
+                                .seed = a->seed,
                                 .summary_only = a->share && strcmp(a->share, "summary") == 0,
                                 .unredacted = t->teacher && teacher_is_local(t->teacher)};
 }
 
 /* ---- consent ---- */
 
-static void consent_text(const struct teaching *t, const char *request, const char *share, struct bytes *out) {
-    bytes_printf(out,
-                 "To write more examples for %s, plm would send %zu bytes of your %s records (%s) to %s. E-mail addresses, "
-                 "phone numbers, card and account numbers, web addresses and keys are replaced by placeholders first; names "
-                 "and everything else go as they are. The provider keeps what it keeps; deleting here deletes nothing "
-                 "there.",
-                 app_user(t->args), strlen(request), t->kind->name,
-                 strcmp(share, "summary") == 0 ? "numbers and common words only, no text" : "the text itself",
-                 teacher_endpoint(t->teacher));
+static void consent_text(const struct teaching *t, const char *request, const char *share,
+                         struct bytes *out) {
+    bytes_printf(
+        out,
+        "To write more examples for %s, plm would send %zu bytes of your %s records (%s) to %s. E-mail "
+        "addresses, "
+        "phone numbers, card and account numbers, web addresses and keys are replaced by placeholders first; "
+        "names "
+        "and everything else go as they are. The provider keeps what it keeps; deleting here deletes nothing "
+        "there.",
+        app_user(t->args), strlen(request), t->kind->name,
+        strcmp(share, "summary") == 0 ? "numbers and common words only, no text" : "the text itself",
+        teacher_endpoint(t->teacher));
 }
 
 static bool agreed(const struct args *a, const char *text) {
@@ -106,9 +122,13 @@ plm_status teach_consent(struct teaching *t, const char *request, plm_error *err
     consent_text(t, request, share, &text);
     st = bytes_status(&text, "the consent", err);
     if (st == PLM_OK && !agreed(t->args, text.data))
-        st = fail(err, PLM_ESTOPPED, "nothing was sent: --yes agrees to sending records to %s, --dry-run shows them", endpoint);
+        st = fail(err, PLM_ESTOPPED,
+                  "nothing was sent: --yes agrees to sending records to %s, --dry-run shows them", endpoint);
     if (st == PLM_OK) {
-        plm_consent c = {.when = clock_wall(), .user = app_user(t->args), .endpoint = endpoint, .share = share,
+        plm_consent c = {.when = clock_wall(),
+                         .user = app_user(t->args),
+                         .endpoint = endpoint,
+                         .share = share,
                          .text = text.data};
         st = plm_store_add_consent(t->store, &c, &t->consent, err);
     }
@@ -147,10 +167,18 @@ static plm_status keep_reply(void *ctx, const char *hash, const char *body, cons
     plm_status st = ids ? plm_augment_sources(t->store, t->request, numbers, n, ids, err)
                         : fail(err, PLM_ENOMEM, "out of memory");
     if (st == PLM_OK) {
-        plm_reply r = {.when = clock_wall(), .user = app_user(t->args), .kind = t->kind->name,
-                       .teacher = teacher_name(t->teacher), .call_hash = hash, .text = answer->text,
-                       .finish = answer->finish, .sources = ids, .n_sources = n, .tokens_in = answer->tokens_in,
-                       .tokens_out = answer->tokens_out, .seconds = answer->seconds};
+        plm_reply r = {.when = clock_wall(),
+                       .user = app_user(t->args),
+                       .kind = t->kind->name,
+                       .teacher = teacher_name(t->teacher),
+                       .call_hash = hash,
+                       .text = answer->text,
+                       .finish = answer->finish,
+                       .sources = ids,
+                       .n_sources = n,
+                       .tokens_in = answer->tokens_in,
+                       .tokens_out = answer->tokens_out,
+                       .seconds = answer->seconds};
         st = plm_store_add_reply(t->store, &r, &id, err);
     }
     t->asked++;
@@ -168,8 +196,12 @@ static plm_status leaving(void *ctx, const char *body, size_t len, plm_error *er
     if (teacher_is_local(t->teacher))
         return PLM_OK;
     sha256_of(body, len, hash);
-    plm_egress e = {.when = clock_wall(), .consent = t->consent, .user = app_user(t->args),
-                    .endpoint = teacher_endpoint(t->teacher), .sha256 = hash, .bytes = len};
+    plm_egress e = {.when = clock_wall(),
+                    .consent = t->consent,
+                    .user = app_user(t->args),
+                    .endpoint = teacher_endpoint(t->teacher),
+                    .sha256 = hash,
+                    .bytes = len};
     t->bytes_sent += len;
     return plm_store_add_egress(t->store, &e, &id, err);
 }
@@ -184,8 +216,8 @@ static int on_progress(void *ctx, size_t done, size_t total, size_t candidates) 
 
 plm_status teach_generate(struct teaching *t, const plm_augment_policy *p, char **request, char **candidates,
                           plm_error *err) {
-    struct synth_hooks hooks = {.ctx = t, .find = find_reply, .keep = keep_reply, .leaving = leaving,
-                                .progress = on_progress};
+    struct synth_hooks hooks = {
+        .ctx = t, .find = find_reply, .keep = keep_reply, .leaving = leaving, .progress = on_progress};
     double start = clock_now();
     plm_status st = plm_augment_draft(t->store, p, request, err);
     if (st == PLM_OK)

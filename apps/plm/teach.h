@@ -12,15 +12,16 @@ struct teaching {
     struct teacher *teacher; /* NULL: none, real records alone */
     struct progress bar;
     int64_t consent;
-    const char *request;     /* of the run under way */
-    size_t calls, asked;     /* asked: not answered from kept replies */
+    const char *request; /* of the run under way */
+    size_t calls, asked; /* asked: not answered from kept replies */
     uint64_t bytes_sent;
     int64_t tokens_in, tokens_out;
     double seconds;
 };
 
 /* Opens --teacher, or the fetched one where there is none given; none at all is fine. */
-plm_status teach_open(struct teaching *t, const struct args *a, plm_store *store, const plm_kind *kind, plm_error *err);
+plm_status teach_open(struct teaching *t, const struct args *a, plm_store *store, const plm_kind *kind,
+                      plm_error *err);
 void teach_close(struct teaching *t);
 /* What the policy has to know of the teacher and the options. */
 plm_augment_policy teach_policy(const struct teaching *t);

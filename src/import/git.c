@@ -12,10 +12,10 @@
 enum { FILES_SHOWN = 40 };
 
 /* Told to every git that is started, before its command. */
-#define SAFE                                                                                                 \
-    "git", "--no-pager", "--no-replace-objects", "-c", "core.fsmonitor=false", "-c",                         \
-        "log.showSignature=false", "-c", "core.pager=cat", "-c", "protocol.allow=never", "-c",               \
-        "core.hooksPath=/dev/null", "-c", "diff.external=", "-c", "core.quotePath=false", "-c",              \
+#define SAFE                                                                                    \
+    "git", "--no-pager", "--no-replace-objects", "-c", "core.fsmonitor=false", "-c",            \
+        "log.showSignature=false", "-c", "core.pager=cat", "-c", "protocol.allow=never", "-c",  \
+        "core.hooksPath=/dev/null", "-c", "diff.external=", "-c", "core.quotePath=false", "-c", \
         "log.mailmap=false"
 
 struct commit {

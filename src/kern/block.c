@@ -6,8 +6,7 @@
 
 /* ---- numbers of 16 bits ---- */
 
-float half_to_f32(uint16_t h)
-{
+float half_to_f32(uint16_t h) {
     uint32_t sign = (uint32_t)(h & 0x8000) << 16, exponent = (h >> 10) & 31, fraction = h & 0x3ff;
     if (exponent == 31)
         return bits_f32(sign | 0x7f800000 | fraction << 13);
@@ -17,8 +16,7 @@ float half_to_f32(uint16_t h)
     return sign ? -f : f;
 }
 
-uint16_t f32_to_half(float f)
-{
+uint16_t f32_to_half(float f) {
     uint32_t u = f32_bits(f), sign = u >> 16 & 0x8000;
     u &= 0x7fffffff;
     if (u > 0x7f800000)
@@ -33,8 +31,7 @@ uint16_t f32_to_half(float f)
     return (uint16_t)(sign | (u - 0x38000000) >> 13);
 }
 
-uint16_t f32_to_bhalf(float f)
-{
+uint16_t f32_to_bhalf(float f) {
     uint32_t u = f32_bits(f);
     if ((u & 0x7fffffff) > 0x7f800000)
         return (uint16_t)(u >> 16 | 64);
@@ -43,25 +40,19 @@ uint16_t f32_to_bhalf(float f)
 
 /* ---- reading ---- */
 
-void f32_decode(float *out, const void *in, size_t n)
-{
-    memcpy(out, in, n * sizeof *out);
-}
+void f32_decode(float *out, const void *in, size_t n) { memcpy(out, in, n * sizeof *out); }
 
-void f16_decode(float *out, const void *in, size_t n)
-{
+void f16_decode(float *out, const void *in, size_t n) {
     for (size_t i = 0; i < n; i++)
         out[i] = half_to_f32(load16((const uint8_t *)in + 2 * i));
 }
 
-void bf16_decode(float *out, const void *in, size_t n)
-{
+void bf16_decode(float *out, const void *in, size_t n) {
     for (size_t i = 0; i < n; i++)
         out[i] = bits_f32((uint32_t)load16((const uint8_t *)in + 2 * i) << 16);
 }
 
-void q4_0_decode(float *out, const void *in, size_t n)
-{
+void q4_0_decode(float *out, const void *in, size_t n) {
     const struct q4_0 *b = in;
     for (; n; n -= QK, out += QK, b++) {
         float d = half_to_f32(load16(b->d));
@@ -72,8 +63,7 @@ void q4_0_decode(float *out, const void *in, size_t n)
     }
 }
 
-void q4_1_decode(float *out, const void *in, size_t n)
-{
+void q4_1_decode(float *out, const void *in, size_t n) {
     const struct q4_1 *b = in;
     for (; n; n -= QK, out += QK, b++) {
         float d = half_to_f32(load16(b->d)), m = half_to_f32(load16(b->m));
@@ -84,8 +74,7 @@ void q4_1_decode(float *out, const void *in, size_t n)
     }
 }
 
-void q5_0_decode(float *out, const void *in, size_t n)
-{
+void q5_0_decode(float *out, const void *in, size_t n) {
     const struct q5_0 *b = in;
     for (; n; n -= QK, out += QK, b++) {
         float d = half_to_f32(load16(b->d));
@@ -99,8 +88,7 @@ void q5_0_decode(float *out, const void *in, size_t n)
     }
 }
 
-void q5_1_decode(float *out, const void *in, size_t n)
-{
+void q5_1_decode(float *out, const void *in, size_t n) {
     const struct q5_1 *b = in;
     for (; n; n -= QK, out += QK, b++) {
         float d = half_to_f32(load16(b->d)), m = half_to_f32(load16(b->m));
@@ -114,8 +102,7 @@ void q5_1_decode(float *out, const void *in, size_t n)
     }
 }
 
-void q8_0_decode(float *out, const void *in, size_t n)
-{
+void q8_0_decode(float *out, const void *in, size_t n) {
     const struct q8_0 *b = in;
     for (; n; n -= QK, out += QK, b++) {
         float d = half_to_f32(load16(b->d));
@@ -124,8 +111,7 @@ void q8_0_decode(float *out, const void *in, size_t n)
     }
 }
 
-void q4_k_decode(float *out, const void *in, size_t n)
-{
+void q4_k_decode(float *out, const void *in, size_t n) {
     const struct q4_k *b = in;
     for (; n; n -= QK_K, b++) {
         float d = half_to_f32(load16(b->d)), dmin = half_to_f32(load16(b->dmin));
@@ -140,8 +126,7 @@ void q4_k_decode(float *out, const void *in, size_t n)
     }
 }
 
-void q5_k_decode(float *out, const void *in, size_t n)
-{
+void q5_k_decode(float *out, const void *in, size_t n) {
     const struct q5_k *b = in;
     for (; n; n -= QK_K, b++) {
         float d = half_to_f32(load16(b->d)), dmin = half_to_f32(load16(b->dmin));
@@ -156,8 +141,7 @@ void q5_k_decode(float *out, const void *in, size_t n)
     }
 }
 
-void q6_k_decode(float *out, const void *in, size_t n)
-{
+void q6_k_decode(float *out, const void *in, size_t n) {
     const struct q6_k *b = in;
     for (; n; n -= QK_K, b++) {
         float d = half_to_f32(load16(b->d));
@@ -171,47 +155,40 @@ void q6_k_decode(float *out, const void *in, size_t n)
 }
 
 block_decode *const block_decoders[BLOCK_TYPES] = {
-    [BLOCK_F32] = f32_decode,   [BLOCK_F16] = f16_decode,   [BLOCK_BF16] = bf16_decode, [BLOCK_Q4_0] = q4_0_decode,
-    [BLOCK_Q4_1] = q4_1_decode, [BLOCK_Q5_0] = q5_0_decode, [BLOCK_Q5_1] = q5_1_decode, [BLOCK_Q8_0] = q8_0_decode,
-    [BLOCK_Q4_K] = q4_k_decode, [BLOCK_Q5_K] = q5_k_decode, [BLOCK_Q6_K] = q6_k_decode,
+    [BLOCK_F32] = f32_decode,   [BLOCK_F16] = f16_decode,   [BLOCK_BF16] = bf16_decode,
+    [BLOCK_Q4_0] = q4_0_decode, [BLOCK_Q4_1] = q4_1_decode, [BLOCK_Q5_0] = q5_0_decode,
+    [BLOCK_Q5_1] = q5_1_decode, [BLOCK_Q8_0] = q8_0_decode, [BLOCK_Q4_K] = q4_k_decode,
+    [BLOCK_Q5_K] = q5_k_decode, [BLOCK_Q6_K] = q6_k_decode,
 };
 
 /* ---- writing ---- */
 
-static void put16(uint8_t *p, uint16_t v)
-{
+static void put16(uint8_t *p, uint16_t v) {
     p[0] = (uint8_t)v;
     p[1] = (uint8_t)(v >> 8);
 }
 
-void f32_encode(void *out, const float *in, size_t n)
-{
-    memcpy(out, in, n * sizeof *in);
-}
+void f32_encode(void *out, const float *in, size_t n) { memcpy(out, in, n * sizeof *in); }
 
-void f16_encode(void *out, const float *in, size_t n)
-{
+void f16_encode(void *out, const float *in, size_t n) {
     for (size_t i = 0; i < n; i++)
         put16((uint8_t *)out + 2 * i, f32_to_half(in[i]));
 }
 
-void bf16_encode(void *out, const float *in, size_t n)
-{
+void bf16_encode(void *out, const float *in, size_t n) {
     for (size_t i = 0; i < n; i++)
         put16((uint8_t *)out + 2 * i, f32_to_bhalf(in[i]));
 }
 
 /* Truncates into 0 .. most; NaN gives 0. */
-static uint8_t level(float v, int most)
-{
+static uint8_t level(float v, int most) {
     if (!(v > 0))
         return 0;
     return (uint8_t)(v < (float)most ? (int)v : most);
 }
 
 /* The element of largest magnitude, the first of equals. */
-static float peak(const float *x)
-{
+static float peak(const float *x) {
     float best = 0, value = 0;
     for (int j = 0; j < QK; j++)
         if (fabsf(x[j]) > best) {
@@ -221,8 +198,7 @@ static float peak(const float *x)
     return value;
 }
 
-static void range(const float *x, float *min, float *max)
-{
+static void range(const float *x, float *min, float *max) {
     *min = *max = x[0];
     for (int j = 1; j < QK; j++) {
         if (x[j] < *min)
@@ -233,8 +209,7 @@ static void range(const float *x, float *min, float *max)
 }
 
 /* The low four bits of 32 levels as nibbles, the fifth ones as a word. */
-static uint32_t put_levels(uint8_t *qs, const uint8_t *levels)
-{
+static uint32_t put_levels(uint8_t *qs, const uint8_t *levels) {
     uint32_t high = 0;
     for (int j = 0; j < 16; j++)
         qs[j] = (uint8_t)((levels[j] & 15) | levels[j + 16] << 4);
@@ -243,14 +218,12 @@ static uint32_t put_levels(uint8_t *qs, const uint8_t *levels)
     return high;
 }
 
-static void put32(uint8_t *p, uint32_t v)
-{
+static void put32(uint8_t *p, uint32_t v) {
     put16(p, (uint16_t)v);
     put16(p + 2, (uint16_t)(v >> 16));
 }
 
-void q4_0_encode(void *out, const float *in, size_t n)
-{
+void q4_0_encode(void *out, const float *in, size_t n) {
     struct q4_0 *b = out;
     for (; n; n -= QK, in += QK, b++) {
         uint8_t levels[QK];
@@ -262,8 +235,7 @@ void q4_0_encode(void *out, const float *in, size_t n)
     }
 }
 
-void q4_1_encode(void *out, const float *in, size_t n)
-{
+void q4_1_encode(void *out, const float *in, size_t n) {
     struct q4_1 *b = out;
     for (; n; n -= QK, in += QK, b++) {
         uint8_t levels[QK];
@@ -278,8 +250,7 @@ void q4_1_encode(void *out, const float *in, size_t n)
     }
 }
 
-void q5_0_encode(void *out, const float *in, size_t n)
-{
+void q5_0_encode(void *out, const float *in, size_t n) {
     struct q5_0 *b = out;
     for (; n; n -= QK, in += QK, b++) {
         uint8_t levels[QK];
@@ -291,8 +262,7 @@ void q5_0_encode(void *out, const float *in, size_t n)
     }
 }
 
-void q5_1_encode(void *out, const float *in, size_t n)
-{
+void q5_1_encode(void *out, const float *in, size_t n) {
     struct q5_1 *b = out;
     for (; n; n -= QK, in += QK, b++) {
         uint8_t levels[QK];
@@ -307,8 +277,7 @@ void q5_1_encode(void *out, const float *in, size_t n)
     }
 }
 
-void q8_0_encode(void *out, const float *in, size_t n)
-{
+void q8_0_encode(void *out, const float *in, size_t n) {
     struct q8_0 *b = out;
     for (; n; n -= QK, in += QK, b++) {
         float d = fabsf(peak(in)) / 127, inverse = d != 0 ? 1 / d : 0;

@@ -9,21 +9,49 @@
 
 /* GGUF's numbers of the formats that kernels compute with. */
 enum {
-    BLOCK_F32 = 0, BLOCK_F16 = 1, BLOCK_Q4_0 = 2, BLOCK_Q4_1 = 3, BLOCK_Q5_0 = 6, BLOCK_Q5_1 = 7, BLOCK_Q8_0 = 8,
-    BLOCK_Q4_K = 12, BLOCK_Q5_K = 13, BLOCK_Q6_K = 14, BLOCK_BF16 = 30,
+    BLOCK_F32 = 0,
+    BLOCK_F16 = 1,
+    BLOCK_Q4_0 = 2,
+    BLOCK_Q4_1 = 3,
+    BLOCK_Q5_0 = 6,
+    BLOCK_Q5_1 = 7,
+    BLOCK_Q8_0 = 8,
+    BLOCK_Q4_K = 12,
+    BLOCK_Q5_K = 13,
+    BLOCK_Q6_K = 14,
+    BLOCK_BF16 = 30,
     BLOCK_TYPES = 64,
 };
 
 enum { QK = 32, QK_K = 256 }; /* weights in a block; in a super-block */
 
-struct q4_0 { uint8_t d[2], qs[16]; };
-struct q4_1 { uint8_t d[2], m[2], qs[16]; };
-struct q5_0 { uint8_t d[2], qh[4], qs[16]; };
-struct q5_1 { uint8_t d[2], m[2], qh[4], qs[16]; };
-struct q8_0 { uint8_t d[2]; int8_t qs[32]; };
-struct q4_k { uint8_t d[2], dmin[2], scales[12], qs[128]; };
-struct q5_k { uint8_t d[2], dmin[2], scales[12], qh[32], qs[128]; };
-struct q6_k { uint8_t ql[128], qh[64]; int8_t scales[16]; uint8_t d[2]; };
+struct q4_0 {
+    uint8_t d[2], qs[16];
+};
+struct q4_1 {
+    uint8_t d[2], m[2], qs[16];
+};
+struct q5_0 {
+    uint8_t d[2], qh[4], qs[16];
+};
+struct q5_1 {
+    uint8_t d[2], m[2], qh[4], qs[16];
+};
+struct q8_0 {
+    uint8_t d[2];
+    int8_t qs[32];
+};
+struct q4_k {
+    uint8_t d[2], dmin[2], scales[12], qs[128];
+};
+struct q5_k {
+    uint8_t d[2], dmin[2], scales[12], qh[32], qs[128];
+};
+struct q6_k {
+    uint8_t ql[128], qh[64];
+    int8_t scales[16];
+    uint8_t d[2];
+};
 _Static_assert(sizeof(struct q4_0) == 18, "Q4_0");
 _Static_assert(sizeof(struct q4_1) == 20, "Q4_1");
 _Static_assert(sizeof(struct q5_0) == 22, "Q5_0");
@@ -35,39 +63,33 @@ _Static_assert(sizeof(struct q6_k) == 210, "Q6_K");
 
 typedef void block_decode(float *out, const void *in, size_t n); /* n a multiple of the block */
 typedef void block_encode(void *out, const float *in, size_t n);
-block_decode f32_decode, f16_decode, bf16_decode, q4_0_decode, q4_1_decode, q5_0_decode, q5_1_decode, q8_0_decode,
-    q4_k_decode, q5_k_decode, q6_k_decode;
-block_encode f32_encode, f16_encode, bf16_encode, q4_0_encode, q4_1_encode, q5_0_encode, q5_1_encode, q8_0_encode;
+block_decode f32_decode, f16_decode, bf16_decode, q4_0_decode, q4_1_decode, q5_0_decode, q5_1_decode,
+    q8_0_decode, q4_k_decode, q5_k_decode, q6_k_decode;
+block_encode f32_encode, f16_encode, bf16_encode, q4_0_encode, q4_1_encode, q5_0_encode, q5_1_encode,
+    q8_0_encode;
 extern block_decode *const block_decoders[BLOCK_TYPES]; /* by format; NULL: no such kernel */
 
 float half_to_f32(uint16_t h);
-uint16_t f32_to_half(float f);    /* nearest even */
-uint16_t f32_to_bhalf(float f);   /* nearest even; NaN stays NaN */
+uint16_t f32_to_half(float f);  /* nearest even */
+uint16_t f32_to_bhalf(float f); /* nearest even; NaN stays NaN */
 
-static inline uint16_t load16(const uint8_t *p)
-{
-    return (uint16_t)(p[0] | p[1] << 8);
-}
-static inline uint32_t load32(const uint8_t *p)
-{
+static inline uint16_t load16(const uint8_t *p) { return (uint16_t)(p[0] | p[1] << 8); }
+static inline uint32_t load32(const uint8_t *p) {
     return (uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
 }
-static inline float bits_f32(uint32_t u)
-{
+static inline float bits_f32(uint32_t u) {
     float f;
     memcpy(&f, &u, 4);
     return f;
 }
-static inline uint32_t f32_bits(float f)
-{
+static inline uint32_t f32_bits(float f) {
     uint32_t u;
     memcpy(&u, &f, 4);
     return u;
 }
 
 /* Scale and minimum of sub-block j of 8 in Q4_K and Q5_K: six bits each. */
-static inline void block_scale_min(const uint8_t *s, int j, int *scale, int *min)
-{
+static inline void block_scale_min(const uint8_t *s, int j, int *scale, int *min) {
     if (j < 4) {
         *scale = s[j] & 63;
         *min = s[j + 4] & 63;

@@ -4,8 +4,7 @@
 #include "base/cpu.h"
 #include "kern/isa.h"
 
-const struct kern *kern_at(int i)
-{
+const struct kern *kern_at(int i) {
     const struct kern *const tables[] = {
 #if defined(__x86_64__)
         kern_avx512(),

@@ -1,7 +1,7 @@
 /* kern.h: the door of kern/. Pure float and block arithmetic: no allocation, no errors, no threads.
- * A table of functions for each instruction set; kern_ref.c says in plain C what each of them means. A fast table
- * may sum in another order and round a product and a sum at once, so its floats differ from the reference by
- * rounding; what is integer (unpack, quantise, packing) is equal. NaN in gives NaN out.
+ * A table of functions for each instruction set; kern_ref.c says in plain C what each of them means. A fast
+ * table may sum in another order and round a product and a sum at once, so its floats differ from the
+ * reference by rounding; what is integer (unpack, quantise, packing) is equal. NaN in gives NaN out.
  *
  * Products walk panels: k steps of `width` numbers each, zero beyond what is valid, so that one step of the
  * weights is a few whole vectors. In bf16 a step holds two neighbours in k, in int8 four. */
@@ -18,12 +18,13 @@ struct kv_rows {
     bool f16;
 };
 
-/* Activation rows, quantised: value = scale * q. sum holds scale * (q_1 + .. + q_g) for groups of g = 32 and 16. */
+/* Activation rows, quantised: value = scale * q. sum holds scale * (q_1 + .. + q_g) for groups of g = 32
+ * and 16. */
 struct q8_rows {
-    int8_t *q;             /* [T, ld] */
-    float *scale;          /* [T, k / 32] */
-    float *sum32, *sum16;  /* [T, k / 32], [T, k / 16] */
-    size_t ld;             /* k rounded up to 64, q zero beyond k */
+    int8_t *q;            /* [T, ld] */
+    float *scale;         /* [T, k / 32] */
+    float *sum32, *sum16; /* [T, k / 32], [T, k / 16] */
+    size_t ld;            /* k rounded up to 64, q zero beyond k */
     int k;
 };
 
@@ -39,14 +40,14 @@ typedef void block_unpack(uint8_t *u, float *scale, float *offset, const void *r
 
 struct kern {
     const char *name;
-    bool exact;       /* the reference: always f32 activations */
-    unsigned needs;   /* CPU_ bits */
-    int lanes;        /* numbers in a vector */
-    int width;        /* numbers in a full panel's step; narrower panels have a whole number of lanes */
-    int width_q8;     /* the same of an int8 panel, always full */
+    bool exact;     /* the reference: always f32 activations */
+    unsigned needs; /* CPU_ bits */
+    int lanes;      /* numbers in a vector */
+    int width;      /* numbers in a full panel's step; narrower panels have a whole number of lanes */
+    int width_q8;   /* the same of an int8 panel, always full */
 
     /* ---- rows of floats ---- */
-    void (*add)(float *y, const float *x, size_t n);                    /* y += x */
+    void (*add)(float *y, const float *x, size_t n); /* y += x */
     void (*scale)(float *x, float by, size_t n);
     double (*dot)(const float *a, const float *b, size_t n);
     /* y = x * gain / rms; returns 1 / rms */
@@ -56,7 +57,8 @@ struct kern {
     void (*rope)(float *x, const float *cos, const float *sin, int H, int D, int rotary, bool neox);
     void (*cos_sin)(float *cos, float *sin, const float *freq, float pos, int n);
     void (*swiglu)(float *y, const float *gate, const float *up, size_t n);
-    void (*swiglu_back)(float *dgate, float *dup, const float *dy, const float *gate, const float *up, size_t n);
+    void (*swiglu_back)(float *dgate, float *dup, const float *dy, const float *gate, const float *up,
+                        size_t n);
     float (*max)(const float *x, size_t n);
     /* p = exp(x * scale - shift), returns their sum; p may be x */
     double (*exp_sum)(float *p, const float *x, float scale, float shift, size_t n);
@@ -66,21 +68,24 @@ struct kern {
     /* y += sum over j of p[j] v_j */
     void (*weigh)(float *y, const float *p, struct kv_rows v, int D);
     /* y[i] (+)= by * (w_i . x) for rows of n, ld apart */
-    void (*rows_dot)(float *y, const float *w, size_t ld, int rows, const float *x, int n, float by, bool add);
+    void (*rows_dot)(float *y, const float *w, size_t ld, int rows, const float *x, int n, float by,
+                     bool add);
     block_decode *const *decode; /* by format: weights to f32, the reference's bits */
 
     /* ---- products: y[m, n] (+)= a b, n at most width ---- */
     /* a[i, l] at i * rs + l * ks; b[l, j] at l * ldb + j: a panel or plain rows */
-    void (*mul_f32)(float *y, size_t ldy, const float *a, size_t rs, size_t ks, const float *b, size_t ldb, int m,
-                    int n, int k, bool add);
-    /* One vector's worth of columns of a panel, from as many rows of k numbers; those past `rows` become 0. */
+    void (*mul_f32)(float *y, size_t ldy, const float *a, size_t rs, size_t ks, const float *b, size_t ldb,
+                    int m, int n, int k, bool add);
+    /* One vector's worth of columns of a panel, from as many rows of k numbers; those past `rows` become 0.
+     */
     void (*pack_f32)(float *panel, int width, const float *w, size_t ldw, int rows, int k);
     /* The same in bf16; a is rows of bf16 with k padded to even. NULL where the CPU has no such product. */
-    void (*mul_bf16)(float *y, size_t ldy, const uint16_t *a, size_t lda, const uint16_t *panel, int width, int m,
-                     int n, int k, bool add);
+    void (*mul_bf16)(float *y, size_t ldy, const uint16_t *a, size_t lda, const uint16_t *panel, int width,
+                     int m, int n, int k, bool add);
     void (*pack_bf16)(uint16_t *panel, int width, const float *w, size_t ldw, int rows, int k);
-    void (*put_bf16)(uint16_t *y, const float *x, int n);                    /* n padded to even with 0 */
-    void (*pair_bf16)(uint16_t *y, const float *x0, const float *x1, int n); /* interleaved; x1 may be NULL: 0 */
+    void (*put_bf16)(uint16_t *y, const float *x, int n); /* n padded to even with 0 */
+    void (*pair_bf16)(uint16_t *y, const float *x0, const float *x1,
+                      int n); /* interleaved; x1 may be NULL: 0 */
 
     /* ---- int8 products; NULL in the reference ---- */
     void (*quantise)(const struct q8_rows *to, int row, const float *x);
@@ -89,28 +94,24 @@ struct kern {
     /* y[i] = w_i . x for rows of w; u is read up to 4 lanes past the last one */
     void (*dot_q8)(float *y, const struct q8_weights *w, int rows, const struct q8_rows *x, int row);
     /* As pack_f32; scales and offsets go along. */
-    void (*pack_q8)(const struct q8_weights *panel, int width, const struct q8_weights *from, int rows, int k);
+    void (*pack_q8)(const struct q8_weights *panel, int width, const struct q8_weights *from, int rows,
+                    int k);
     /* y [m, n] for activation rows from `row` */
-    void (*mul_q8)(float *y, size_t ldy, const struct q8_rows *x, int row, const struct q8_weights *panel, int width,
-                   int m, int n);
+    void (*mul_q8)(float *y, size_t ldy, const struct q8_rows *x, int row, const struct q8_weights *panel,
+                   int width, int m, int n);
 
-    /* ---- ceilings: how fast registers and memory go here; each returns what it did, `loops` times over ---- */
-    double (*peak_f32)(size_t loops);                 /* floating-point operations */
-    double (*peak_bf16)(size_t loops);                /* the same; NULL without such products */
-    double (*peak_q8)(size_t loops);                  /* integer operations; NULL in the reference */
-    double (*read)(const void *data, size_t bytes);   /* bytes, a multiple of 256 */
+    /* ---- ceilings: how fast registers and memory go here; each returns what it did, `loops` times over ----
+     */
+    double (*peak_f32)(size_t loops);               /* floating-point operations */
+    double (*peak_bf16)(size_t loops);              /* the same; NULL without such products */
+    double (*peak_q8)(size_t loops);                /* integer operations; NULL in the reference */
+    double (*read)(const void *data, size_t bytes); /* bytes, a multiple of 256 */
 };
 
 /* The tables in order of preference, the reference last; NULL past the end. Only what this CPU can run. */
 const struct kern *kern_at(int i);
 
 /* How the integers of a format look. */
-static inline int block_group(int type)
-{
-    return type == BLOCK_Q6_K ? 16 : 32;
-}
-static inline bool block_wide(int type)
-{
-    return type == BLOCK_Q8_0;
-}
+static inline int block_group(int type) { return type == BLOCK_Q6_K ? 16 : 32; }
+static inline bool block_wide(int type) { return type == BLOCK_Q8_0; }
 #endif

@@ -4,8 +4,7 @@
 
 #include "kern/kern_body.h"
 
-const struct kern *kern_avx2(void)
-{
+const struct kern *kern_avx2(void) {
     static const struct kern table = {.name = "avx2", .needs = CPU_AVX2 | CPU_F16C | CPU_FMA, BODY};
     return &table;
 }

@@ -4,13 +4,9 @@
 
 #include "kern/kern_body.h"
 
-INLINE vi two_halves(vf lo, vf hi)
-{
-    return (vi)_mm512_cvtne2ps_pbh(hi, lo);
-}
+INLINE vi two_halves(vf lo, vf hi) { return (vi)_mm512_cvtne2ps_pbh(hi, lo); }
 
-static void put_bf16(uint16_t *y, const float *x, int n)
-{
+static void put_bf16(uint16_t *y, const float *x, int n) {
     for (int i = 0; i < n; i += 2 * LANES) {
         int left = n - i, lo = left < LANES ? left : LANES, hi = left - lo < LANES ? left - lo : LANES;
         vi pairs = two_halves(vf_load_n(x + i, lo), hi > 0 ? vf_load_n(x + i + LANES, hi) : vf_set(0));
@@ -18,10 +14,9 @@ static void put_bf16(uint16_t *y, const float *x, int n)
     }
 }
 
-static void pair_bf16(uint16_t *y, const float *x0, const float *x1, int n)
-{
-    const vi order = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6, 21, 5,
-                                      20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
+static void pair_bf16(uint16_t *y, const float *x0, const float *x1, int n) {
+    const vi order = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22,
+                                      6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
     for (int i = 0; i < n; i += LANES) {
         int m = n - i < LANES ? n - i : LANES;
         vi both = two_halves(vf_load_n(x0 + i, m), x1 ? vf_load_n(x1 + i, m) : vf_set(0));
@@ -29,12 +24,11 @@ static void pair_bf16(uint16_t *y, const float *x0, const float *x1, int n)
     }
 }
 
-static void pack_bf16(uint16_t *panel, int width, const float *w, size_t ldw, int rows, int k)
-{
+static void pack_bf16(uint16_t *panel, int width, const float *w, size_t ldw, int rows, int k) {
     for (int l = 0; l < k; l += 2 * LANES) {
         vi r[LANES];
         int left = k - l, lo = left < LANES ? left : LANES, hi = left - lo < LANES ? left - lo : LANES;
-        UNROLL for (int j = 0; j < LANES; j++) {
+        UNROLLED_FOR (int j = 0; j < LANES; j++) {
             const float *at = w + (size_t)j * ldw + l;
             if (j >= rows)
                 r[j] = vi_zero();
@@ -49,27 +43,26 @@ static void pack_bf16(uint16_t *panel, int width, const float *w, size_t ldw, in
     }
 }
 
-INLINE void tile_bf16(float *y, size_t ldy, const uint16_t *a, size_t lda, const uint16_t *b, int width, int n, int k,
-                      bool more, int m, int v)
-{
+INLINE void tile_bf16(float *y, size_t ldy, const uint16_t *a, size_t lda, const uint16_t *b, int width,
+                      int n, int k, bool more, int m, int v) {
     vf sum[STRIP][VECTORS];
-    UNROLL for (int i = 0; i < m; i++)
-        UNROLL for (int c = 0; c < v; c++)
+    UNROLLED_FOR (int i = 0; i < m; i++)
+        UNROLLED_FOR (int c = 0; c < v; c++)
             sum[i][c] = vf_set(0);
     for (int l = 0; l < k; l += 2, a += 2, b += 2 * width) {
         vi w[VECTORS];
-        UNROLL for (int c = 0; c < v; c++)
+        UNROLLED_FOR (int c = 0; c < v; c++)
             w[c] = vi_load(b + 2 * LANES * c);
-        UNROLL for (int i = 0; i < m; i++) {
+        UNROLLED_FOR (int i = 0; i < m; i++) {
             int32_t two;
             memcpy(&two, a + (size_t)i * lda, 4);
             vi x = vi_set(two);
-            UNROLL for (int c = 0; c < v; c++)
+            UNROLLED_FOR (int c = 0; c < v; c++)
                 sum[i][c] = _mm512_dpbf16_ps(sum[i][c], (__m512bh)x, (__m512bh)w[c]);
         }
     }
-    UNROLL for (int i = 0; i < m; i++)
-        UNROLL for (int c = 0; c < v; c++) {
+    UNROLLED_FOR (int i = 0; i < m; i++)
+        UNROLLED_FOR (int c = 0; c < v; c++) {
             float *at = y + (size_t)i * ldy + c * LANES;
             int left = n - c * LANES;
             if (left >= LANES)
@@ -79,9 +72,8 @@ INLINE void tile_bf16(float *y, size_t ldy, const uint16_t *a, size_t lda, const
         }
 }
 
-INLINE void strips_bf16(float *y, size_t ldy, const uint16_t *a, size_t lda, const uint16_t *b, int width, int m, int n,
-                        int k, bool more, int v)
-{
+INLINE void strips_bf16(float *y, size_t ldy, const uint16_t *a, size_t lda, const uint16_t *b, int width,
+                        int m, int n, int k, bool more, int v) {
     for (; m >= STRIP; m -= STRIP, y += STRIP * ldy, a += STRIP * lda)
         tile_bf16(y, ldy, a, lda, b, width, n, k, more, STRIP, v);
     for (; m >= 2; m -= 2, y += 2 * ldy, a += 2 * lda)
@@ -90,9 +82,8 @@ INLINE void strips_bf16(float *y, size_t ldy, const uint16_t *a, size_t lda, con
         tile_bf16(y, ldy, a, lda, b, width, n, k, more, 1, v);
 }
 
-static void mul_bf16(float *y, size_t ldy, const uint16_t *a, size_t lda, const uint16_t *panel, int width, int m, int n,
-                     int k, bool more)
-{
+static void mul_bf16(float *y, size_t ldy, const uint16_t *a, size_t lda, const uint16_t *panel, int width,
+                     int m, int n, int k, bool more) {
     switch ((n + LANES - 1) / LANES) {
     case 1: strips_bf16(y, ldy, a, lda, panel, width, m, n, k, more, 1); break;
     case 2: strips_bf16(y, ldy, a, lda, panel, width, m, n, k, more, 2); break;
@@ -101,29 +92,30 @@ static void mul_bf16(float *y, size_t ldy, const uint16_t *a, size_t lda, const 
     }
 }
 
-static double peak_bf16(size_t loops)
-{
+static double peak_bf16(size_t loops) {
     vf sum[PEAK];
     vi x = vi_set(0x3c003c00);
-    UNROLL for (int c = 0; c < PEAK; c++)
+    UNROLLED_FOR (int c = 0; c < PEAK; c++)
         sum[c] = vf_set((float)c);
     for (size_t i = 0; i < loops; i++)
-        UNROLL for (int c = 0; c < PEAK; c++)
+        UNROLLED_FOR (int c = 0; c < PEAK; c++)
             sum[c] = _mm512_dpbf16_ps(sum[c], (__m512bh)x, (__m512bh)x);
     volatile float sink;
-    UNROLL for (int c = 0; c < PEAK; c++)
+    UNROLLED_FOR (int c = 0; c < PEAK; c++)
         sink = vf_sum(sum[c]);
     (void)sink;
     return (double)loops * PEAK * LANES * 4;
 }
 
-const struct kern *kern_avx512(void)
-{
+const struct kern *kern_avx512(void) {
     static const struct kern table = {
         .name = "avx512",
         .needs = CPU_AVX2 | CPU_F16C | CPU_FMA | CPU_AVX512 | CPU_VNNI | CPU_BF16,
         BODY,
-        .mul_bf16 = mul_bf16, .pack_bf16 = pack_bf16, .put_bf16 = put_bf16, .pair_bf16 = pair_bf16,
+        .mul_bf16 = mul_bf16,
+        .pack_bf16 = pack_bf16,
+        .put_bf16 = put_bf16,
+        .pair_bf16 = pair_bf16,
         .peak_bf16 = peak_bf16,
     };
     return &table;

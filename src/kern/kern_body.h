@@ -1,15 +1,15 @@
-/* kern_body.h: the fast kernels, written once over a vector header (LANES numbers) and compiled for each instruction
- * set by the file that includes it. Accumulators of a tile are arrays that must end up in registers: every loop over
- * them is unrolled by order. */
+/* kern_body.h: the fast kernels, written once over a vector header (LANES numbers) and compiled for each
+ * instruction set by the file that includes it. Accumulators of a tile are arrays that must end up in
+ * registers: every loop over them is unrolled by order. */
 #include <math.h>
 
 #include "kern/isa.h"
 #include "kern/unpack.h"
 
 #if defined(__clang__)
-#define UNROLL _Pragma("unroll")
+#define UNROLLED_FOR _Pragma("unroll") for
 #else
-#define UNROLL _Pragma("GCC unroll 16")
+#define UNROLLED_FOR _Pragma("GCC unroll 16") for
 #endif
 
 enum { ROWS = 4 };               /* of a matrix, in one pass of a dot product */
@@ -17,24 +17,21 @@ enum { BLOCK_SUM = 64 * LANES }; /* numbers that are summed in f32 before they g
 
 /* ---- rows of floats ---- */
 
-static void add(float *y, const float *x, size_t n)
-{
+static void add(float *y, const float *x, size_t n) {
     for (; n >= LANES; n -= LANES, y += LANES, x += LANES)
         vf_store(y, vf_load(y) + vf_load(x));
     if (n)
         vf_store_n(y, vf_load_n(y, (int)n) + vf_load_n(x, (int)n), (int)n);
 }
 
-static void scale(float *x, float by, size_t n)
-{
+static void scale(float *x, float by, size_t n) {
     for (; n >= LANES; n -= LANES, x += LANES)
         vf_store(x, vf_load(x) * vf_set(by));
     if (n)
         vf_store_n(x, vf_load_n(x, (int)n) * vf_set(by), (int)n);
 }
 
-static double dot(const float *a, const float *b, size_t n)
-{
+static double dot(const float *a, const float *b, size_t n) {
     double total = 0;
     while (n) {
         size_t part = n < BLOCK_SUM ? n : BLOCK_SUM, i = 0;
@@ -51,8 +48,7 @@ static double dot(const float *a, const float *b, size_t n)
     return total;
 }
 
-static float rmsnorm(float *y, const float *x, const float *gain, int n, float eps)
-{
+static float rmsnorm(float *y, const float *x, const float *gain, int n, float eps) {
     float inv_rms = (float)(1 / sqrt(dot(x, x, (size_t)n) / n + (double)eps));
     vf inv = vf_set(inv_rms);
     int i = 0;
@@ -63,8 +59,8 @@ static float rmsnorm(float *y, const float *x, const float *gain, int n, float e
     return inv_rms;
 }
 
-static void rmsnorm_back(float *dx, const float *dy, const float *x, const float *gain, float inv_rms, int n)
-{
+static void rmsnorm_back(float *dx, const float *dy, const float *x, const float *gain, float inv_rms,
+                         int n) {
     vf sum = vf_set(0), inv = vf_set(inv_rms);
     for (int i = 0; i < n; i += LANES) {
         int m = n - i < LANES ? n - i : LANES;
@@ -78,8 +74,7 @@ static void rmsnorm_back(float *dx, const float *dy, const float *x, const float
     }
 }
 
-static void rope_pairs(float *x, const float *cosine, const float *sine, int half)
-{
+static void rope_pairs(float *x, const float *cosine, const float *sine, int half) {
     int i = 0;
     for (; i + LANES <= half; i += LANES) {
         vf c = vf_load(cosine + i), s = vf_load(sine + i), a, b, lo, hi;
@@ -95,8 +90,7 @@ static void rope_pairs(float *x, const float *cosine, const float *sine, int hal
     }
 }
 
-static void rope_halves(float *x, const float *cosine, const float *sine, int half)
-{
+static void rope_halves(float *x, const float *cosine, const float *sine, int half) {
     for (int i = 0; i < half; i += LANES) {
         int m = half - i < LANES ? half - i : LANES;
         vf c = vf_load_n(cosine + i, m), s = vf_load_n(sine + i, m);
@@ -106,8 +100,7 @@ static void rope_halves(float *x, const float *cosine, const float *sine, int ha
     }
 }
 
-static void rope(float *x, const float *cosine, const float *sine, int H, int D, int rotary, bool neox)
-{
+static void rope(float *x, const float *cosine, const float *sine, int H, int D, int rotary, bool neox) {
     for (int h = 0; h < H; h++, x += D) {
         if (neox)
             rope_halves(x, cosine, sine, rotary / 2);
@@ -117,8 +110,7 @@ static void rope(float *x, const float *cosine, const float *sine, int H, int D,
 }
 
 /* Angles below about 1e5: the nearest multiple of pi/2 goes off in two parts, series give the rest. */
-static void cos_sin(float *cosine, float *sine, const float *freq, float pos, int n)
-{
+static void cos_sin(float *cosine, float *sine, const float *freq, float pos, int n) {
     for (int i = 0; i < n; i += LANES) {
         int m = n - i < LANES ? n - i : LANES;
         vf angle = vf_load_n(freq + i, m) * vf_set(pos), turns = vf_round(angle * vf_set(0.636619772f));
@@ -136,13 +128,13 @@ static void cos_sin(float *cosine, float *sine, const float *freq, float pos, in
         c = vf_fma(r2, c, vf_set(1));
         vi quarter = vi_nearest(turns); // 1 and 3 swap them; 2 and 3 turn the sine, 1 and 2 the cosine
         vf_store_n(sine + i, vf_neg_where(vf_pick(quarter, c, s), vi_up(quarter, 30)), m);
-        vf_store_n(cosine + i, vf_neg_where(vf_pick(quarter, s, c), vi_up(vi_add(quarter, vi_set(1)), 30)), m);
+        vf_store_n(cosine + i, vf_neg_where(vf_pick(quarter, s, c), vi_up(vi_add(quarter, vi_set(1)), 30)),
+                   m);
     }
 }
 
 /* e^x to about 1e-7 relative; beyond the range 0 and infinity; NaN stays. */
-INLINE vf vf_exp(vf x)
-{
+INLINE vf vf_exp(vf x) {
     x = vf_min(vf_set(89), vf_max(vf_set(-104), x));
     vf n = vf_round(x * vf_set(1.44269504f));
     vf r = vf_fma(n, vf_set(-0.693359375f), x);
@@ -156,13 +148,9 @@ INLINE vf vf_exp(vf x)
     return vf_power(vf_fma(r, p, vf_set(1)), n);
 }
 
-INLINE vf vf_sigmoid(vf x)
-{
-    return vf_set(1) / (vf_set(1) + vf_exp(vf_set(0) - x));
-}
+INLINE vf vf_sigmoid(vf x) { return vf_set(1) / (vf_set(1) + vf_exp(vf_set(0) - x)); }
 
-static void swiglu(float *y, const float *gate, const float *up, size_t n)
-{
+static void swiglu(float *y, const float *gate, const float *up, size_t n) {
     for (size_t i = 0; i < n; i += LANES) {
         int m = n - i < LANES ? (int)(n - i) : LANES;
         vf g = vf_load_n(gate + i, m);
@@ -170,8 +158,8 @@ static void swiglu(float *y, const float *gate, const float *up, size_t n)
     }
 }
 
-static void swiglu_back(float *dgate, float *dup, const float *dy, const float *gate, const float *up, size_t n)
-{
+static void swiglu_back(float *dgate, float *dup, const float *dy, const float *gate, const float *up,
+                        size_t n) {
     for (size_t i = 0; i < n; i += LANES) {
         int m = n - i < LANES ? (int)(n - i) : LANES;
         vf g = vf_load_n(gate + i, m), d = vf_load_n(dy + i, m), u = vf_load_n(up + i, m);
@@ -181,8 +169,7 @@ static void swiglu_back(float *dgate, float *dup, const float *dy, const float *
     }
 }
 
-static float max(const float *x, size_t n)
-{
+static float max(const float *x, size_t n) {
     float best = x[0];
     if (n >= LANES) {
         vf top = vf_load(x);
@@ -196,8 +183,7 @@ static float max(const float *x, size_t n)
     return best;
 }
 
-static double exp_sum(float *p, const float *x, float by, float shift, size_t n)
-{
+static double exp_sum(float *p, const float *x, float by, float shift, size_t n) {
     double total = 0;
     while (n) {
         size_t part = n < BLOCK_SUM ? n : BLOCK_SUM, i = 0;
@@ -222,8 +208,7 @@ static double exp_sum(float *p, const float *x, float by, float shift, size_t n)
     return total;
 }
 
-static void f16_put(uint16_t *y, const float *x, size_t n)
-{
+static void f16_put(uint16_t *y, const float *x, size_t n) {
     size_t i = 0;
     for (; i + LANES <= n; i += LANES)
         vf_to_halves(y + i, vf_load(x + i));
@@ -233,8 +218,7 @@ static void f16_put(uint16_t *y, const float *x, size_t n)
 
 /* ---- attention over single rows ---- */
 
-INLINE vf kv_load(const unsigned char *row, int i, int m, bool f16)
-{
+INLINE vf kv_load(const unsigned char *row, int i, int m, bool f16) {
     if (!f16)
         return vf_load_n((const float *)(const void *)row + i, m);
     if (m == LANES)
@@ -244,8 +228,7 @@ INLINE vf kv_load(const unsigned char *row, int i, int m, bool f16)
     return vf_from_halves(rest);
 }
 
-INLINE void scores_of(float *s, const float *q, struct kv_rows k, int D, bool f16)
-{
+INLINE void scores_of(float *s, const float *q, struct kv_rows k, int D, bool f16) {
     const unsigned char *row = k.data;
     for (int j = 0; j < k.n; j++, row += k.stride) {
         vf sum = vf_set(0);
@@ -257,16 +240,14 @@ INLINE void scores_of(float *s, const float *q, struct kv_rows k, int D, bool f1
     }
 }
 
-static void scores(float *s, const float *q, struct kv_rows k, int D)
-{
+static void scores(float *s, const float *q, struct kv_rows k, int D) {
     if (k.f16)
         scores_of(s, q, k, D, true);
     else
         scores_of(s, q, k, D, false);
 }
 
-INLINE void weigh_of(float *y, const float *p, struct kv_rows v, int D, bool f16)
-{
+INLINE void weigh_of(float *y, const float *p, struct kv_rows v, int D, bool f16) {
     for (int i = 0; i < D; i += LANES) {
         int m = D - i < LANES ? D - i : LANES;
         const unsigned char *row = v.data;
@@ -277,16 +258,15 @@ INLINE void weigh_of(float *y, const float *p, struct kv_rows v, int D, bool f16
     }
 }
 
-static void weigh(float *y, const float *p, struct kv_rows v, int D)
-{
+static void weigh(float *y, const float *p, struct kv_rows v, int D) {
     if (v.f16)
         weigh_of(y, p, v, D, true);
     else
         weigh_of(y, p, v, D, false);
 }
 
-static void rows_dot(float *y, const float *w, size_t ld, int rows, const float *x, int n, float by, bool more)
-{
+static void rows_dot(float *y, const float *w, size_t ld, int rows, const float *x, int n, float by,
+                     bool more) {
     for (int r = 0; r < rows; r++, w += ld) {
         vf sum = vf_set(0);
         for (int i = 0; i < n; i += LANES) {
@@ -300,8 +280,7 @@ static void rows_dot(float *y, const float *w, size_t ld, int rows, const float 
 
 /* ---- decoding: every quantised format is levels, scales and offsets ---- */
 
-static void decode_16(float *out, const unsigned char *in, size_t n, bool bfloat)
-{
+static void decode_16(float *out, const unsigned char *in, size_t n, bool bfloat) {
     size_t i = 0;
     for (; i + LANES <= n; i += LANES)
         vf_store(out + i, bfloat ? vf_from_bhalves(in + 2 * i) : vf_from_halves(in + 2 * i));
@@ -309,19 +288,13 @@ static void decode_16(float *out, const unsigned char *in, size_t n, bool bfloat
         out[i] = bfloat ? bits_f32((uint32_t)load16(in + 2 * i) << 16) : half_to_f32(load16(in + 2 * i));
 }
 
-static void f16_fast(float *out, const void *in, size_t n)
-{
-    decode_16(out, in, n, false);
-}
+static void f16_fast(float *out, const void *in, size_t n) { decode_16(out, in, n, false); }
 
-static void bf16_fast(float *out, const void *in, size_t n)
-{
-    decode_16(out, in, n, true);
-}
+static void bf16_fast(float *out, const void *in, size_t n) { decode_16(out, in, n, true); }
 
 /* scale * u + offset gives the reference's value: the product is exact, and so is u less the zero point. */
-static void decode_levels(float *out, const unsigned char *in, size_t n, int type, size_t block, size_t bytes)
-{
+static void decode_levels(float *out, const unsigned char *in, size_t n, int type, size_t block,
+                          size_t bytes) {
     uint8_t u[QK_K];
     float scales[QK_K / 16], offsets[QK_K / 16];
     int group = block_group(type);
@@ -329,16 +302,16 @@ static void decode_levels(float *out, const unsigned char *in, size_t n, int typ
         int part = n < QK_K ? (int)n : QK_K;
         unpackers[type](u, scales, offsets, in, part);
         for (int i = 0; i < part; i += LANES)
-            vf_store(out + i, vf_fma(vf_from_bytes(u + i), vf_set(scales[i / group]), vf_set(offsets[i / group])));
+            vf_store(out + i,
+                     vf_fma(vf_from_bytes(u + i), vf_set(scales[i / group]), vf_set(offsets[i / group])));
         in += (size_t)part / block * bytes;
         out += part;
         n -= (size_t)part;
     }
 }
 
-#define DECODE(format, type, block) \
-    static void format##_fast(float *out, const void *in, size_t n) \
-    { \
+#define DECODE(format, type, block)                                    \
+    static void format##_fast(float *out, const void *in, size_t n) {  \
         decode_levels(out, in, n, type, block, sizeof(struct format)); \
     }
 DECODE(q4_0, BLOCK_Q4_0, QK)
@@ -359,26 +332,25 @@ static block_decode *const decoders[BLOCK_TYPES] = {
 /* ---- f32 products ---- */
 
 /* y [m, n] (+)= a b for m rows and v vectors, the last with n - (v - 1) LANES numbers. */
-INLINE void tile_f32(float *y, size_t ldy, const float *a, size_t rs, size_t ks, const float *b, size_t ldb, int n, int k,
-                     bool more, int m, int v, bool tail)
-{
+INLINE void tile_f32(float *y, size_t ldy, const float *a, size_t rs, size_t ks, const float *b, size_t ldb,
+                     int n, int k, bool more, int m, int v, bool tail) {
     vf sum[STRIP][VECTORS];
     int rest = n - (v - 1) * LANES;
-    UNROLL for (int i = 0; i < m; i++)
-        UNROLL for (int c = 0; c < v; c++)
+    UNROLLED_FOR (int i = 0; i < m; i++)
+        UNROLLED_FOR (int c = 0; c < v; c++)
             sum[i][c] = vf_set(0);
     for (size_t l = 0; l < (size_t)k; l++, a += ks, b += ldb) {
         vf w[VECTORS];
-        UNROLL for (int c = 0; c < v; c++)
+        UNROLLED_FOR (int c = 0; c < v; c++)
             w[c] = tail && c == v - 1 ? vf_load_n(b + c * LANES, rest) : vf_load(b + c * LANES);
-        UNROLL for (int i = 0; i < m; i++) {
+        UNROLLED_FOR (int i = 0; i < m; i++) {
             vf x = vf_set(a[(size_t)i * rs]);
-            UNROLL for (int c = 0; c < v; c++)
+            UNROLLED_FOR (int c = 0; c < v; c++)
                 sum[i][c] = vf_fma(x, w[c], sum[i][c]);
         }
     }
-    UNROLL for (int i = 0; i < m; i++)
-        UNROLL for (int c = 0; c < v; c++) {
+    UNROLLED_FOR (int i = 0; i < m; i++)
+        UNROLLED_FOR (int c = 0; c < v; c++) {
             float *at = y + (size_t)i * ldy + c * LANES;
             if (tail && c == v - 1)
                 vf_store_n(at, sum[i][c] + (more ? vf_load_n(at, rest) : vf_set(0)), rest);
@@ -387,9 +359,8 @@ INLINE void tile_f32(float *y, size_t ldy, const float *a, size_t rs, size_t ks,
         }
 }
 
-INLINE void strips_f32(float *y, size_t ldy, const float *a, size_t rs, size_t ks, const float *b, size_t ldb, int m,
-                       int n, int k, bool more, int v, bool tail)
-{
+INLINE void strips_f32(float *y, size_t ldy, const float *a, size_t rs, size_t ks, const float *b, size_t ldb,
+                       int m, int n, int k, bool more, int v, bool tail) {
     for (; m >= STRIP; m -= STRIP, y += STRIP * ldy, a += STRIP * rs)
         tile_f32(y, ldy, a, rs, ks, b, ldb, n, k, more, STRIP, v, tail);
     for (; m >= 2; m -= 2, y += 2 * ldy, a += 2 * rs)
@@ -398,9 +369,8 @@ INLINE void strips_f32(float *y, size_t ldy, const float *a, size_t rs, size_t k
         tile_f32(y, ldy, a, rs, ks, b, ldb, n, k, more, 1, v, tail);
 }
 
-static void mul_f32(float *y, size_t ldy, const float *a, size_t rs, size_t ks, const float *b, size_t ldb, int m, int n,
-                    int k, bool more)
-{
+static void mul_f32(float *y, size_t ldy, const float *a, size_t rs, size_t ks, const float *b, size_t ldb,
+                    int m, int n, int k, bool more) {
     int v = (n + LANES - 1) / LANES;
     if (n % LANES) {
         switch (v) {
@@ -424,14 +394,13 @@ static void mul_f32(float *y, size_t ldy, const float *a, size_t rs, size_t ks, 
 }
 
 /* Columns of a panel from rows of 32-bit numbers: LANES x LANES at a time. */
-INLINE void pack_words(void *panel, int width, const void *w, size_t row_bytes, int rows, int k)
-{
+INLINE void pack_words(void *panel, int width, const void *w, size_t row_bytes, int rows, int k) {
     uint32_t *out = panel;
     const unsigned char *in = w;
     for (int l = 0; l < k; l += LANES) {
         vi r[LANES];
         int n = k - l < LANES ? k - l : LANES;
-        UNROLL for (int j = 0; j < LANES; j++) {
+        UNROLLED_FOR (int j = 0; j < LANES; j++) {
             const unsigned char *at = in + (size_t)j * row_bytes + 4 * (size_t)l;
             r[j] = j >= rows ? vi_zero() : n == LANES ? vi_load(at) : vi_load_n(at, n);
         }
@@ -441,27 +410,25 @@ INLINE void pack_words(void *panel, int width, const void *w, size_t row_bytes, 
     }
 }
 
-static void pack_f32(float *panel, int width, const float *w, size_t ldw, int rows, int k)
-{
+static void pack_f32(float *panel, int width, const float *w, size_t ldw, int rows, int k) {
     pack_words(panel, width, w, ldw * sizeof *w, rows, k);
 }
 
 /* ---- int8 products ---- */
 
-static void quantise(const struct q8_rows *to, int row, const float *x)
-{
+static void quantise(const struct q8_rows *to, int row, const float *x) {
     int8_t *q = to->q + (size_t)row * to->ld;
     size_t groups = (size_t)to->k / 32;
     float *scales = to->scale + (size_t)row * groups;
     float *sum32 = to->sum32 + (size_t)row * groups, *sum16 = to->sum16 + 2 * (size_t)row * groups;
     for (size_t g = 0; g < groups; g++, q += 32, x += 32) {
         vi top = vi_zero(); // of the bits, so that NaN and infinity are largest
-        UNROLL for (int i = 0; i < 32; i += LANES)
+        UNROLLED_FOR (int i = 0; i < 32; i += LANES)
             top = vi_max(top, vi_magnitude(vf_load(x + i)));
         float most = bits_f32((uint32_t)vi_top(top)), d = most / 127;
         vf inverse = vf_set(most > 0 ? 127 / most : 0);
         int32_t sum[2] = {0, 0};
-        UNROLL for (int i = 0; i < 32; i += LANES) {
+        UNROLLED_FOR (int i = 0; i < 32; i += LANES) {
             vi n = vi_nearest(vf_load(x + i) * inverse);
             vi_put_bytes(q + i, n);
             sum[i / 16] += vi_sum(n);
@@ -475,41 +442,41 @@ static void quantise(const struct q8_rows *to, int row, const float *x)
 }
 
 /* m rows of weights with one of activations. Several rows at once: their sums don't wait for each other. */
-INLINE void dot_groups(float *y, const struct q8_weights *w, int first, int m, const struct q8_rows *x, int row, int group,
-                       bool wide)
-{
+INLINE void dot_groups(float *y, const struct q8_weights *w, int first, int m, const struct q8_rows *x,
+                       int row, int group, bool wide) {
     size_t k = (size_t)x->k, groups32 = k / 32, groups = k / (size_t)group;
     const int8_t *q = x->q + (size_t)row * x->ld;
     const uint8_t *u = w->u + (size_t)first * k;
     const float *by = w->scale + (size_t)first * groups, *offset = w->offset + (size_t)first * groups;
     const float *xs = x->scale + (size_t)row * groups32;
-    const float *sums = group == 32 ? x->sum32 + (size_t)row * groups32 : x->sum16 + 2 * (size_t)row * groups32;
+    const float *sums =
+        group == 32 ? x->sum32 + (size_t)row * groups32 : x->sum16 + 2 * (size_t)row * groups32;
     int left = (int)groups, parts = 4 * LANES / group; // groups in a vector of bytes
     vf total[ROWS];
-    UNROLL for (int i = 0; i < m; i++)
+    UNROLLED_FOR (int i = 0; i < m; i++)
         total[i] = vf_set(0);
     for (; left > 0; left -= LANES, by += LANES, offset += LANES, sums += LANES, xs += LANES * group / 32) {
         int n = left < LANES ? left : LANES;
         vf scales[ROWS], sum = vf_load_n(sums, n);
         vf x_scales = group == 32 ? vf_load_n(xs, n) : vf_pairs(xs, (n + 1) / 2);
-        UNROLL for (int i = 0; i < m; i++) {
+        UNROLLED_FOR (int i = 0; i < m; i++) {
             scales[i] = vf_load_n(by + (size_t)i * groups, n) * x_scales;
             total[i] = vf_fma(vf_load_n(offset + (size_t)i * groups, n), sum, total[i]);
         }
         for (int p = 0; p * parts < n; p++, u += 4 * LANES, q += 4 * LANES) {
             vi four = vi_load(q);
-            UNROLL for (int i = 0; i < m; i++) {
+            UNROLLED_FOR (int i = 0; i < m; i++) {
                 vi exact = vi_dot(vi_zero(), vi_load(u + (size_t)i * k), four, wide);
                 total[i] = vf_fma(vi_float(exact), vf_spread(scales[i], group, p), total[i]);
             }
         }
     }
-    UNROLL for (int i = 0; i < m; i++)
+    UNROLLED_FOR (int i = 0; i < m; i++)
         y[first + i] = vf_sum(total[i]);
 }
 
-INLINE void dot_rows(float *y, const struct q8_weights *w, int rows, const struct q8_rows *x, int row, int group, bool wide)
-{
+INLINE void dot_rows(float *y, const struct q8_weights *w, int rows, const struct q8_rows *x, int row,
+                     int group, bool wide) {
     int r = 0;
     for (; r + ROWS <= rows; r += ROWS)
         dot_groups(y, w, r, ROWS, x, row, group, wide);
@@ -517,8 +484,7 @@ INLINE void dot_rows(float *y, const struct q8_weights *w, int rows, const struc
         dot_groups(y, w, r, 1, x, row, group, wide);
 }
 
-static void dot_q8(float *y, const struct q8_weights *w, int rows, const struct q8_rows *x, int row)
-{
+static void dot_q8(float *y, const struct q8_weights *w, int rows, const struct q8_rows *x, int row) {
     if (w->group == 16)
         dot_rows(y, w, rows, x, row, 16, false);
     else if (w->wide)
@@ -527,8 +493,8 @@ static void dot_q8(float *y, const struct q8_weights *w, int rows, const struct 
         dot_rows(y, w, rows, x, row, 32, false);
 }
 
-static void pack_q8(const struct q8_weights *panel, int width, const struct q8_weights *from, int rows, int k)
-{
+static void pack_q8(const struct q8_weights *panel, int width, const struct q8_weights *from, int rows,
+                    int k) {
     int groups = k / panel->group;
     size_t row = (size_t)groups * sizeof(float);
     pack_words(panel->u, width, from->u, (size_t)k, rows, k / 4);
@@ -536,47 +502,47 @@ static void pack_q8(const struct q8_weights *panel, int width, const struct q8_w
     pack_words(panel->offset, width, from->offset, row, rows, groups);
 }
 
-INLINE void tile_q8(float *y, size_t ldy, const struct q8_rows *x, int row, const struct q8_weights *panel, int width,
-                    int n, int m, int v, int group, bool wide)
-{
+INLINE void tile_q8(float *y, size_t ldy, const struct q8_rows *x, int row, const struct q8_weights *panel,
+                    int width, int n, int m, int v, int group, bool wide) {
     vf total[Q8_STRIP][Q8_VECTORS];
     size_t groups32 = (size_t)x->k / 32;
     const int8_t *q = x->q + (size_t)row * x->ld;
     const float *xs = x->scale + (size_t)row * groups32;
-    const float *sums = group == 32 ? x->sum32 + (size_t)row * groups32 : x->sum16 + 2 * (size_t)row * groups32;
+    const float *sums =
+        group == 32 ? x->sum32 + (size_t)row * groups32 : x->sum16 + 2 * (size_t)row * groups32;
     const size_t per_row = groups32 * (size_t)(32 / group);
     const uint8_t *u = panel->u;
     const float *scales = panel->scale, *offsets = panel->offset;
-    UNROLL for (int i = 0; i < m; i++)
-        UNROLL for (int c = 0; c < v; c++)
+    UNROLLED_FOR (int i = 0; i < m; i++)
+        UNROLLED_FOR (int c = 0; c < v; c++)
             total[i][c] = vf_set(0);
     for (size_t g = 0; g < per_row; g++, scales += width, offsets += width, q += group) {
         vi sum[Q8_STRIP][Q8_VECTORS];
-        UNROLL for (int i = 0; i < m; i++)
-            UNROLL for (int c = 0; c < v; c++)
+        UNROLLED_FOR (int i = 0; i < m; i++)
+            UNROLLED_FOR (int c = 0; c < v; c++)
                 sum[i][c] = vi_zero();
-        UNROLL for (int s = 0; s < group; s += 4, u += 4 * width) {
+        UNROLLED_FOR (int s = 0; s < group; s += 4, u += 4 * width) {
             vi w[Q8_VECTORS];
-            UNROLL for (int c = 0; c < v; c++)
+            UNROLLED_FOR (int c = 0; c < v; c++)
                 w[c] = vi_load(u + 4 * LANES * c);
-            UNROLL for (int i = 0; i < m; i++) {
+            UNROLLED_FOR (int i = 0; i < m; i++) {
                 int32_t four;
                 memcpy(&four, q + (size_t)i * x->ld + s, 4);
-                UNROLL for (int c = 0; c < v; c++)
+                UNROLLED_FOR (int c = 0; c < v; c++)
                     sum[i][c] = vi_dot(sum[i][c], w[c], vi_set(four), wide);
             }
         }
-        UNROLL for (int c = 0; c < v; c++) {
+        UNROLLED_FOR (int c = 0; c < v; c++) {
             vf scales_c = vf_load(scales + LANES * c), offsets_c = vf_load(offsets + LANES * c);
-            UNROLL for (int i = 0; i < m; i++) {
+            UNROLLED_FOR (int i = 0; i < m; i++) {
                 float by = xs[(size_t)i * groups32 + g * (size_t)group / 32];
                 total[i][c] = vf_fma(vi_float(sum[i][c]), scales_c * vf_set(by), total[i][c]);
                 total[i][c] = vf_fma(offsets_c, vf_set(sums[(size_t)i * per_row + g]), total[i][c]);
             }
         }
     }
-    UNROLL for (int i = 0; i < m; i++)
-        UNROLL for (int c = 0; c < v; c++) {
+    UNROLLED_FOR (int i = 0; i < m; i++)
+        UNROLLED_FOR (int c = 0; c < v; c++) {
             float *at = y + (size_t)i * ldy + c * LANES;
             if (n - c * LANES >= LANES)
                 vf_store(at, total[i][c]);
@@ -585,18 +551,16 @@ INLINE void tile_q8(float *y, size_t ldy, const struct q8_rows *x, int row, cons
         }
 }
 
-INLINE void strips_q8(float *y, size_t ldy, const struct q8_rows *x, int row, const struct q8_weights *panel, int width,
-                      int m, int n, int v, int group, bool wide)
-{
+INLINE void strips_q8(float *y, size_t ldy, const struct q8_rows *x, int row, const struct q8_weights *panel,
+                      int width, int m, int n, int v, int group, bool wide) {
     for (; m >= Q8_STRIP; m -= Q8_STRIP, y += Q8_STRIP * ldy, row += Q8_STRIP)
         tile_q8(y, ldy, x, row, panel, width, n, Q8_STRIP, v, group, wide);
     for (; m > 0; m--, y += ldy, row++)
         tile_q8(y, ldy, x, row, panel, width, n, 1, v, group, wide);
 }
 
-static void mul_q8(float *y, size_t ldy, const struct q8_rows *x, int row, const struct q8_weights *panel, int width,
-                   int m, int n)
-{
+static void mul_q8(float *y, size_t ldy, const struct q8_rows *x, int row, const struct q8_weights *panel,
+                   int width, int m, int n) {
     if (panel->group == 16)
         strips_q8(y, ldy, x, row, panel, width, m, n, Q8_VECTORS, 16, false);
     else if (panel->wide)
@@ -609,44 +573,41 @@ static void mul_q8(float *y, size_t ldy, const struct q8_rows *x, int row, const
 
 enum { PEAK = 12 };
 
-static double peak_f32(size_t loops)
-{
+static double peak_f32(size_t loops) {
     vf sum[PEAK], factor = vf_set(0.999f);
-    UNROLL for (int c = 0; c < PEAK; c++)
+    UNROLLED_FOR (int c = 0; c < PEAK; c++)
         sum[c] = vf_set((float)c);
     for (size_t i = 0; i < loops; i++)
-        UNROLL for (int c = 0; c < PEAK; c++)
+        UNROLLED_FOR (int c = 0; c < PEAK; c++)
             sum[c] = vf_fma(sum[c], factor, factor);
     volatile float sink;
-    UNROLL for (int c = 0; c < PEAK; c++)
+    UNROLLED_FOR (int c = 0; c < PEAK; c++)
         sink = vf_sum(sum[c]);
     (void)sink;
     return (double)loops * PEAK * LANES * 2;
 }
 
-static double peak_q8(size_t loops)
-{
+static double peak_q8(size_t loops) {
     vi sum[PEAK], u = vi_set(0x11213141), s = vi_set(0x01030507);
-    UNROLL for (int c = 0; c < PEAK; c++)
+    UNROLLED_FOR (int c = 0; c < PEAK; c++)
         sum[c] = vi_set(c);
     for (size_t i = 0; i < loops; i++) {
         s = vi_add(s, u); // or the products would leave the loop
-        UNROLL for (int c = 0; c < PEAK; c++)
+        UNROLLED_FOR (int c = 0; c < PEAK; c++)
             sum[c] = vi_dot(sum[c], u, s, false);
     }
     volatile int32_t sink;
-    UNROLL for (int c = 0; c < PEAK; c++)
+    UNROLLED_FOR (int c = 0; c < PEAK; c++)
         sink = vi_sum(sum[c]);
     (void)sink;
     return (double)loops * PEAK * LANES * 8;
 }
 
-static double read_bytes(const void *data, size_t bytes)
-{
+static double read_bytes(const void *data, size_t bytes) {
     const unsigned char *p = data;
     vi sum[4] = {vi_zero(), vi_zero(), vi_zero(), vi_zero()};
     for (size_t i = 0; i < bytes; i += 16 * LANES)
-        UNROLL for (int c = 0; c < 4; c++)
+        UNROLLED_FOR (int c = 0; c < 4; c++)
             sum[c] = vi_add(sum[c], vi_load(p + i + (size_t)c * 4 * LANES));
     volatile int32_t sink = vi_sum(vi_add(vi_add(sum[0], sum[1]), vi_add(sum[2], sum[3])));
     (void)sink;
@@ -654,9 +615,10 @@ static double read_bytes(const void *data, size_t bytes)
 }
 
 /* What every table made of this body holds. */
-#define BODY \
-    .lanes = LANES, .width = VECTORS * LANES, .width_q8 = Q8_VECTORS * LANES, .add = add, .scale = scale, .dot = dot, \
-    .rmsnorm = rmsnorm, .rmsnorm_back = rmsnorm_back, .rope = rope, .cos_sin = cos_sin, .swiglu = swiglu, \
-    .swiglu_back = swiglu_back, .max = max, .exp_sum = exp_sum, .f16_put = f16_put, .scores = scores, .weigh = weigh, \
-    .rows_dot = rows_dot, .decode = decoders, .mul_f32 = mul_f32, .pack_f32 = pack_f32, .quantise = quantise, \
-    .unpack = unpackers, .dot_q8 = dot_q8, .pack_q8 = pack_q8, .mul_q8 = mul_q8, .peak_f32 = peak_f32, .peak_q8 = peak_q8, .read = read_bytes
+#define BODY                                                                                               \
+    .lanes = LANES, .width = VECTORS * LANES, .width_q8 = Q8_VECTORS * LANES, .add = add, .scale = scale,  \
+    .dot = dot, .rmsnorm = rmsnorm, .rmsnorm_back = rmsnorm_back, .rope = rope, .cos_sin = cos_sin,        \
+    .swiglu = swiglu, .swiglu_back = swiglu_back, .max = max, .exp_sum = exp_sum, .f16_put = f16_put,      \
+    .scores = scores, .weigh = weigh, .rows_dot = rows_dot, .decode = decoders, .mul_f32 = mul_f32,        \
+    .pack_f32 = pack_f32, .quantise = quantise, .unpack = unpackers, .dot_q8 = dot_q8, .pack_q8 = pack_q8, \
+    .mul_q8 = mul_q8, .peak_f32 = peak_f32, .peak_q8 = peak_q8, .read = read_bytes

@@ -1,33 +1,30 @@
-/* kern_ref.c: what every kernel means, in plain C. Sums run in the order of the index in the type written here;
- * nothing is contracted. The reference computes with f32 activations only, so it has no bf16 or int8 products. */
+/* kern_ref.c: what every kernel means, in plain C. Sums run in the order of the index in the type written
+ * here; nothing is contracted. The reference computes with f32 activations only, so it has no bf16 or int8
+ * products. */
 #include <math.h>
 
 #include "kern/isa.h"
 
 enum { LANES = 8, WIDTH = 16 };
 
-static void add(float *y, const float *x, size_t n)
-{
+static void add(float *y, const float *x, size_t n) {
     for (size_t i = 0; i < n; i++)
         y[i] += x[i];
 }
 
-static void scale(float *x, float by, size_t n)
-{
+static void scale(float *x, float by, size_t n) {
     for (size_t i = 0; i < n; i++)
         x[i] *= by;
 }
 
-static double dot(const float *a, const float *b, size_t n)
-{
+static double dot(const float *a, const float *b, size_t n) {
     double sum = 0;
     for (size_t i = 0; i < n; i++)
         sum += (double)a[i] * (double)b[i];
     return sum;
 }
 
-static float rmsnorm(float *y, const float *x, const float *gain, int n, float eps)
-{
+static float rmsnorm(float *y, const float *x, const float *gain, int n, float eps) {
     float inv_rms = (float)(1 / sqrt(dot(x, x, (size_t)n) / n + (double)eps));
     for (int i = 0; i < n; i++)
         y[i] = x[i] * inv_rms * gain[i];
@@ -35,8 +32,8 @@ static float rmsnorm(float *y, const float *x, const float *gain, int n, float e
 }
 
 /* With z = x / rms: dx = (dy gain - z mean(dy gain z)) / rms */
-static void rmsnorm_back(float *dx, const float *dy, const float *x, const float *gain, float inv_rms, int n)
-{
+static void rmsnorm_back(float *dx, const float *dy, const float *x, const float *gain, float inv_rms,
+                         int n) {
     double sum = 0;
     for (int i = 0; i < n; i++)
         sum += (double)(dy[i] * gain[i]) * (double)x[i];
@@ -45,8 +42,7 @@ static void rmsnorm_back(float *dx, const float *dy, const float *x, const float
         dx[i] += inv_rms * (dy[i] * gain[i] - x[i] * mean);
 }
 
-static void rope(float *x, const float *cosine, const float *sine, int H, int D, int rotary, bool neox)
-{
+static void rope(float *x, const float *cosine, const float *sine, int H, int D, int rotary, bool neox) {
     int half = rotary / 2, step = neox ? 1 : 2, other = neox ? half : 1;
     for (int h = 0; h < H; h++, x += D)
         for (int i = 0; i < half; i++) {
@@ -57,8 +53,7 @@ static void rope(float *x, const float *cosine, const float *sine, int H, int D,
         }
 }
 
-static void cos_sin(float *cosine, float *sine, const float *freq, float pos, int n)
-{
+static void cos_sin(float *cosine, float *sine, const float *freq, float pos, int n) {
     for (int i = 0; i < n; i++) {
         float angle = pos * freq[i];
         cosine[i] = cosf(angle);
@@ -66,19 +61,15 @@ static void cos_sin(float *cosine, float *sine, const float *freq, float pos, in
     }
 }
 
-static float sigmoid(float x)
-{
-    return 1 / (1 + expf(-x));
-}
+static float sigmoid(float x) { return 1 / (1 + expf(-x)); }
 
-static void swiglu(float *y, const float *gate, const float *up, size_t n)
-{
+static void swiglu(float *y, const float *gate, const float *up, size_t n) {
     for (size_t i = 0; i < n; i++)
         y[i] = gate[i] * sigmoid(gate[i]) * up[i];
 }
 
-static void swiglu_back(float *dgate, float *dup, const float *dy, const float *gate, const float *up, size_t n)
-{
+static void swiglu_back(float *dgate, float *dup, const float *dy, const float *gate, const float *up,
+                        size_t n) {
     for (size_t i = 0; i < n; i++) {
         float s = sigmoid(gate[i]), silu = gate[i] * s, d = dy[i], u = up[i];
         dup[i] = d * silu;
@@ -86,8 +77,7 @@ static void swiglu_back(float *dgate, float *dup, const float *dy, const float *
     }
 }
 
-static float max(const float *x, size_t n)
-{
+static float max(const float *x, size_t n) {
     float best = x[0];
     for (size_t i = 1; i < n; i++)
         if (x[i] > best)
@@ -95,8 +85,7 @@ static float max(const float *x, size_t n)
     return best;
 }
 
-static double exp_sum(float *p, const float *x, float by, float shift, size_t n)
-{
+static double exp_sum(float *p, const float *x, float by, float shift, size_t n) {
     double sum = 0;
     for (size_t i = 0; i < n; i++) {
         p[i] = expf(x[i] * by - shift);
@@ -105,20 +94,18 @@ static double exp_sum(float *p, const float *x, float by, float shift, size_t n)
     return sum;
 }
 
-static void f16_put(uint16_t *y, const float *x, size_t n)
-{
+static void f16_put(uint16_t *y, const float *x, size_t n) {
     for (size_t i = 0; i < n; i++)
         y[i] = f32_to_half(x[i]);
 }
 
-static float kv_at(struct kv_rows rows, int j, int i)
-{
+static float kv_at(struct kv_rows rows, int j, int i) {
     const unsigned char *row = (const unsigned char *)rows.data + (size_t)j * rows.stride;
-    return rows.f16 ? half_to_f32(((const uint16_t *)(const void *)row)[i]) : ((const float *)(const void *)row)[i];
+    return rows.f16 ? half_to_f32(((const uint16_t *)(const void *)row)[i])
+                    : ((const float *)(const void *)row)[i];
 }
 
-static void scores(float *s, const float *q, struct kv_rows k, int D)
-{
+static void scores(float *s, const float *q, struct kv_rows k, int D) {
     for (int j = 0; j < k.n; j++) {
         s[j] = 0;
         for (int i = 0; i < D; i++)
@@ -126,15 +113,14 @@ static void scores(float *s, const float *q, struct kv_rows k, int D)
     }
 }
 
-static void weigh(float *y, const float *p, struct kv_rows v, int D)
-{
+static void weigh(float *y, const float *p, struct kv_rows v, int D) {
     for (int j = 0; j < v.n; j++)
         for (int i = 0; i < D; i++)
             y[i] += p[j] * kv_at(v, j, i);
 }
 
-static void rows_dot(float *y, const float *w, size_t ld, int rows, const float *x, int n, float by, bool more)
-{
+static void rows_dot(float *y, const float *w, size_t ld, int rows, const float *x, int n, float by,
+                     bool more) {
     for (int i = 0; i < rows; i++) {
         float sum = 0;
         for (int l = 0; l < n; l++)
@@ -143,9 +129,8 @@ static void rows_dot(float *y, const float *w, size_t ld, int rows, const float 
     }
 }
 
-static void mul_f32(float *y, size_t ldy, const float *a, size_t rs, size_t ks, const float *b, size_t ldb, int m,
-                    int n, int k, bool more)
-{
+static void mul_f32(float *y, size_t ldy, const float *a, size_t rs, size_t ks, const float *b, size_t ldb,
+                    int m, int n, int k, bool more) {
     for (int i = 0; i < m; i++, y += ldy, a += rs)
         for (int j = 0; j < n; j += LANES) {
             float sum[LANES] = {0};
@@ -164,16 +149,14 @@ static void mul_f32(float *y, size_t ldy, const float *a, size_t rs, size_t ks, 
         }
 }
 
-static void pack_f32(float *panel, int width, const float *w, size_t ldw, int rows, int k)
-{
+static void pack_f32(float *panel, int width, const float *w, size_t ldw, int rows, int k) {
     for (size_t l = 0; l < (size_t)k; l++, panel += width)
         for (int j = 0; j < LANES; j++)
             panel[j] = j < rows ? w[(size_t)j * ldw + l] : 0;
 }
 
 /* The result is stored where the compiler must believe that somebody reads it. */
-static double peak_f32(size_t loops)
-{
+static double peak_f32(size_t loops) {
     float sum[4 * LANES] = {0};
     volatile float factor = 0.999f, sink;
     float f = factor;
@@ -186,8 +169,7 @@ static double peak_f32(size_t loops)
     return (double)loops * 4 * LANES * 2;
 }
 
-static double read_bytes(const void *data, size_t bytes)
-{
+static double read_bytes(const void *data, size_t bytes) {
     const unsigned char *p = data;
     uint64_t sum[4] = {0}, word;
     for (size_t i = 0; i < bytes; i += 32)
@@ -200,14 +182,32 @@ static double read_bytes(const void *data, size_t bytes)
     return (double)bytes;
 }
 
-const struct kern *kern_ref(void)
-{
+const struct kern *kern_ref(void) {
     static const struct kern table = {
-        .name = "ref", .exact = true, .lanes = LANES, .width = WIDTH,
-        .add = add, .scale = scale, .dot = dot, .rmsnorm = rmsnorm, .rmsnorm_back = rmsnorm_back, .rope = rope,
-        .cos_sin = cos_sin, .swiglu = swiglu, .swiglu_back = swiglu_back, .max = max, .exp_sum = exp_sum,
-        .f16_put = f16_put, .scores = scores, .weigh = weigh, .rows_dot = rows_dot, .decode = block_decoders,
-        .mul_f32 = mul_f32, .pack_f32 = pack_f32, .peak_f32 = peak_f32, .read = read_bytes,
+        .name = "ref",
+        .exact = true,
+        .lanes = LANES,
+        .width = WIDTH,
+        .add = add,
+        .scale = scale,
+        .dot = dot,
+        .rmsnorm = rmsnorm,
+        .rmsnorm_back = rmsnorm_back,
+        .rope = rope,
+        .cos_sin = cos_sin,
+        .swiglu = swiglu,
+        .swiglu_back = swiglu_back,
+        .max = max,
+        .exp_sum = exp_sum,
+        .f16_put = f16_put,
+        .scores = scores,
+        .weigh = weigh,
+        .rows_dot = rows_dot,
+        .decode = block_decoders,
+        .mul_f32 = mul_f32,
+        .pack_f32 = pack_f32,
+        .peak_f32 = peak_f32,
+        .read = read_bytes,
     };
     return &table;
 }

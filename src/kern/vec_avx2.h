@@ -7,7 +7,7 @@
 
 #define LANES 8
 #define VECTORS 2
-#define STRIP 6         /* 6 x 2 accumulators of 16 registers */
+#define STRIP 6 /* 6 x 2 accumulators of 16 registers */
 #define Q8_VECTORS 1
 #define Q8_STRIP 4
 #define INLINE static inline __attribute__((always_inline))
@@ -15,8 +15,7 @@
 typedef __m256 vf;
 typedef __m256i vi;
 
-INLINE vi first_n(int n)
-{
+INLINE vi first_n(int n) {
     return _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
 }
 INLINE vf vf_load(const float *p) { return _mm256_loadu_ps(p); }
@@ -28,56 +27,52 @@ INLINE vf vf_fma(vf a, vf b, vf c) { return _mm256_fmadd_ps(a, b, c); }
 INLINE vf vf_max(vf a, vf b) { return _mm256_max_ps(a, b); } /* b where either is NaN */
 INLINE vf vf_min(vf a, vf b) { return _mm256_min_ps(a, b); }
 INLINE vf vf_round(vf x) { return _mm256_round_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
-INLINE vf vf_power(vf x, vf n) /* x 2^n for n from -152 to 130: in two steps, each within an exponent's range */
-{
+/* x 2^n for n from -152 to 130: in two steps, each within an exponent's range */
+INLINE vf vf_power(vf x, vf n) {
     vi i = _mm256_cvtps_epi32(n), half = _mm256_srai_epi32(i, 1), rest = _mm256_sub_epi32(i, half);
     const vi bias = _mm256_set1_epi32(127);
     x = x * _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(half, bias), 23));
     return x * _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(rest, bias), 23));
 }
-INLINE float vf_sum(vf x)
-{
+INLINE float vf_sum(vf x) {
     __m128 s = _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
     s = _mm_add_ps(s, _mm_movehl_ps(s, s));
     return _mm_cvtss_f32(_mm_add_ss(s, _mm_movehdup_ps(s)));
 }
-INLINE float vf_top(vf x)
-{
+INLINE float vf_top(vf x) {
     __m128 s = _mm_max_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
     s = _mm_max_ps(s, _mm_movehl_ps(s, s));
     return _mm_cvtss_f32(_mm_max_ss(s, _mm_movehdup_ps(s)));
 }
-INLINE vf vf_neg_where(vf x, vi bits) /* -x where the lane's top bit is set */
-{
+/* -x where the lane's top bit is set */
+INLINE vf vf_neg_where(vf x, vi bits) {
     return _mm256_xor_ps(x, _mm256_castsi256_ps(_mm256_and_si256(bits, _mm256_set1_epi32(INT32_MIN))));
 }
-INLINE vf vf_pick(vi odd, vf a, vf b) /* a where bit 0 is set, else b */
-{
+/* a where bit 0 is set, else b */
+INLINE vf vf_pick(vi odd, vf a, vf b) {
     return _mm256_blendv_ps(b, a, _mm256_castsi256_ps(_mm256_slli_epi32(odd, 31)));
 }
 INLINE vf vf_from_halves(const void *p) { return _mm256_cvtph_ps(_mm_loadu_si128(p)); }
-INLINE void vf_to_halves(void *p, vf x)
-{
+INLINE void vf_to_halves(void *p, vf x) {
     _mm_storeu_si128(p, _mm256_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
 }
-INLINE vf vf_from_bhalves(const void *p)
-{
+INLINE vf vf_from_bhalves(const void *p) {
     return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128(p)), 16));
 }
-INLINE vf vf_from_bytes(const void *p) { return _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64(p))); }
-INLINE vf vf_pairs(const float *p, int n) /* each of four numbers twice */
-{
+INLINE vf vf_from_bytes(const void *p) {
+    return _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64(p)));
+}
+/* each of four numbers twice */
+INLINE vf vf_pairs(const float *p, int n) {
     return _mm256_permutevar8x32_ps(vf_load_n(p, n), _mm256_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3));
 }
 /* x[0], x[2], .. and x[1], x[3], .. of 2 LANES numbers, and back. */
-INLINE void vf_split(vf lo, vf hi, vf *even, vf *odd)
-{
+INLINE void vf_split(vf lo, vf hi, vf *even, vf *odd) {
     vf a = _mm256_permute2f128_ps(lo, hi, 0x20), b = _mm256_permute2f128_ps(lo, hi, 0x31);
     *even = _mm256_shuffle_ps(a, b, 0x88);
     *odd = _mm256_shuffle_ps(a, b, 0xdd);
 }
-INLINE void vf_join(vf even, vf odd, vf *lo, vf *hi)
-{
+INLINE void vf_join(vf even, vf odd, vf *lo, vf *hi) {
     vf a = _mm256_unpacklo_ps(even, odd), b = _mm256_unpackhi_ps(even, odd);
     *lo = _mm256_permute2f128_ps(a, b, 0x20);
     *hi = _mm256_permute2f128_ps(a, b, 0x31);
@@ -91,43 +86,41 @@ INLINE vi vi_set(int32_t x) { return _mm256_set1_epi32(x); }
 INLINE vi vi_add(vi a, vi b) { return _mm256_add_epi32(a, b); }
 INLINE vi vi_up(vi a, int by) { return _mm256_slli_epi32(a, by); }
 INLINE vi vi_max(vi a, vi b) { return _mm256_max_epi32(a, b); }
-INLINE int32_t vi_top(vi x)
-{
+INLINE int32_t vi_top(vi x) {
     __m128i s = _mm_max_epi32(_mm256_castsi256_si128(x), _mm256_extracti128_si256(x, 1));
     s = _mm_max_epi32(s, _mm_shuffle_epi32(s, 0x4e));
     return _mm_cvtsi128_si32(_mm_max_epi32(s, _mm_shuffle_epi32(s, 0xb1)));
 }
-INLINE int32_t vi_sum(vi x)
-{
+INLINE int32_t vi_sum(vi x) {
     __m128i s = _mm_add_epi32(_mm256_castsi256_si128(x), _mm256_extracti128_si256(x, 1));
     s = _mm_add_epi32(s, _mm_shuffle_epi32(s, 0x4e));
     return _mm_cvtsi128_si32(_mm_add_epi32(s, _mm_shuffle_epi32(s, 0xb1)));
 }
-INLINE vi vi_magnitude(vf x) { return _mm256_and_si256(_mm256_castps_si256(x), _mm256_set1_epi32(INT32_MAX)); }
+INLINE vi vi_magnitude(vf x) {
+    return _mm256_and_si256(_mm256_castps_si256(x), _mm256_set1_epi32(INT32_MAX));
+}
 INLINE vi vi_nearest(vf x) { return _mm256_cvtps_epi32(x); }
 INLINE vf vi_float(vi x) { return _mm256_cvtepi32_ps(x); }
-INLINE void vi_put_bytes(int8_t *p, vi x)
-{
+INLINE void vi_put_bytes(int8_t *p, vi x) {
     __m128i words = _mm_packs_epi32(_mm256_castsi256_si128(x), _mm256_extracti128_si256(x, 1));
     _mm_storel_epi64((void *)p, _mm_packs_epi16(words, words));
 }
 
-/* sum of four u8 x s8 in each lane. Pairs are added in 16 bits, which holds them while u has seven bits; wide ones
- * go as twice the upper seven and the lowest. */
-INLINE vi vi_dot(vi sum, vi u, vi s, bool wide)
-{
+/* sum of four u8 x s8 in each lane. Pairs are added in 16 bits, which holds them while u has seven bits; wide
+ * ones go as twice the upper seven and the lowest. */
+INLINE vi vi_dot(vi sum, vi u, vi s, bool wide) {
     const vi one = _mm256_set1_epi16(1);
     if (!wide)
         return _mm256_add_epi32(sum, _mm256_madd_epi16(_mm256_maddubs_epi16(u, s), one));
     vi low = _mm256_and_si256(u, _mm256_set1_epi8(1));
     vi high = _mm256_and_si256(_mm256_srli_epi16(u, 1), _mm256_set1_epi8(127));
     vi twice = _mm256_madd_epi16(_mm256_maddubs_epi16(high, s), _mm256_set1_epi16(2));
-    return _mm256_add_epi32(sum, _mm256_add_epi32(twice, _mm256_madd_epi16(_mm256_maddubs_epi16(low, s), one)));
+    return _mm256_add_epi32(sum,
+                            _mm256_add_epi32(twice, _mm256_madd_epi16(_mm256_maddubs_epi16(low, s), one)));
 }
 
 /* Lane i of row j becomes lane j of row i. */
-INLINE void vi_transpose(vi r[LANES])
-{
+INLINE void vi_transpose(vi r[LANES]) {
     vi t[LANES];
     for (int i = 0; i < 8; i += 2) {
         t[i] = _mm256_unpacklo_epi32(r[i], r[i + 1]);
@@ -149,8 +142,7 @@ INLINE void vi_transpose(vi r[LANES])
 
 /* Each of the scales of one vector of bytes on the lanes that belong to it: group 32 has one, 16 has two.
  * all holds eight of them, part says which vector's. */
-INLINE vf vf_spread(vf all, int group, int part)
-{
+INLINE vf vf_spread(vf all, int group, int part) {
     const vi by16 = _mm256_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1);
     return group == 32 ? _mm256_permutevar8x32_ps(all, _mm256_set1_epi32(part))
                        : _mm256_permutevar8x32_ps(all, _mm256_add_epi32(by16, _mm256_set1_epi32(2 * part)));

@@ -7,9 +7,9 @@
 #include <stdint.h>
 
 #define LANES 16
-#define VECTORS 4       /* of floats in a full panel */
-#define STRIP 6         /* rows of a tile: 6 x 4 accumulators leave room for a step of weights */
-#define Q8_VECTORS 2    /* the int8 tile has a second set of accumulators */
+#define VECTORS 4    /* of floats in a full panel */
+#define STRIP 6      /* rows of a tile: 6 x 4 accumulators leave room for a step of weights */
+#define Q8_VECTORS 2 /* the int8 tile has a second set of accumulators */
 #define Q8_STRIP 6
 #define INLINE static inline __attribute__((always_inline))
 
@@ -29,40 +29,37 @@ INLINE vf vf_round(vf x) { return _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_
 INLINE vf vf_power(vf x, vf n) { return _mm512_scalef_ps(x, n); } /* x 2^n */
 INLINE float vf_sum(vf x) { return _mm512_reduce_add_ps(x); }
 INLINE float vf_top(vf x) { return _mm512_reduce_max_ps(x); }
-INLINE vf vf_neg_where(vf x, vi bits) /* -x where the lane's top bit is set */
-{
+/* -x where the lane's top bit is set */
+INLINE vf vf_neg_where(vf x, vi bits) {
     return _mm512_castsi512_ps(
         _mm512_xor_si512(_mm512_castps_si512(x), _mm512_and_si512(bits, _mm512_set1_epi32(INT32_MIN))));
 }
-INLINE vf vf_pick(vi odd, vf a, vf b) /* a where bit 0 is set, else b */
-{
+/* a where bit 0 is set, else b */
+INLINE vf vf_pick(vi odd, vf a, vf b) {
     return _mm512_mask_blend_ps(_mm512_test_epi32_mask(odd, _mm512_set1_epi32(1)), b, a);
 }
 INLINE vf vf_from_halves(const void *p) { return _mm512_cvtph_ps(_mm256_loadu_si256(p)); }
-INLINE void vf_to_halves(void *p, vf x)
-{
+INLINE void vf_to_halves(void *p, vf x) {
     _mm256_storeu_si256(p, _mm512_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
 }
-INLINE vf vf_from_bhalves(const void *p)
-{
+INLINE vf vf_from_bhalves(const void *p) {
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256(p)), 16));
 }
-INLINE vf vf_from_bytes(const void *p) { return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(p))); }
+INLINE vf vf_from_bytes(const void *p) {
+    return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(p)));
+}
 /* The lower half of a vector's floats, the upper half; and each of eight numbers twice. */
-INLINE vf vf_pairs(const float *p, int n)
-{
+INLINE vf vf_pairs(const float *p, int n) {
     const vi index = _mm512_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7);
     return _mm512_permutexvar_ps(index, vf_load_n(p, n));
 }
 /* x[0], x[2], .. and x[1], x[3], .. of 2 LANES numbers, and back. */
-INLINE void vf_split(vf lo, vf hi, vf *even, vf *odd)
-{
+INLINE void vf_split(vf lo, vf hi, vf *even, vf *odd) {
     const vi e = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
     *even = _mm512_permutex2var_ps(lo, e, hi);
     *odd = _mm512_permutex2var_ps(lo, _mm512_add_epi32(e, _mm512_set1_epi32(1)), hi);
 }
-INLINE void vf_join(vf even, vf odd, vf *lo, vf *hi)
-{
+INLINE void vf_join(vf even, vf odd, vf *lo, vf *hi) {
     const vi e = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
     *lo = _mm512_permutex2var_ps(even, e, odd);
     *hi = _mm512_permutex2var_ps(even, _mm512_add_epi32(e, _mm512_set1_epi32(8)), odd);
@@ -78,21 +75,21 @@ INLINE vi vi_up(vi a, int by) { return _mm512_slli_epi32(a, (unsigned)by); }
 INLINE vi vi_max(vi a, vi b) { return _mm512_max_epi32(a, b); }
 INLINE int32_t vi_top(vi x) { return _mm512_reduce_max_epi32(x); }
 INLINE int32_t vi_sum(vi x) { return _mm512_reduce_add_epi32(x); }
-INLINE vi vi_magnitude(vf x) { return _mm512_and_si512(_mm512_castps_si512(x), _mm512_set1_epi32(INT32_MAX)); }
+INLINE vi vi_magnitude(vf x) {
+    return _mm512_and_si512(_mm512_castps_si512(x), _mm512_set1_epi32(INT32_MAX));
+}
 INLINE vi vi_nearest(vf x) { return _mm512_cvtps_epi32(x); }
 INLINE vf vi_float(vi x) { return _mm512_cvtepi32_ps(x); }
 INLINE void vi_put_bytes(int8_t *p, vi x) { _mm_storeu_si128((void *)p, _mm512_cvtsepi32_epi8(x)); }
 
 /* sum of four u8 x s8 in each lane */
-INLINE vi vi_dot(vi sum, vi u, vi s, bool wide)
-{
+INLINE vi vi_dot(vi sum, vi u, vi s, bool wide) {
     (void)wide;
     return _mm512_dpbusd_epi32(sum, u, s);
 }
 
 /* Lane i of row j becomes lane j of row i. */
-INLINE void vi_transpose(vi r[LANES])
-{
+INLINE void vi_transpose(vi r[LANES]) {
     vi t[LANES];
     for (int i = 0; i < 16; i += 2) {
         t[i] = _mm512_unpacklo_epi32(r[i], r[i + 1]);
@@ -105,8 +102,10 @@ INLINE void vi_transpose(vi r[LANES])
         r[i + 3] = _mm512_unpackhi_epi64(t[i + 1], t[i + 3]);
     }
     for (int i = 0; i < 4; i++) { // now r[4 b + i] holds lanes i, i+4, i+8, i+12 of rows 4 b .. 4 b + 3
-        vi a = _mm512_shuffle_i32x4(r[i], r[4 + i], 0x88), b = _mm512_shuffle_i32x4(r[8 + i], r[12 + i], 0x88);
-        vi c = _mm512_shuffle_i32x4(r[i], r[4 + i], 0xdd), d = _mm512_shuffle_i32x4(r[8 + i], r[12 + i], 0xdd);
+        vi a = _mm512_shuffle_i32x4(r[i], r[4 + i], 0x88),
+           b = _mm512_shuffle_i32x4(r[8 + i], r[12 + i], 0x88);
+        vi c = _mm512_shuffle_i32x4(r[i], r[4 + i], 0xdd),
+           d = _mm512_shuffle_i32x4(r[8 + i], r[12 + i], 0xdd);
         t[i] = _mm512_shuffle_i32x4(a, b, 0x88);
         t[i + 8] = _mm512_shuffle_i32x4(a, b, 0xdd);
         t[i + 4] = _mm512_shuffle_i32x4(c, d, 0x88);
@@ -118,8 +117,7 @@ INLINE void vi_transpose(vi r[LANES])
 
 /* Each of the scales of one vector of bytes on the lanes that belong to it: group 32 has two, 16 has four.
  * all holds 16 of them, part says which vector's. */
-INLINE vf vf_spread(vf all, int group, int part)
-{
+INLINE vf vf_spread(vf all, int group, int part) {
     const vi by32 = _mm512_setr_epi32(0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1);
     const vi by16 = _mm512_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3);
     return group == 32 ? _mm512_permutexvar_ps(_mm512_add_epi32(by32, _mm512_set1_epi32(2 * part)), all)

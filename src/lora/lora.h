@@ -34,7 +34,9 @@ struct lora {
     char arch[32];
     char base_sha256[65]; /* "": unknown */
     char *name;           /* general.name, may be NULL */
-    struct lora_meta { char *key, *value; } *meta; /* "plm." strings, sorted by key */
+    struct lora_meta {
+        char *key, *value;
+    } * meta; /* "plm." strings, sorted by key */
     size_t n_meta;
 };
 

@@ -17,8 +17,19 @@ enum {
 };
 
 enum kv_type { /* GGUF's own numbers */
-    KV_U8, KV_I8, KV_U16, KV_I16, KV_U32, KV_I32, KV_F32, KV_BOOL, KV_STRING, KV_ARRAY, KV_U64, KV_I64,
-    KV_F64
+               KV_U8,
+               KV_I8,
+               KV_U16,
+               KV_I16,
+               KV_U32,
+               KV_I32,
+               KV_F32,
+               KV_BOOL,
+               KV_STRING,
+               KV_ARRAY,
+               KV_U64,
+               KV_I64,
+               KV_F64
 };
 
 struct tensor {
@@ -89,7 +100,7 @@ struct safe_tensor {
     int type; /* DT_F32, DT_F16, DT_BF16; other dtypes of the format: -1 */
     int n_dims;
     uint64_t shape[8]; /* PyTorch order: the last is contiguous */
-    const void *data; /* at any alignment */
+    const void *data;  /* at any alignment */
     size_t bytes;
 };
 plm_status safetensors_open(struct safetensors **out, const char *path, plm_error *err);

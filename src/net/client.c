@@ -1,6 +1,6 @@
-/* client.c: one POST at a time over libcurl, with every limit stated: time to connect, to the first byte and in
- * all, bytes of the reply, attempts. Certificates are always checked, redirects and proxies never followed,
- * and the key goes to the host of the address and into no message. */
+/* client.c: one POST at a time over libcurl, with every limit stated: time to connect, to the first byte and
+ * in all, bytes of the reply, attempts. Certificates are always checked, redirects and proxies never
+ * followed, and the key goes to the host of the address and into no message. */
 #include "net/net.h"
 
 #include <ctype.h>
@@ -14,7 +14,7 @@
 
 enum { RETRY_AFTER_MAX = 600, THROTTLED_MAX = 20, SNIPPET = 200 };
 
-struct exchange {            /* one attempt */
+struct exchange { /* one attempt */
     struct bytes *body;
     double started, first_byte_s;
     bool first_byte, too_slow, too_big;
@@ -33,22 +33,19 @@ struct client {
 
 static CURLcode started;
 
-static void start_curl(void)
-{
+static void start_curl(void) {
     started = curl_global_init(CURL_GLOBAL_DEFAULT);
 }
 
 /* ---- the address ---- */
 
-static bool is_loopback(const char *host)
-{
+static bool is_loopback(const char *host) {
     size_t n = strlen(host);
     bool v4 = strncmp(host, "127.", 4) == 0 && strspn(host, "0123456789.") == n;
     return v4 || strcasecmp(host, "localhost") == 0 || strcmp(host, "[::1]") == 0 || strcmp(host, "::1") == 0;
 }
 
-static plm_status check_url(CURLU *u, const char *url, char host[300], plm_error *err)
-{
+static plm_status check_url(CURLU *u, const char *url, char host[300], plm_error *err) {
     for (const char *c = url; *c; c++) {
         if ((unsigned char)*c <= ' ' || *c == 0x7F) {
             return fail(err, PLM_EINVAL, "the address of the service holds a blank or a control character");
@@ -75,8 +72,7 @@ static plm_status check_url(CURLU *u, const char *url, char host[300], plm_error
     return st;
 }
 
-plm_status http_check_url(const char *url, bool *loopback, plm_error *err)
-{
+plm_status http_check_url(const char *url, bool *loopback, plm_error *err) {
     char host[300] = "";
     CURLU *u = curl_url();
     plm_status st = u ? check_url(u, url, host, err) : fail(err, PLM_ENOMEM, "no memory for an address");
@@ -89,8 +85,7 @@ plm_status http_check_url(const char *url, bool *loopback, plm_error *err)
 
 /* ---- one attempt ---- */
 
-static size_t on_body(char *data, size_t size, size_t n, void *ctx)
-{
+static size_t on_body(char *data, size_t size, size_t n, void *ctx) {
     struct exchange *x = ctx;
     size_t len = size * n;
     x->first_byte = true;
@@ -102,8 +97,7 @@ static size_t on_body(char *data, size_t size, size_t n, void *ctx)
     return x->body->st ? 0 : len;
 }
 
-static size_t on_header(char *data, size_t size, size_t n, void *ctx)
-{
+static size_t on_header(char *data, size_t size, size_t n, void *ctx) {
     static const char name[] = "retry-after:";
     struct exchange *x = ctx;
     size_t len = size * n, at = sizeof name - 1;
@@ -117,42 +111,44 @@ static size_t on_header(char *data, size_t size, size_t n, void *ctx)
     return len;
 }
 
-static int on_progress(void *ctx, curl_off_t dt, curl_off_t dn, curl_off_t ut, curl_off_t un)
-{
+static int on_progress(void *ctx, curl_off_t dt, curl_off_t dn, curl_off_t ut, curl_off_t un) {
     struct exchange *x = ctx;
     (void)dt, (void)dn, (void)ut, (void)un;
     x->too_slow = !x->first_byte && clock_now() - x->started > x->first_byte_s;
     return x->too_slow;
 }
 
-static double or_default(double value, double usual)
-{
+static double or_default(double value, double usual) {
     return value > 0 ? value : usual;
 }
 
 // true when every option was taken; curl keeps no copy of the body.
-static bool set_options(CURL *c, const struct client *k, struct exchange *x)
-{
+static bool set_options(CURL *c, const struct client *k, struct exchange *x) {
     const struct http_options *o = k->opt;
-    long connect_ms = lround(or_default(o->connect_s, 5) * 1000), total_ms = lround(or_default(o->total_s, 120) * 1000);
-    bool ok = !curl_easy_setopt(c, CURLOPT_URL, k->url) && !curl_easy_setopt(c, CURLOPT_PROTOCOLS_STR, "http,https");
-    ok = ok && !curl_easy_setopt(c, CURLOPT_FOLLOWLOCATION, 0L) && !curl_easy_setopt(c, CURLOPT_NOSIGNAL, 1L) &&
-         !curl_easy_setopt(c, CURLOPT_PROXY, "") && !curl_easy_setopt(c, CURLOPT_NETRC, (long)CURL_NETRC_IGNORED) &&
-         !curl_easy_setopt(c, CURLOPT_SSL_VERIFYPEER, 1L) && !curl_easy_setopt(c, CURLOPT_SSL_VERIFYHOST, 2L) &&
+    long connect_ms = lround(or_default(o->connect_s, 5) * 1000),
+         total_ms = lround(or_default(o->total_s, 120) * 1000);
+    bool ok = !curl_easy_setopt(c, CURLOPT_URL, k->url) &&
+              !curl_easy_setopt(c, CURLOPT_PROTOCOLS_STR, "http,https");
+    ok = ok && !curl_easy_setopt(c, CURLOPT_FOLLOWLOCATION, 0L) &&
+         !curl_easy_setopt(c, CURLOPT_NOSIGNAL, 1L) && !curl_easy_setopt(c, CURLOPT_PROXY, "") &&
+         !curl_easy_setopt(c, CURLOPT_NETRC, (long)CURL_NETRC_IGNORED) &&
+         !curl_easy_setopt(c, CURLOPT_SSL_VERIFYPEER, 1L) &&
+         !curl_easy_setopt(c, CURLOPT_SSL_VERIFYHOST, 2L) &&
          !curl_easy_setopt(c, CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2) &&
          !curl_easy_setopt(c, CURLOPT_CONNECTTIMEOUT_MS, connect_ms) &&
-         !curl_easy_setopt(c, CURLOPT_TIMEOUT_MS, total_ms) && !curl_easy_setopt(c, CURLOPT_HTTPHEADER, k->headers);
+         !curl_easy_setopt(c, CURLOPT_TIMEOUT_MS, total_ms) &&
+         !curl_easy_setopt(c, CURLOPT_HTTPHEADER, k->headers);
     ok = ok && !curl_easy_setopt(c, CURLOPT_POST, 1L) && !curl_easy_setopt(c, CURLOPT_POSTFIELDS, k->body) &&
          !curl_easy_setopt(c, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)k->len) &&
          !curl_easy_setopt(c, CURLOPT_WRITEFUNCTION, on_body) && !curl_easy_setopt(c, CURLOPT_WRITEDATA, x) &&
-         !curl_easy_setopt(c, CURLOPT_HEADERFUNCTION, on_header) && !curl_easy_setopt(c, CURLOPT_HEADERDATA, x) &&
-         !curl_easy_setopt(c, CURLOPT_XFERINFOFUNCTION, on_progress) && !curl_easy_setopt(c, CURLOPT_XFERINFODATA, x) &&
-         !curl_easy_setopt(c, CURLOPT_NOPROGRESS, 0L);
+         !curl_easy_setopt(c, CURLOPT_HEADERFUNCTION, on_header) &&
+         !curl_easy_setopt(c, CURLOPT_HEADERDATA, x) &&
+         !curl_easy_setopt(c, CURLOPT_XFERINFOFUNCTION, on_progress) &&
+         !curl_easy_setopt(c, CURLOPT_XFERINFODATA, x) && !curl_easy_setopt(c, CURLOPT_NOPROGRESS, 0L);
     return ok;
 }
 
-static CURLcode attempt(const struct client *k, struct exchange *x, struct http_reply *out)
-{
+static CURLcode attempt(const struct client *k, struct exchange *x, struct http_reply *out) {
     CURL *c = curl_easy_init();
     long status = 0;
     if (!c) {
@@ -168,22 +164,19 @@ static CURLcode attempt(const struct client *k, struct exchange *x, struct http_
 
 /* ---- what it means ---- */
 
-static bool passing_status(int status)
-{
-    return status == 408 || status == 409 || status == 429 || status == 500 || status == 502 || status == 503 ||
-           status == 504 || status == 529;
+static bool passing_status(int status) {
+    return status == 408 || status == 409 || status == 429 || status == 500 || status == 502 ||
+           status == 503 || status == 504 || status == 529;
 }
 
-static bool passing_fault(CURLcode code)
-{
-    return code != CURLE_OUT_OF_MEMORY && code != CURLE_FAILED_INIT && code != CURLE_PEER_FAILED_VERIFICATION &&
-           code != CURLE_SSL_CACERT_BADFILE && code != CURLE_UNSUPPORTED_PROTOCOL && code != CURLE_URL_MALFORMAT &&
-           code != CURLE_WRITE_ERROR;
+static bool passing_fault(CURLcode code) {
+    return code != CURLE_OUT_OF_MEMORY && code != CURLE_FAILED_INIT &&
+           code != CURLE_PEER_FAILED_VERIFICATION && code != CURLE_SSL_CACERT_BADFILE &&
+           code != CURLE_UNSUPPORTED_PROTOCOL && code != CURLE_URL_MALFORMAT && code != CURLE_WRITE_ERROR;
 }
 
 // Seconds to wait by Retry-After, a number or a date; negative: it says nothing usable.
-static double retry_after(const char *text)
-{
+static double retry_after(const char *text) {
     int64_t seconds;
     if (!*text) {
         return -1;
@@ -200,8 +193,7 @@ static double retry_after(const char *text)
 }
 
 // What the host said, on one line and without the key.
-static void snippet(const struct client *k, const struct bytes *body, char out[SNIPPET + 8])
-{
+static void snippet(const struct client *k, const struct bytes *body, char out[SNIPPET + 8]) {
     size_t n = 0;
     const char *key = k->opt->bearer;
     size_t key_len = key ? strlen(key) : 0;
@@ -222,23 +214,29 @@ static void snippet(const struct client *k, const struct bytes *body, char out[S
     out[n] = 0;
 }
 
-static const char *status_means(int status)
-{
+static const char *status_means(int status) {
     switch (status) {
-    case 400: return "does not accept the request";
-    case 401: case 403: return "does not accept the key";
-    case 404: return "does not know this address or model";
-    case 413: return "says that the request is too large";
-    case 429: return "asks for fewer requests";
-    default: return status >= 300 && status < 400 ? "points to another address, which is not followed"
-                    : status >= 500               ? "has a fault of its own"
-                                                  : "refuses";
+    case 400:
+        return "does not accept the request";
+    case 401:
+    case 403:
+        return "does not accept the key";
+    case 404:
+        return "does not know this address or model";
+    case 413:
+        return "says that the request is too large";
+    case 429:
+        return "asks for fewer requests";
+    default:
+        return status >= 300 && status < 400 ? "points to another address, which is not followed"
+               : status >= 500               ? "has a fault of its own"
+                                             : "refuses";
     }
 }
 
 // The story of a failed attempt, for people.
-static void tell(const struct client *k, const struct exchange *x, CURLcode code, int status, char *out, size_t cap)
-{
+static void tell(const struct client *k, const struct exchange *x, CURLcode code, int status, char *out,
+                 size_t cap) {
     if (x->too_big) {
         snprintf(out, cap, "%s sent more than %zu KiB", k->host, x->body->max >> 10);
     } else if (x->too_slow || (code == CURLE_OPERATION_TIMEDOUT && status)) {
@@ -252,8 +250,7 @@ static void tell(const struct client *k, const struct exchange *x, CURLcode code
     }
 }
 
-static void sleep_for(double seconds)
-{
+static void sleep_for(double seconds) {
     struct timespec t = {(time_t)seconds, (long)(fmod(seconds, 1) * 1e9)};
     while (nanosleep(&t, &t)) {
     }
@@ -261,8 +258,7 @@ static void sleep_for(double seconds)
 
 /* ---- the whole exchange ---- */
 
-static plm_status prepare(struct client *k, CURLU *u, plm_error *err)
-{
+static plm_status prepare(struct client *k, CURLU *u, plm_error *err) {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
     pthread_once(&once, start_curl);
     if (started || !u) {
@@ -293,22 +289,20 @@ static plm_status prepare(struct client *k, CURLU *u, plm_error *err)
 }
 
 // Equal jitter: half of the doubled step for certain, half by chance; at least what the host asked for.
-static double wait_time(const struct client *k, struct rng *r, int failures, double asked)
-{
+static double wait_time(const struct client *k, struct rng *r, int failures, double asked) {
     double step = ldexp(or_default(k->opt->retry_s, 1), failures - 1);
     step = step > 30 ? 30 : step;
     double wait = step / 2 + rng_unit(r) * step / 2;
     return asked > wait ? asked : wait;
 }
 
-static plm_status post(const struct client *k, struct http_reply *out, plm_error *err)
-{
+static plm_status post(const struct client *k, struct http_reply *out, plm_error *err) {
     int left = k->opt->attempts > 0 ? k->opt->attempts : 4, throttled = 0;
     struct rng r;
     rng_seed(&r, k->opt->seed, 77);
     for (;;) {
-        struct exchange x = {.body = &out->body, .started = clock_now(),
-                             .first_byte_s = or_default(k->opt->first_byte_s, 60)};
+        struct exchange x = {
+            .body = &out->body, .started = clock_now(), .first_byte_s = or_default(k->opt->first_byte_s, 60)};
         CURLcode code = attempt(k, &x, out);
         out->attempts++;
         if (!code && out->status >= 200 && out->status < 300) {
@@ -335,8 +329,7 @@ static plm_status post(const struct client *k, struct http_reply *out, plm_error
 }
 
 plm_status http_post_json(const char *url, const char *body, size_t len, const struct http_options *opt,
-                          struct http_reply *out, plm_error *err)
-{
+                          struct http_reply *out, plm_error *err) {
     static const struct http_options usual = {0};
     struct client k = {.url = url, .opt = opt ? opt : &usual, .body = body, .len = len};
     double from = clock_now();
@@ -355,8 +348,7 @@ plm_status http_post_json(const char *url, const char *body, size_t len, const s
     return st;
 }
 
-void http_reply_free(struct http_reply *r)
-{
+void http_reply_free(struct http_reply *r) {
     bytes_free(&r->body);
     *r = (struct http_reply){0};
 }

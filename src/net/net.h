@@ -4,12 +4,12 @@
 #include "base/base.h"
 
 struct http_options {
-    const char *bearer;      /* Authorization: Bearer; NULL: none. Never logged, never sent to another host */
+    const char *bearer; /* Authorization: Bearer; NULL: none. Never logged, never sent to another host */
     double connect_s, first_byte_s, total_s; /* 0: 5, 60, 120 */
-    size_t max_reply;        /* 0: 1 MiB */
-    int attempts;            /* 0: 4; a 429 that says when to come back is not one */
-    double retry_s;          /* first wait between attempts, doubled each time up to 30; 0: 1 */
-    uint64_t seed;           /* of the retry jitter */
+    size_t max_reply;                        /* 0: 1 MiB */
+    int attempts;                            /* 0: 4; a 429 that says when to come back is not one */
+    double retry_s; /* first wait between attempts, doubled each time up to 30; 0: 1 */
+    uint64_t seed;  /* of the retry jitter */
     /* each attempt's story on one line, and how long it will wait; may be NULL; nonzero stops */
     int (*waiting)(void *ctx, const char *why, double seconds);
     void *ctx;
@@ -22,8 +22,8 @@ struct http_reply {
     int attempts;
 };
 
-/* POSTs a JSON body. Retries 408, 409, 429, 500, 502, 503, 504, 529 and transport failures with jitter, honouring
- * Retry-After (at most 10 minutes). Redirects are not followed. https, or http to loopback only.
+/* POSTs a JSON body. Retries 408, 409, 429, 500, 502, 503, 504, 529 and transport failures with jitter,
+ * honouring Retry-After (at most 10 minutes). Redirects are not followed. https, or http to loopback only.
  * PLM_EREMOTE names the host and what it said; the reply is freed with http_reply_free either way. */
 plm_status http_post_json(const char *url, const char *body, size_t len, const struct http_options *opt,
                           struct http_reply *out, plm_error *err);

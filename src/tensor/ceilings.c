@@ -11,24 +11,21 @@ struct probe {
     const unsigned char *data;
 };
 
-static void peak_piece(void *ctx, size_t from, size_t to, int worker)
-{
+static void peak_piece(void *ctx, size_t from, size_t to, int worker) {
     const struct probe *p = ctx;
     (void)worker;
     for (size_t i = from; i < to; i++)
         p->peak(p->loops);
 }
 
-static void read_piece(void *ctx, size_t from, size_t to, int worker)
-{
+static void read_piece(void *ctx, size_t from, size_t to, int worker) {
     const struct probe *p = ctx;
     (void)worker;
     p->read(p->data + from * READ_PIECE, (to - from) * READ_PIECE);
 }
 
 /* The best of a few runs: others on the machine only ever subtract. */
-static double best_rate(struct pool *pool, size_t pieces, pool_fn fn, struct probe *p, double amount)
-{
+static double best_rate(struct pool *pool, size_t pieces, pool_fn fn, struct probe *p, double amount) {
     double best = 0;
     for (int i = 0; i < TRIES; i++) {
         double start = clock_now();
@@ -40,8 +37,7 @@ static double best_rate(struct pool *pool, size_t pieces, pool_fn fn, struct pro
     return best;
 }
 
-static double peak_rate(struct pool *pool, double (*peak)(size_t loops))
-{
+static double peak_rate(struct pool *pool, double (*peak)(size_t loops)) {
     if (!peak)
         return 0;
     struct probe p = {.peak = peak, .loops = 20000};
@@ -49,8 +45,7 @@ static double peak_rate(struct pool *pool, double (*peak)(size_t loops))
     return best_rate(pool, pieces, peak_piece, &p, peak(p.loops) * (double)pieces);
 }
 
-plm_status ops_ceilings(struct ceilings *out, const struct kern *k, struct pool *pool, plm_error *err)
-{
+plm_status ops_ceilings(struct ceilings *out, const struct kern *k, struct pool *pool, plm_error *err) {
     unsigned char *data = mem_alloc(READ_BYTES, 1);
     if (!data)
         return fail(err, PLM_ENOMEM, "out of memory for measuring how fast memory is read");

@@ -5,16 +5,24 @@
 
 #include "kern/kern.h"
 
-_Static_assert((int)DT_F32 == BLOCK_F32 && (int)DT_F16 == BLOCK_F16 && (int)DT_BF16 == BLOCK_BF16, "one numbering");
-_Static_assert((int)DT_Q4_0 == BLOCK_Q4_0 && (int)DT_Q4_1 == BLOCK_Q4_1 && (int)DT_Q5_0 == BLOCK_Q5_0, "one numbering");
-_Static_assert((int)DT_Q5_1 == BLOCK_Q5_1 && (int)DT_Q8_0 == BLOCK_Q8_0 && (int)DT_Q4_K == BLOCK_Q4_K, "one numbering");
-_Static_assert((int)DT_Q5_K == BLOCK_Q5_K && (int)DT_Q6_K == BLOCK_Q6_K && (int)DT_LIMIT == BLOCK_TYPES, "one numbering");
+_Static_assert((int)DT_F32 == BLOCK_F32 && (int)DT_F16 == BLOCK_F16 && (int)DT_BF16 == BLOCK_BF16,
+               "one numbering");
+_Static_assert((int)DT_Q4_0 == BLOCK_Q4_0 && (int)DT_Q4_1 == BLOCK_Q4_1 && (int)DT_Q5_0 == BLOCK_Q5_0,
+               "one numbering");
+_Static_assert((int)DT_Q5_1 == BLOCK_Q5_1 && (int)DT_Q8_0 == BLOCK_Q8_0 && (int)DT_Q4_K == BLOCK_Q4_K,
+               "one numbering");
+_Static_assert((int)DT_Q5_K == BLOCK_Q5_K && (int)DT_Q6_K == BLOCK_Q6_K && (int)DT_LIMIT == BLOCK_TYPES,
+               "one numbering");
 
 #define KNOWN(number, text, weights, size) [number] = {.name = text, .block = weights, .bytes = size}
 #define READ(number, text, weights, size, format) \
     [number] = {.name = text, .block = weights, .bytes = size, .computes = true, .to_f32 = format##_decode}
 #define BOTH(number, text, weights, size, format) \
-    [number] = {.name = text, .block = weights, .bytes = size, .computes = true, .to_f32 = format##_decode, \
+    [number] = {.name = text,                     \
+                .block = weights,                 \
+                .bytes = size,                    \
+                .computes = true,                 \
+                .to_f32 = format##_decode,        \
                 .from_f32 = format##_encode}
 
 static const struct dtype_info types[DT_LIMIT] = {
@@ -55,13 +63,11 @@ static const struct dtype_info types[DT_LIMIT] = {
     KNOWN(42, "Q2_0", 64, 18),
 };
 
-const struct dtype_info *dtype_of(int type)
-{
+const struct dtype_info *dtype_of(int type) {
     return type >= 0 && type < DT_LIMIT && types[type].name ? &types[type] : NULL;
 }
 
-bool dtype_bytes(int type, uint64_t n, uint64_t *bytes)
-{
+bool dtype_bytes(int type, uint64_t n, uint64_t *bytes) {
     const struct dtype_info *t = dtype_of(type);
     if (!t || n % (uint64_t)t->block)
         return false;
@@ -72,28 +78,23 @@ bool dtype_bytes(int type, uint64_t n, uint64_t *bytes)
     return true;
 }
 
-float f16_to_f32(uint16_t h)
-{
+float f16_to_f32(uint16_t h) {
     return half_to_f32(h);
 }
 
-uint16_t f32_to_f16(float f)
-{
+uint16_t f32_to_f16(float f) {
     return f32_to_half(f);
 }
 
-float bf16_to_f32(uint16_t h)
-{
+float bf16_to_f32(uint16_t h) {
     return bits_f32((uint32_t)h << 16);
 }
 
-uint16_t f32_to_bf16(float f)
-{
+uint16_t f32_to_bf16(float f) {
     return f32_to_bhalf(f);
 }
 
-struct matrix matrix_of(const void *data, enum dtype type, int out, int in)
-{
+struct matrix matrix_of(const void *data, enum dtype type, int out, int in) {
     uint64_t bytes = 0;
     bool whole = dtype_bytes((int)type, (uint64_t)in, &bytes);
     assert(whole);
@@ -101,20 +102,20 @@ struct matrix matrix_of(const void *data, enum dtype type, int out, int in)
     return (struct matrix){.data = data, .type = type, .out = out, .in = in, .row_bytes = (size_t)bytes};
 }
 
-void matrix_row_f32(float *out, const struct matrix *w, int row)
-{
+void matrix_row_f32(float *out, const struct matrix *w, int row) {
     types[w->type].to_f32(out, (const unsigned char *)w->data + (size_t)row * w->row_bytes, (size_t)w->in);
 }
 
-plm_status matrix_quantise(void *out, int type, const float *in, size_t rows, size_t cols, plm_error *err)
-{
+plm_status matrix_quantise(void *out, int type, const float *in, size_t rows, size_t cols, plm_error *err) {
     const struct dtype_info *t = dtype_of(type);
     if (!t || !t->from_f32)
-        return fail(err, PLM_ENOTSUP, "cannot write %s: F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1 and Q8_0 can be written",
+        return fail(err, PLM_ENOTSUP,
+                    "cannot write %s: F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1 and Q8_0 can be written",
                     t ? t->name : "this number format");
     uint64_t bytes;
     if (!dtype_bytes(type, cols, &bytes))
-        return fail(err, PLM_EINVAL, "rows of %zu numbers are not whole blocks of %s (%d)", cols, t->name, t->block);
+        return fail(err, PLM_EINVAL, "rows of %zu numbers are not whole blocks of %s (%d)", cols, t->name,
+                    t->block);
     for (size_t r = 0; r < rows; r++)
         t->from_f32((unsigned char *)out + r * (size_t)bytes, in + r * cols, cols);
     return PLM_OK;

@@ -1,29 +1,28 @@
-/* linear.c: layers of frozen quantised weights, and the low-rank pairs trained beside them; each backward beside
- * its forward. Few rows go through dot products, many through panels (product.h), int8 through linear_q8.c. */
+/* linear.c: layers of frozen quantised weights, and the low-rank pairs trained beside them; each backward
+ * beside its forward. Few rows go through dot products, many through panels (product.h), int8 through
+ * linear_q8.c. */
 #include <assert.h>
 
 #include "tensor/linear_q8.h"
 #include "tensor/product.h"
 
 enum { MOST = 4 }; /* matrices over the same input */
-enum { FEW = 8 }; /* rows below this are not worth a panel */
+enum { FEW = 8 };  /* rows below this are not worth a panel */
 
-static void put_bias(float *y, size_t ldy, const float *bias, int out, int T)
-{
+static void put_bias(float *y, size_t ldy, const float *bias, int out, int T) {
     for (size_t t = 0; t < (size_t)T; t++)
         memcpy(y + t * ldy, bias, (size_t)out * sizeof *y);
 }
 
-static void linear_float(struct ops *o, float *y, int ldy, const float *x, const struct matrix *w, const float *bias,
-                         int T)
-{
+static void linear_float(struct ops *o, float *y, int ldy, const float *x, const struct matrix *w,
+                         const float *bias, int T) {
     if (bias)
         put_bias(y, (size_t)ldy, bias, w->out, T);
     product_nt(o, y, (size_t)ldy, x, (size_t)w->in, w, T, product_half(o), bias != NULL);
 }
 
-void op_linear(struct ops *o, float *y, int ldy, const float *x, const struct matrix *w, const float *bias, int T)
-{
+void op_linear(struct ops *o, float *y, int ldy, const float *x, const struct matrix *w, const float *bias,
+               int T) {
     if (!q8_takes(o, w)) {
         linear_float(o, y, ldy, x, w, bias, T);
         return;
@@ -35,8 +34,7 @@ void op_linear(struct ops *o, float *y, int ldy, const float *x, const struct ma
 }
 
 void op_linear_n(struct ops *o, float *const *y, const float *x, const struct matrix *const *w,
-                 const float *const *bias, int n, int T)
-{
+                 const float *const *bias, int n, int T) {
     const struct matrix *ints[MOST];
     float *to[MOST];
     const float *add[MOST];
@@ -61,24 +59,21 @@ void op_linear_n(struct ops *o, float *const *y, const float *x, const struct ma
     arena_reset(o->scratch, mark);
 }
 
-void op_linear_back(struct ops *o, float *dx, const float *dy, const struct matrix *w, int T)
-{
+void op_linear_back(struct ops *o, float *dx, const float *dy, const struct matrix *w, int T) {
     product_nn(o, dx, (size_t)w->in, dy, (size_t)w->out, w, T, product_half(o), true);
 }
 
 /* u = x A^T; y += scale u B^T, a token at a time */
-static void lora_few(const struct kern *k, float *y, int ldy, float *u, const float *x, const float *A, const float *B,
-                     float scale, int T, int in, int r, int out)
-{
+static void lora_few(const struct kern *k, float *y, int ldy, float *u, const float *x, const float *A,
+                     const float *B, float scale, int T, int in, int r, int out) {
     for (int t = 0; t < T; t++, y += ldy, u += r, x += in) {
         k->rows_dot(u, A, (size_t)in, r, x, in, 1, false);
         k->rows_dot(y, B, (size_t)r, out, u, r, scale, true);
     }
 }
 
-void op_lora(struct ops *o, float *y, int ldy, float *u, const float *x, const float *A, const float *B, float scale,
-             int T, int in, int r, int out)
-{
+void op_lora(struct ops *o, float *y, int ldy, float *u, const float *x, const float *A, const float *B,
+             float scale, int T, int in, int r, int out) {
     if (T < FEW) {
         lora_few(o->kern, y, ldy, u, x, A, B, scale, T, in, r, out);
         return;
@@ -94,9 +89,9 @@ void op_lora(struct ops *o, float *y, int ldy, float *u, const float *x, const f
 }
 
 /* du = scale dy B; dA += du^T x; dB += scale dy^T u; dx += du A */
-void op_lora_back(struct ops *o, float *dx, float *dA, float *dB, const float *dy, const float *u, const float *x,
-                  const float *A, const float *B, float scale, int T, int in, int r, int out)
-{
+void op_lora_back(struct ops *o, float *dx, float *dA, float *dB, const float *dy, const float *u,
+                  const float *x, const float *A, const float *B, float scale, int T, int in, int r,
+                  int out) {
     size_t mark = arena_mark(o->scratch), n = (size_t)T * (size_t)r;
     struct matrix a = matrix_of(A, DT_F32, r, in), b = matrix_of(B, DT_F32, out, r);
     float *du = take(o, n, sizeof *du), *dBt = take(o, (size_t)r * (size_t)out, sizeof *dBt);

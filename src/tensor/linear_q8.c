@@ -1,10 +1,14 @@
-/* linear_q8.c: y = x W^T with x quantised a block of 32 at a time and W as it lies in the file. One token streams
- * the rows of W; many tokens share each panel of rows, taken apart once into a thread's own scratch. */
+/* linear_q8.c: y = x W^T with x quantised a block of 32 at a time and W as it lies in the file. One token
+ * streams the rows of W; many tokens share each panel of rows, taken apart once into a thread's own scratch.
+ */
 #include "tensor/linear_q8.h"
 
 #include "tensor/product.h"
 
-enum { FEW = 8, NEAR = 16 << 10 }; /* tokens that still go row by row; weights that stay in the nearest cache */
+enum {
+    FEW = 8,
+    NEAR = 16 << 10
+}; /* tokens that still go row by row; weights that stay in the nearest cache */
 
 struct job {
     const struct kern *k;
@@ -13,13 +17,12 @@ struct job {
     const int *ldy;
     const struct matrix *const *w;
     const float *const *bias;
-    int n, T, unit;        /* matrices; tokens; rows of a piece */
-    unsigned char *work;   /* a piece for each thread */
+    int n, T, unit;      /* matrices; tokens; rows of a piece */
+    unsigned char *work; /* a piece for each thread */
     size_t work_each;
 };
 
-bool q8_takes(const struct ops *o, const struct matrix *w)
-{
+bool q8_takes(const struct ops *o, const struct matrix *w) {
     return o->precision == PREC_INT8 && o->kern->unpack && o->kern->unpack[w->type];
 }
 
@@ -29,16 +32,14 @@ struct quantise {
     const float *x;
 };
 
-static void quantise_rows(void *ctx, size_t from, size_t to, int worker)
-{
+static void quantise_rows(void *ctx, size_t from, size_t to, int worker) {
     struct quantise *j = ctx;
     (void)worker;
     for (size_t t = from; t < to; t++)
         j->k->quantise(j->to, (int)t, j->x + t * (size_t)j->to->k);
 }
 
-struct q8_rows q8_prepare(struct ops *o, const float *x, int T, int k)
-{
+struct q8_rows q8_prepare(struct ops *o, const float *x, int T, int k) {
     size_t rows = (size_t)T, groups = (size_t)k / 32;
     struct q8_rows q = {.k = k, .ld = ((size_t)k + 63) / 64 * 64};
     q.q = take(o, rows * q.ld, 1);
@@ -51,8 +52,7 @@ struct q8_rows q8_prepare(struct ops *o, const float *x, int T, int k)
 }
 
 /* Rows of all matrices are numbered through in units; which matrix, and its rows from .. to. */
-static int unit_rows(const struct job *j, size_t unit, int *from, int *to)
-{
+static int unit_rows(const struct job *j, size_t unit, int *from, int *to) {
     for (int i = 0;; i++) {
         size_t units = (size_t)((j->w[i]->out + j->unit - 1) / j->unit);
         if (unit < units) {
@@ -64,16 +64,16 @@ static int unit_rows(const struct job *j, size_t unit, int *from, int *to)
     }
 }
 
-static const unsigned char *row_at(const struct matrix *w, int row)
-{
+static const unsigned char *row_at(const struct matrix *w, int row) {
     return (const unsigned char *)w->data + (size_t)row * w->row_bytes;
 }
 
 /* Space for `rows` rows taken apart, cut from a thread's scratch; *end is what follows it. */
-static struct q8_weights rows_in(unsigned char *space, int rows, const struct job *j, int type, unsigned char **end)
-{
+static struct q8_weights rows_in(unsigned char *space, int rows, const struct job *j, int type,
+                                 unsigned char **end) {
     int group = block_group(type);
-    size_t groups = (size_t)(rows * (j->x->k / group)), levels = ((size_t)rows * (size_t)j->x->k + 127) / 64 * 64;
+    size_t groups = (size_t)(rows * (j->x->k / group)),
+           levels = ((size_t)rows * (size_t)j->x->k + 127) / 64 * 64;
     struct q8_weights w = {.u = space, .group = group, .wide = block_wide(type)};
     w.scale = (float *)(void *)(space + levels);
     w.offset = w.scale + groups;
@@ -82,15 +82,13 @@ static struct q8_weights rows_in(unsigned char *space, int rows, const struct jo
 }
 
 /* Bytes of rows_in at most. */
-static size_t rows_bytes(int rows, int k)
-{
+static size_t rows_bytes(int rows, int k) {
     return (size_t)rows * (size_t)k + 128 + (size_t)rows * (size_t)k / 16 * 2 * sizeof(float) + 64;
 }
 
-/* Rows lie one after the other, so a few are taken apart as one long row: what a row costs by itself is shared, and
- * what is read then has left the store buffer. */
-static void stream_rows(void *ctx, size_t first, size_t last, int worker)
-{
+/* Rows lie one after the other, so a few are taken apart as one long row: what a row costs by itself is
+ * shared, and what is read then has left the store buffer. */
+static void stream_rows(void *ctx, size_t first, size_t last, int worker) {
     struct job *j = ctx;
     for (size_t unit = first; unit < last; unit++) {
         int from, to, i = unit_rows(j, unit, &from, &to), type = (int)j->w[i]->type;
@@ -106,8 +104,7 @@ static void stream_rows(void *ctx, size_t first, size_t last, int worker)
     }
 }
 
-static void multiply_panels(void *ctx, size_t first, size_t last, int worker)
-{
+static void multiply_panels(void *ctx, size_t first, size_t last, int worker) {
     struct job *j = ctx;
     const struct kern *k = j->k;
     int width = k->width_q8, lanes = k->lanes, in = j->x->k;
@@ -132,13 +129,13 @@ static void multiply_panels(void *ctx, size_t first, size_t last, int worker)
     }
 }
 
-void q8_linear(struct ops *o, float *const *y, const int *ldy, const struct q8_rows *x, const struct matrix *const *w,
-               const float *const *bias, int n, int T)
-{
+void q8_linear(struct ops *o, float *const *y, const int *ldy, const struct q8_rows *x,
+               const struct matrix *const *w, const float *const *bias, int n, int T) {
     size_t mark = arena_mark(o->scratch), units = 0;
     bool few = T < FEW;
     int near = NEAR / x->k / 4 * 4, width = o->kern->width_q8;
-    struct job j = {o->kern, x, y, ldy, w, bias, n, T, few ? near < 4 ? 4 : near > 16 ? 16 : near : width, NULL, 0};
+    struct job j = {o->kern, x, y, ldy, w, bias, n, T, few ? near < 4 ? 4 : near > 16 ? 16 : near : width,
+                    NULL,    0};
     j.work_each = rows_bytes(few ? j.unit : o->kern->lanes, x->k) + (few ? 0 : rows_bytes(width, x->k));
     j.work_each = (j.work_each + 63) / 64 * 64;
     j.work = take(o, (size_t)pool_threads(o->pool), j.work_each);

@@ -1,5 +1,5 @@
-/* loss.c: cross-entropy over a vocabulary of any size, fused with the head: logits exist for a chunk of tokens at
- * a time, and their gradient takes their place. */
+/* loss.c: cross-entropy over a vocabulary of any size, fused with the head: logits exist for a chunk of
+ * tokens at a time, and their gradient takes their place. */
 #include <math.h>
 
 #include "tensor/loss.h"
@@ -7,7 +7,7 @@
 
 struct softmax {
     const struct kern *k;
-    float *logits;           /* [n, V] */
+    float *logits; /* [n, V] */
     size_t V;
     const int32_t *rows, *target;
     const float *weight;
@@ -16,8 +16,7 @@ struct softmax {
 };
 
 /* nll, and in place: logits become weight * (softmax - onehot). */
-static void softmax_rows(void *ctx, size_t from, size_t to, int worker)
-{
+static void softmax_rows(void *ctx, size_t from, size_t to, int worker) {
     struct softmax *j = ctx;
     (void)worker;
     for (size_t i = from; i < to; i++) {
@@ -33,8 +32,7 @@ static void softmax_rows(void *ctx, size_t from, size_t to, int worker)
 }
 
 /* Tokens a chunk: as many as LOSS_BYTES hold, the chunks about equal. */
-static int chunk_of(int T, int V)
-{
+static int chunk_of(int T, int V) {
     size_t most = LOSS_BYTES / ((size_t)V * sizeof(float));
     if (most < LOSS_TOKENS)
         most = LOSS_TOKENS;
@@ -43,8 +41,7 @@ static int chunk_of(int T, int V)
 }
 
 static void chunk_loss(struct ops *o, double *nll, float *dx, const float *x, const struct matrix *w,
-                       const int32_t *target, const float *weight, const int32_t *rows, int n)
-{
+                       const int32_t *target, const float *weight, const int32_t *rows, int n) {
     size_t mark = arena_mark(o->scratch), C = (size_t)w->in;
     float *in = take(o, (size_t)n * C, sizeof *in);
     float *logits = take(o, (size_t)n * (size_t)w->out, sizeof *logits);
@@ -63,8 +60,7 @@ static void chunk_loss(struct ops *o, double *nll, float *dx, const float *x, co
 
 /* Rows that need a gradient first, then those that only need their loss; a target below 0 has neither. */
 void op_cross_entropy(struct ops *o, double *nll, float *dx, const float *x, const struct matrix *w,
-                      const int32_t *target, const float *weight, int T)
-{
+                      const int32_t *target, const float *weight, int T) {
     size_t mark = arena_mark(o->scratch);
     int32_t *rows = take(o, (size_t)T, sizeof *rows);
     for (int back = 1; back >= 0; back--) {

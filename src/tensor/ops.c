@@ -6,8 +6,7 @@
 
 enum { SMALL = 1 << 14 }; /* numbers that one thread handles sooner than it wakes another */
 
-plm_status ops_kernels(const struct kern **out, const char *cpu, plm_error *err)
-{
+plm_status ops_kernels(const struct kern **out, const char *cpu, plm_error *err) {
     char names[100] = "";
     bool any = !cpu || !strcmp(cpu, "auto");
     for (int i = 0; kern_at(i); i++) {
@@ -21,13 +20,11 @@ plm_status ops_kernels(const struct kern **out, const char *cpu, plm_error *err)
     return fail(err, PLM_ENOTSUP, "no kernels \"%s\" on this processor; it has %s", cpu, names);
 }
 
-const char *ops_kernel_name(const struct kern *k)
-{
+const char *ops_kernel_name(const struct kern *k) {
     return k->name;
 }
 
-bool ops_kernel_exact(const struct kern *k)
-{
+bool ops_kernel_exact(const struct kern *k) {
     return k->exact;
 }
 
@@ -41,8 +38,7 @@ struct embed {
     float scale;
 };
 
-static void embed_rows(void *ctx, size_t from, size_t to, int worker)
-{
+static void embed_rows(void *ctx, size_t from, size_t to, int worker) {
     struct embed *j = ctx;
     (void)worker;
     size_t C = (size_t)j->w->in;
@@ -54,8 +50,7 @@ static void embed_rows(void *ctx, size_t from, size_t to, int worker)
     }
 }
 
-void op_embed(struct ops *o, float *y, const struct matrix *w, const int32_t *ids, int T, float scale)
-{
+void op_embed(struct ops *o, float *y, const struct matrix *w, const int32_t *ids, int T, float scale) {
     struct embed j = {y, o->kern, w, ids, scale};
     run(o, (size_t)T, 4, T * w->in <= SMALL, embed_rows, &j);
 }
@@ -71,8 +66,7 @@ struct norm {
     float eps;
 };
 
-static void norm_rows(void *ctx, size_t from, size_t to, int worker)
-{
+static void norm_rows(void *ctx, size_t from, size_t to, int worker) {
     struct norm *j = ctx;
     (void)worker;
     for (size_t t = from; t < to; t++) {
@@ -83,14 +77,13 @@ static void norm_rows(void *ctx, size_t from, size_t to, int worker)
     }
 }
 
-void op_rmsnorm(struct ops *o, float *y, float *inv_rms, const float *x, const float *gain, int T, int C, float eps)
-{
+void op_rmsnorm(struct ops *o, float *y, float *inv_rms, const float *x, const float *gain, int T, int C,
+                float eps) {
     struct norm j = {.k = o->kern, .y = y, .inv_rms = inv_rms, .x = x, .gain = gain, .C = C, .eps = eps};
     run(o, (size_t)T, 8, T * C <= SMALL, norm_rows, &j);
 }
 
-static void norm_rows_back(void *ctx, size_t from, size_t to, int worker)
-{
+static void norm_rows_back(void *ctx, size_t from, size_t to, int worker) {
     struct norm *j = ctx;
     (void)worker;
     for (size_t t = from; t < to; t++) {
@@ -100,8 +93,7 @@ static void norm_rows_back(void *ctx, size_t from, size_t to, int worker)
 }
 
 void op_rmsnorm_back(struct ops *o, float *dx, const float *dy, const float *x, const float *gain,
-                     const float *inv_rms, int T, int C)
-{
+                     const float *inv_rms, int T, int C) {
     struct norm j = {.k = o->kern, .y = dx, .dy = dy, .x = x, .gain = gain, .inv = inv_rms, .C = C};
     run(o, (size_t)T, 8, T * C <= SMALL, norm_rows_back, &j);
 }
@@ -110,15 +102,14 @@ void op_rmsnorm_back(struct ops *o, float *dx, const float *dy, const float *x, 
 
 struct rope {
     const struct kern *k;
-    float *x, *table;     /* table: for each thread a row of cosines and one of sines */
+    float *x, *table; /* table: for each thread a row of cosines and one of sines */
     const int32_t *pos;
     const float *freq;
     int H, D, rotary;
     bool neox, inverse;
 };
 
-static void rope_rows(void *ctx, size_t from, size_t to, int worker)
-{
+static void rope_rows(void *ctx, size_t from, size_t to, int worker) {
     struct rope *j = ctx;
     int half = j->rotary / 2;
     float *cosine = j->table + (size_t)worker * (size_t)j->rotary, *sine = cosine + half;
@@ -130,9 +121,8 @@ static void rope_rows(void *ctx, size_t from, size_t to, int worker)
     }
 }
 
-void op_rope(struct ops *o, float *x, const int32_t *pos, int T, int H, int D, int rotary, const float *freq, bool neox,
-             bool inverse)
-{
+void op_rope(struct ops *o, float *x, const int32_t *pos, int T, int H, int D, int rotary, const float *freq,
+             bool neox, bool inverse) {
     size_t mark = arena_mark(o->scratch);
     float *table = take(o, (size_t)pool_threads(o->pool) * (size_t)rotary, sizeof *table);
     struct rope j = {o->kern, x, table, pos, freq, H, D, rotary, neox, inverse};
@@ -149,8 +139,7 @@ struct put {
     size_t at, width;
 };
 
-static void put_rows(void *ctx, size_t from, size_t to, int worker)
-{
+static void put_rows(void *ctx, size_t from, size_t to, int worker) {
     struct put *j = ctx;
     (void)worker;
     size_t n = (to - from) * j->width, in = from * j->width, out = (j->at + from) * j->width;
@@ -163,8 +152,7 @@ static void put_rows(void *ctx, size_t from, size_t to, int worker)
     }
 }
 
-void op_kv_put(struct ops *o, struct kv_view *kv, int at, const float *k, const float *v, int T, int width)
-{
+void op_kv_put(struct ops *o, struct kv_view *kv, int at, const float *k, const float *v, int T, int width) {
     struct put j = {o->kern, kv, k, v, (size_t)at, (size_t)width};
     run(o, (size_t)T, 32, T * width <= SMALL, put_rows, &j);
 }
@@ -179,29 +167,25 @@ struct swiglu {
     const float *dy, *gate, *up;
 };
 
-static void swiglu_part(void *ctx, size_t from, size_t to, int worker)
-{
+static void swiglu_part(void *ctx, size_t from, size_t to, int worker) {
     struct swiglu *j = ctx;
     (void)worker;
     j->k->swiglu(j->y + from, j->gate + from, j->up + from, to - from);
 }
 
-void op_swiglu(struct ops *o, float *y, const float *gate, const float *up, int T, int F)
-{
+void op_swiglu(struct ops *o, float *y, const float *gate, const float *up, int T, int F) {
     struct swiglu j = {.k = o->kern, .y = y, .gate = gate, .up = up};
     run(o, (size_t)T * (size_t)F, GRAIN, T * F <= SMALL, swiglu_part, &j);
 }
 
-static void swiglu_part_back(void *ctx, size_t from, size_t to, int worker)
-{
+static void swiglu_part_back(void *ctx, size_t from, size_t to, int worker) {
     struct swiglu *j = ctx;
     (void)worker;
     j->k->swiglu_back(j->dgate + from, j->dup + from, j->dy + from, j->gate + from, j->up + from, to - from);
 }
 
-void op_swiglu_back(struct ops *o, float *dgate, float *dup, const float *dy, const float *gate, const float *up, int T,
-                    int F)
-{
+void op_swiglu_back(struct ops *o, float *dgate, float *dup, const float *dy, const float *gate,
+                    const float *up, int T, int F) {
     struct swiglu j = {.k = o->kern, .dgate = dgate, .dup = dup, .dy = dy, .gate = gate, .up = up};
     run(o, (size_t)T * (size_t)F, GRAIN, T * F <= SMALL, swiglu_part_back, &j);
 }
@@ -214,15 +198,13 @@ struct sum {
     const float *x;
 };
 
-static void add_part(void *ctx, size_t from, size_t to, int worker)
-{
+static void add_part(void *ctx, size_t from, size_t to, int worker) {
     struct sum *j = ctx;
     (void)worker;
     j->k->add(j->y + from, j->x + from, to - from);
 }
 
-void op_add(struct ops *o, float *y, const float *x, size_t n)
-{
+void op_add(struct ops *o, float *y, const float *x, size_t n) {
     struct sum j = {o->kern, y, x};
     run(o, n, GRAIN, n <= SMALL, add_part, &j);
 }

@@ -1,81 +1,75 @@
-/* product.c: products with a matrix in any format. A chunk of the matrix is decoded into panels that all threads
- * share (a second-level cache's worth for each), then pieces of panel x token block are multiplied. Nothing of the
- * matrix is kept. How a sum is cut depends on shapes alone: results don't depend on threads, nor on T. */
+/* product.c: products with a matrix in any format. A chunk of the matrix is decoded into panels that all
+ * threads share (a second-level cache's worth for each), then pieces of panel x token block are multiplied.
+ * Nothing of the matrix is kept. How a sum is cut depends on shapes alone: results don't depend on threads,
+ * nor on T. */
 #include "tensor/product.h"
 
 #include <assert.h>
 
 enum {
-    K_STEP = 1536,           /* longest sum kept in registers; whole super-blocks */
-    K_PIECE = 256,           /* decoded at a time: the rows of one vector stay in the first-level cache */
-    PANELS = 1 << 19,        /* numbers in a chunk's panels, about */
-    TOKENS = 48,             /* token rows in a piece of work: eight strips of the micro-kernel */
+    K_STEP = 1536,    /* longest sum kept in registers; whole super-blocks */
+    K_PIECE = 256,    /* decoded at a time: the rows of one vector stay in the first-level cache */
+    PANELS = 1 << 19, /* numbers in a chunk's panels, about */
+    TOKENS = 48,      /* token rows in a piece of work: eight strips of the micro-kernel */
 };
 
 struct job {
     const struct kern *k;
     const struct matrix *w;
     const float *x;
-    const uint16_t *half;    /* x in bf16, NULL in f32 */
+    const uint16_t *half; /* x in bf16, NULL in f32 */
     size_t ldx;
     float *y;
     size_t ldy;
     int T;
     bool add;
     unsigned char *panels;
-    float *decoded;          /* a piece for each thread */
+    float *decoded; /* a piece for each thread */
     size_t decoded_each;
-    int from, to;            /* outputs of this chunk */
-    int k0, k1;              /* and its part of the sum */
+    int from, to; /* outputs of this chunk */
+    int k0, k1;   /* and its part of the sum */
 };
 
-void *take(struct ops *o, size_t n, size_t size)
-{
+void *take(struct ops *o, size_t n, size_t size) {
     void *p = arena_take(o->scratch, n, size);
     assert(p);
     return p;
 }
 
-void run(struct ops *o, size_t n, size_t grain, bool small, pool_fn fn, void *ctx)
-{
+void run(struct ops *o, size_t n, size_t grain, bool small, pool_fn fn, void *ctx) {
     if (small)
         fn(ctx, 0, n, 0);
     else
         pool_for(o->pool, n, grain, fn, ctx);
 }
 
-bool product_half(const struct ops *o)
-{
+bool product_half(const struct ops *o) {
     return o->precision == PREC_BF16 && o->kern->mul_bf16;
 }
 
-static int even(int n)
-{
+static int even(int n) {
     return n + (n & 1);
 }
 
 /* Where panel i begins, and its width: the last one may be narrower by whole vectors. */
-static unsigned char *panel_at(const struct job *j, size_t i, int *width)
-{
+static unsigned char *panel_at(const struct job *j, size_t i, int *width) {
     int left = j->to - j->from - (int)i * j->k->width, lanes = j->k->lanes;
     *width = left < j->k->width ? (left + lanes - 1) / lanes * lanes : j->k->width;
     size_t step = j->half ? (size_t)even(j->k1 - j->k0) * 2 : (size_t)(j->k1 - j->k0) * 4;
     return j->panels + i * (size_t)j->k->width * step;
 }
 
-static size_t panel_count(const struct job *j)
-{
+static size_t panel_count(const struct job *j) {
     return (size_t)((j->to - j->from + j->k->width - 1) / j->k->width);
 }
 
-static const unsigned char *weights_at(const struct matrix *w, int row, int col)
-{
+static const unsigned char *weights_at(const struct matrix *w, int row, int col) {
     const struct dtype_info *t = dtype_of((int)w->type);
-    return (const unsigned char *)w->data + (size_t)row * w->row_bytes + (size_t)(col / t->block) * (size_t)t->bytes;
+    return (const unsigned char *)w->data + (size_t)row * w->row_bytes +
+           (size_t)(col / t->block) * (size_t)t->bytes;
 }
 
-static void half_rows(void *ctx, size_t from, size_t to, int worker)
-{
+static void half_rows(void *ctx, size_t from, size_t to, int worker) {
     struct job *j = ctx;
     (void)worker;
     size_t ld = (size_t)even(j->k1 - j->k0);
@@ -84,8 +78,7 @@ static void half_rows(void *ctx, size_t from, size_t to, int worker)
 }
 
 /* y = panels x activations, a piece being one panel and TOKENS rows. */
-static void multiply(void *ctx, size_t from, size_t to, int worker)
-{
+static void multiply(void *ctx, size_t from, size_t to, int worker) {
     struct job *j = ctx;
     (void)worker;
     size_t blocks = (size_t)(j->T + TOKENS - 1) / TOKENS;
@@ -97,24 +90,22 @@ static void multiply(void *ctx, size_t from, size_t to, int worker)
         float *y = j->y + (size_t)t * j->ldy + first;
         if (j->half) {
             size_t ld = (size_t)even(j->k1 - j->k0);
-            j->k->mul_bf16(y, j->ldy, j->half + (size_t)t * ld, ld, (const uint16_t *)(const void *)p, width, m, n,
-                           j->k1 - j->k0, j->add);
+            j->k->mul_bf16(y, j->ldy, j->half + (size_t)t * ld, ld, (const uint16_t *)(const void *)p, width,
+                           m, n, j->k1 - j->k0, j->add);
         } else {
-            j->k->mul_f32(y, j->ldy, j->x + (size_t)t * j->ldx + j->k0, j->ldx, 1, (const float *)(const void *)p,
-                          (size_t)width, m, n, j->k1 - j->k0, j->add);
+            j->k->mul_f32(y, j->ldy, j->x + (size_t)t * j->ldx + j->k0, j->ldx, 1,
+                          (const float *)(const void *)p, (size_t)width, m, n, j->k1 - j->k0, j->add);
         }
     }
 }
 
-static void multiply_all(struct ops *o, struct job *j)
-{
+static void multiply_all(struct ops *o, struct job *j) {
     size_t pieces = panel_count(j) * (size_t)((j->T + TOKENS - 1) / TOKENS);
     run(o, pieces, 1, false, multiply, j);
 }
 
 /* Panels of W's rows from .. to: outputs are rows, the sum runs along them. */
-static void pack_rows(void *ctx, size_t from, size_t to, int worker)
-{
+static void pack_rows(void *ctx, size_t from, size_t to, int worker) {
     struct job *j = ctx;
     int lanes = j->k->lanes;
     float *rows = j->decoded + (size_t)worker * j->decoded_each;
@@ -127,10 +118,12 @@ static void pack_rows(void *ctx, size_t from, size_t to, int worker)
             for (int c = 0; c < width; c += lanes) {
                 int left = j->to - first - c, valid = left < lanes ? left < 0 ? 0 : left : lanes;
                 for (int r = 0; r < valid; r++)
-                    j->k->decode[j->w->type](rows + r * K_PIECE, weights_at(j->w, first + c + r, l), (size_t)n);
+                    j->k->decode[j->w->type](rows + r * K_PIECE, weights_at(j->w, first + c + r, l),
+                                             (size_t)n);
                 size_t at = (size_t)(l - j->k0) * (size_t)width;
                 if (j->half)
-                    j->k->pack_bf16((uint16_t *)(void *)panel + at + 2 * (size_t)c, width, rows, K_PIECE, valid, n);
+                    j->k->pack_bf16((uint16_t *)(void *)panel + at + 2 * (size_t)c, width, rows, K_PIECE,
+                                    valid, n);
                 else
                     j->k->pack_f32((float *)(void *)panel + at + c, width, rows, K_PIECE, valid, n);
             }
@@ -138,9 +131,8 @@ static void pack_rows(void *ctx, size_t from, size_t to, int worker)
     }
 }
 
-void product_nt(struct ops *o, float *y, size_t ldy, const float *x, size_t ldx, const struct matrix *w, int T, bool half,
-                bool add)
-{
+void product_nt(struct ops *o, float *y, size_t ldy, const float *x, size_t ldx, const struct matrix *w,
+                int T, bool half, bool add) {
     size_t mark = arena_mark(o->scratch);
     const struct kern *k = o->kern;
     int k_step = w->in < K_STEP ? w->in : K_STEP;
@@ -166,9 +158,9 @@ void product_nt(struct ops *o, float *y, size_t ldy, const float *x, size_t ldx,
     arena_reset(o->scratch, mark);
 }
 
-/* Panels of W's columns from .. to: outputs are columns, the sum runs over rows k0 .. k1. Pieces are pairs of rows. */
-static void pack_columns(void *ctx, size_t from, size_t to, int worker)
-{
+/* Panels of W's columns from .. to: outputs are columns, the sum runs over rows k0 .. k1. Pieces are pairs of
+ * rows. */
+static void pack_columns(void *ctx, size_t from, size_t to, int worker) {
     struct job *j = ctx;
     int cols = j->to - j->from;
     float *x0 = j->decoded + (size_t)worker * j->decoded_each, *x1 = x0 + cols;
@@ -199,9 +191,8 @@ static void pack_columns(void *ctx, size_t from, size_t to, int worker)
     }
 }
 
-void product_nn(struct ops *o, float *y, size_t ldy, const float *x, size_t ldx, const struct matrix *w, int T, bool half,
-                bool add)
-{
+void product_nn(struct ops *o, float *y, size_t ldy, const float *x, size_t ldx, const struct matrix *w,
+                int T, bool half, bool add) {
     enum { ROWS = 1024, COLUMNS = 1024 }; // columns: whole super-blocks
     size_t mark = arena_mark(o->scratch);
     const struct kern *k = o->kern;
@@ -233,18 +224,17 @@ struct outer {
     bool add;
 };
 
-static void outer_columns(void *ctx, size_t from, size_t to, int worker)
-{
+static void outer_columns(void *ctx, size_t from, size_t to, int worker) {
     struct outer *j = ctx;
     (void)worker;
     for (size_t i = from; i < to; i++) {
         int c = (int)i * j->k->width, n = j->n - c < j->k->width ? j->n - c : j->k->width;
-        j->k->mul_f32(j->y + c, (size_t)j->n, j->a, 1, (size_t)j->m, j->b + c, (size_t)j->n, j->m, n, j->T, j->add);
+        j->k->mul_f32(j->y + c, (size_t)j->n, j->a, 1, (size_t)j->m, j->b + c, (size_t)j->n, j->m, n, j->T,
+                      j->add);
     }
 }
 
-void product_tn(struct ops *o, float *y, const float *a, const float *b, int T, int m, int n, bool add)
-{
+void product_tn(struct ops *o, float *y, const float *a, const float *b, int T, int m, int n, bool add) {
     struct outer j = {o->kern, y, a, b, T, m, n, add};
     run(o, (size_t)((n + j.k->width - 1) / j.k->width), 1, false, outer_columns, &j);
 }

@@ -7,11 +7,11 @@
 /* bf16 activations into the products (training on a CPU that has them), else f32. */
 bool product_half(const struct ops *o);
 /* y [T, ldy] (+)= x [T, ldx] W^T */
-void product_nt(struct ops *o, float *y, size_t ldy, const float *x, size_t ldx, const struct matrix *w, int T, bool half,
-                bool add);
+void product_nt(struct ops *o, float *y, size_t ldy, const float *x, size_t ldx, const struct matrix *w,
+                int T, bool half, bool add);
 /* y [T, ldy] (+)= x [T, ldx] W */
-void product_nn(struct ops *o, float *y, size_t ldy, const float *x, size_t ldx, const struct matrix *w, int T, bool half,
-                bool add);
+void product_nn(struct ops *o, float *y, size_t ldy, const float *x, size_t ldx, const struct matrix *w,
+                int T, bool half, bool add);
 /* y [m, n] (+)= a^T b for a [T, m], b [T, n] in f32 */
 void product_tn(struct ops *o, float *y, const float *a, const float *b, int T, int m, int n, bool add);
 

@@ -3,14 +3,13 @@
 #include "tensor/loss.h"
 #include "tensor/product.h"
 
-size_t ops_scratch(int T, int width, int threads)
-{
+size_t ops_scratch(int T, int width, int threads) {
     size_t t = (size_t)T, w = (size_t)width, n = (size_t)threads, f = sizeof(float);
     if (w < 256)
         w = 256;
-    size_t product = arena_need(t, 1536 * 2) + arena_need((1 << 19) + 64 * 1536, f) + arena_need(1024 + 64, 1024 * f) +
-                     arena_need(n, (16 * 256 + 2 * 1024) * f);
-    size_t rows = arena_need(t + 64, 4 * w * f);                 // prepared activations, their copies, LoRA's products
-    size_t worker = arena_need(n, (4 * 64 * w + 64 * 256) * f);  // panels, attention's tiles
+    size_t product = arena_need(t, 1536 * 2) + arena_need((1 << 19) + 64 * 1536, f) +
+                     arena_need(1024 + 64, 1024 * f) + arena_need(n, (16 * 256 + 2 * 1024) * f);
+    size_t rows = arena_need(t + 64, 4 * w * f); // prepared activations, their copies, LoRA's products
+    size_t worker = arena_need(n, (4 * 64 * w + 64 * 256) * f); // panels, attention's tiles
     return product + rows + worker + LOSS_BYTES + 64 * w * f + ATTENTION_BYTES + (64 << 10);
 }

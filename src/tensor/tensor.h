@@ -6,15 +6,24 @@
 
 /* GGUF's own numbers. */
 enum dtype {
-    DT_F32 = 0, DT_F16 = 1, DT_Q4_0 = 2, DT_Q4_1 = 3, DT_Q5_0 = 6, DT_Q5_1 = 7, DT_Q8_0 = 8,
-    DT_Q4_K = 12, DT_Q5_K = 13, DT_Q6_K = 14, DT_BF16 = 30,
+    DT_F32 = 0,
+    DT_F16 = 1,
+    DT_Q4_0 = 2,
+    DT_Q4_1 = 3,
+    DT_Q5_0 = 6,
+    DT_Q5_1 = 7,
+    DT_Q8_0 = 8,
+    DT_Q4_K = 12,
+    DT_Q5_K = 13,
+    DT_Q6_K = 14,
+    DT_BF16 = 30,
     DT_LIMIT = 64,
 };
 
 struct dtype_info {
-    const char *name;      /* "Q4_1"; NULL: a number GGUF does not use */
-    int block, bytes;      /* weights a block, bytes a block; 0: known by name and size only if block > 0 */
-    bool computes;         /* kernels exist */
+    const char *name; /* "Q4_1"; NULL: a number GGUF does not use */
+    int block, bytes; /* weights a block, bytes a block; 0: known by name and size only if block > 0 */
+    bool computes;    /* kernels exist */
     /* Reference conversions of n weights, n a multiple of block. NULL where not supported. */
     void (*to_f32)(float *out, const void *in, size_t n);
     void (*from_f32)(void *out, const float *in, size_t n); /* bit-equal to ggml's reference */
@@ -40,7 +49,7 @@ struct matrix matrix_of(const void *data, enum dtype type, int out, int in);
 
 /* ---- ops: what they run on ---- */
 
-struct kern;   /* the table of kernels: kern/kern.h */
+struct kern; /* the table of kernels: kern/kern.h */
 
 enum precision {
     PREC_EXACT, /* f32 activations: what --cpu ref means */
@@ -58,19 +67,21 @@ struct ops {
 /* Kernels by name (NULL or "auto": the best this CPU has); PLM_ENOTSUP names what is there. */
 plm_status ops_kernels(const struct kern **out, const char *cpu, plm_error *err);
 const char *ops_kernel_name(const struct kern *k);
-bool ops_kernel_exact(const struct kern *k);  /* the reference table: precision is always PREC_EXACT */
+bool ops_kernel_exact(const struct kern *k); /* the reference table: precision is always PREC_EXACT */
 /* Scratch bytes that any op needs for up to T tokens with widths up to `width`, heads etc. */
 size_t ops_scratch(int T, int width, int threads);
 
 /* ---- forward; T tokens, row-major [T, width] ---- */
 
 /* y[t] = W[ids[t]] * scale */
-void op_embed(struct ops *o, float *y /* [T, C] */, const struct matrix *w, const int32_t *ids, int T, float scale);
+void op_embed(struct ops *o, float *y /* [T, C] */, const struct matrix *w, const int32_t *ids, int T,
+              float scale);
 /* y = x / rms(x) * gain; inv_rms [T] may be NULL */
-void op_rmsnorm(struct ops *o, float *y, float *inv_rms, const float *x, const float *gain /* [C] */, int T, int C,
-                float eps);
+void op_rmsnorm(struct ops *o, float *y, float *inv_rms, const float *x, const float *gain /* [C] */, int T,
+                int C, float eps);
 /* y = x W^T + bias; bias [out] may be NULL; ldy: floats from a row of y to the next */
-void op_linear(struct ops *o, float *y, int ldy, const float *x, const struct matrix *w, const float *bias, int T);
+void op_linear(struct ops *o, float *y, int ldy, const float *x, const struct matrix *w, const float *bias,
+               int T);
 /* several matrices over the same x (q, k, v or gate, up): activations are prepared once */
 void op_linear_n(struct ops *o, float *const *y, const float *x, const struct matrix *const *w,
                  const float *const *bias, int n, int T);
@@ -86,16 +97,17 @@ struct kv_view {
 };
 /* copies T rows of k, v [T, Hkv*D] to rows at .. at+T of the view, converting */
 void op_kv_put(struct ops *o, struct kv_view *kv, int at, const float *k, const float *v, int T, int width);
-/* y[t] = softmax(q k^T / sqrt(D)) v over rows first[t] .. last[t] inclusive of kv. lse [T, H] (log-sum-exp) may be
- * NULL; needed for backward. */
-void op_attention(struct ops *o, float *y /* [T, H, D] */, float *lse, const float *q, const struct kv_view *kv,
-                  const int32_t *first, const int32_t *last, int T, int H, int Hkv, int D);
+/* y[t] = softmax(q k^T / sqrt(D)) v over rows first[t] .. last[t] inclusive of kv. lse [T, H] (log-sum-exp)
+ * may be NULL; needed for backward. */
+void op_attention(struct ops *o, float *y /* [T, H, D] */, float *lse, const float *q,
+                  const struct kv_view *kv, const int32_t *first, const int32_t *last, int T, int H, int Hkv,
+                  int D);
 /* y = silu(gate) * up */
 void op_swiglu(struct ops *o, float *y, const float *gate, const float *up, int T, int F);
 void op_add(struct ops *o, float *y, const float *x, size_t n); /* y += x */
 /* u = x A^T; y += scale u B^T. A [r, in], B [out, r], u [T, r] is kept for backward */
-void op_lora(struct ops *o, float *y, int ldy, float *u, const float *x, const float *A, const float *B, float scale,
-             int T, int in, int r, int out);
+void op_lora(struct ops *o, float *y, int ldy, float *u, const float *x, const float *A, const float *B,
+             float scale, int T, int in, int r, int out);
 
 /* ---- backward, in the order of the forward; d* accumulate (+=) only where said ---- */
 
@@ -109,11 +121,11 @@ void op_attention_back(struct ops *o, float *dq, float *dk, float *dv, const flo
                        const float *lse, const float *q, const struct kv_view *kv, const int32_t *first,
                        const int32_t *last, int T, int H, int Hkv, int D);
 /* dgate, dup = ... */
-void op_swiglu_back(struct ops *o, float *dgate, float *dup, const float *dy, const float *gate, const float *up,
-                    int T, int F);
+void op_swiglu_back(struct ops *o, float *dgate, float *dup, const float *dy, const float *gate,
+                    const float *up, int T, int F);
 /* du = scale dy B; dA += du^T x; dB += scale dy^T u; dx += du A (dx may be NULL) */
-void op_lora_back(struct ops *o, float *dx, float *dA, float *dB, const float *dy, const float *u, const float *x,
-                  const float *A, const float *B, float scale, int T, int in, int r, int out);
+void op_lora_back(struct ops *o, float *dx, float *dA, float *dB, const float *dy, const float *u,
+                  const float *x, const float *A, const float *B, float scale, int T, int in, int r, int out);
 /* nll[t] = -ln softmax(x W^T)[target[t]]; weight[t] dnll/dx added to dx where dx is not NULL. Logits are
  * computed in chunks and never kept. x [T, C], w [V, C] */
 void op_cross_entropy(struct ops *o, double *nll, float *dx, const float *x, const struct matrix *w,
@@ -122,8 +134,8 @@ void op_cross_entropy(struct ops *o, double *nll, float *dx, const float *x, con
 /* ---- what this machine can do, measured now, on all threads of the pool ---- */
 
 struct ceilings {
-    double f32, bf16, int8;  /* operations a second in registers; 0: no such products */
-    double read;             /* bytes a second from memory */
+    double f32, bf16, int8; /* operations a second in registers; 0: no such products */
+    double read;            /* bytes a second from memory */
 };
 /* About half a second. */
 plm_status ops_ceilings(struct ceilings *out, const struct kern *k, struct pool *pool, plm_error *err);

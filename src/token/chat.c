@@ -24,8 +24,8 @@ struct family {
 };
 
 #define CHATML .before = "<|im_start|>", .role_close = "\n", .end = "<|im_end|>", .tail = "\n"
-#define LLAMA3                                                                                               \
-    .before = "<|start_header_id|>", .after = "<|end_header_id|>", .lead = "\n\n", .end = "<|eot_id|>",      \
+#define LLAMA3                                                                                          \
+    .before = "<|start_header_id|>", .after = "<|end_header_id|>", .lead = "\n\n", .end = "<|eot_id|>", \
     .trim = true, .bos = true
 #define LLAMA31_LEAD "Cutting Knowledge Date: December 2023\nToday Date: 26 Jul 2024\n\n"
 

@@ -21,8 +21,8 @@ static const char gpt2[] = ENDING "| ?+\\p{L}++| ?+\\p{N}++| ?+" MARK "++" REST;
 static const char digits[] = ENDING "|\\p{N}| ?+\\p{L}++| ?+" MARK "++"
                                     "|[" SPACE "]+(?![^" SPACE "\\p{N}])|[" SPACE "]+";
 
-#define LLAMA3(number)                                                                                       \
-    "(?i:" ENDING ")|[^\\r\\n\\p{L}\\p{N}]?+\\p{L}++|" number "| ?+" MARK "++[\\r\\n]*+"                     \
+#define LLAMA3(number)                                                                   \
+    "(?i:" ENDING ")|[^\\r\\n\\p{L}\\p{N}]?+\\p{L}++|" number "| ?+" MARK "++[\\r\\n]*+" \
     "|(?:" BLANK "*+[\\r\\n]++)++" REST
 static const char llama3[] = LLAMA3("\\p{N}{1,3}+");
 static const char qwen2[] = LLAMA3("\\p{N}");
