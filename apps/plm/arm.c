@@ -9,7 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { INNER_EVERY = 6, INNER_EVERY_SMALL = 4, SMALL = 24, STEPS = 60, PATIENCE = 3, EVAL_EVERY = 4 };
+enum { INNER_EVERY = 6, INNER_EVERY_SMALL = 4, SMALL = 24, STEPS = 40, PATIENCE = 3, EVAL_EVERY = 4 };
 static const float synthetic_weight = 0.5f, real_last = 0.2f;
 
 /* Every sixth training record (fourth, where there are few) is the inner split that patience looks at. */
@@ -316,14 +316,11 @@ plm_status arm_score(const struct pool_of_data *d, const char *adapter, float sc
 plm_status general_nll(plm_model *m, const char *adapter, float scale, double *nll, plm_error *err) {
     static const char text[] =
         "The museum opens at nine and closes at six. Children under twelve go in free, and a guided tour of "
-        "the old "
-        "harbour starts every hour from the ticket office. Water boils at a lower temperature on a mountain, "
-        "because the "
-        "air presses less upon it. When the ship came back in the spring, half of its crew had learned a "
-        "second language, "
-        "and the captain had written down the names of all the birds they had seen. If you want to know how "
-        "far away a "
-        "storm is, count the seconds between the flash and the thunder and divide by three.";
+        "the old harbour starts every hour from the ticket office. Water boils at a lower temperature on a "
+        "mountain, because the air presses less upon it. When the ship came back in the spring, half of its "
+        "crew had learned a second language, and the captain had written down the names of all the birds "
+        "they had seen. If you want to know how far away a storm is, count the seconds between the flash and "
+        "the thunder and divide by three.";
     struct encoded e;
     struct loras loras = {.n = 0};
     plm_session *s = NULL;

@@ -91,10 +91,8 @@ static int info(struct args *a, const char *file) {
             app_json(facts_json(f, sha256));
         else
             printf("%s\n  family      %s\n  name        %s\n  types       %s\n  template    %s\n  size       "
-                   " %.1f M weights, "
-                   "%.1f MB\n  a token     reads %.1f MB\n  shape       %d layers, width %d, ffn %d, %d "
-                   "heads of %d, %d kv "
-                   "heads, vocabulary %d, context %d\n  sha256      %s\n",
+                   " %.1f M weights, %.1f MB\n  a token     reads %.1f MB\n  shape       %d layers, width "
+                   "%d, ffn %d, %d heads of %d, %d kv heads, vocabulary %d, context %d\n  sha256      %s\n",
                    f->path, f->arch, f->name ? f->name : "-", f->types,
                    f->chat_template ? f->chat_template : "none", (double)f->parameters / 1e6,
                    (double)f->file_bytes / 1e6, (double)f->bytes_per_token / 1e6, f->layers, f->width,

@@ -153,8 +153,7 @@ static plm_status augment(struct job *j, plm_error *err) {
         report_augment(&j->report, &t, &r);
     if (st == PLM_OK && !t.teacher)
         app_say(j->a, "no teacher: learning from real records alone, which is weaker where there are few of "
-                      "them; plm model "
-                      "fetch qwen2.5-coder-0.5b gets one that runs on this machine\n");
+                      "them; plm model fetch qwen2.5-coder-0.5b gets one that runs on this machine\n");
     if (st == PLM_EREMOTE) {
         plm_error why = *err;
         fail(err, st,

@@ -7,15 +7,13 @@
 enum { PAGE_MOST = 4 << 20, PLOT_W = 640, PLOT_H = 240, MARGIN = 46 };
 
 static const char head[] =
-    "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><meta name=\"viewport\" "
-    "content=\"width=device-width\">"
-    "<title>plm report</title><style>body{font:16px/1.5 system-ui,sans-serif;max-width:46em;margin:2em "
-    "auto;padding:0 "
-    "1em;color:#222}table{border-collapse:collapse}td,th{padding:.2em .8em;text-align:left;border-bottom:1px "
-    "solid #ddd}"
-    "td.n{text-align:right;font-variant-numeric:tabular-nums}.win{font-weight:600;background:#eef6ee}code{"
-    "font-size:.85em;"
-    "word-break:break-all}svg{max-width:100%;height:auto}h2{margin-top:1.6em;font-size:1.1em}</style>\n";
+    "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\">"
+    "<meta name=\"viewport\" content=\"width=device-width\"><title>plm report</title><style>"
+    "body{font:16px/1.5 system-ui,sans-serif;max-width:46em;margin:2em auto;padding:0 1em;color:#222}"
+    "table{border-collapse:collapse}td,th{padding:.2em .8em;text-align:left;border-bottom:1px solid #ddd}"
+    "td.n{text-align:right;font-variant-numeric:tabular-nums}.win{font-weight:600;background:#eef6ee}"
+    "code{font-size:.85em;word-break:break-all}svg{max-width:100%;height:auto}"
+    "h2{margin-top:1.6em;font-size:1.1em}</style>\n";
 
 static void escaped(struct bytes *b, const char *text) {
     for (; text && *text; text++) {
@@ -188,8 +186,7 @@ static void arms(struct bytes *b, const json_t *list) {
         escaped(b, text(a, "name"));
         bytes_printf(b,
                      "</h2><p>%.0f real and %.0f synthetic examples, %.0f real ones to stop by; %.0f steps, "
-                     "the best was "
-                     "%.0f; %.0f tokens in %.0f s.</p>",
+                     "the best was %.0f; %.0f tokens in %.0f s.</p>",
                      number(a, "real"), number(a, "synthetic"), number(a, "validation"), number(a, "steps"),
                      number(a, "best_step"), number(a, "tokens"), number(a, "seconds"));
         plot(b, json_object_get(a, "curve"));

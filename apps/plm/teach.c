@@ -79,7 +79,8 @@ plm_augment_policy teach_policy(const struct teaching *t) {
                                 .wanted = a->wanted,
                                 .seed = a->seed,
                                 .summary_only = a->share && strcmp(a->share, "summary") == 0,
-                                .unredacted = t->teacher && teacher_is_local(t->teacher)};
+                                .unredacted = t->teacher && teacher_is_local(t->teacher),
+                                .capable = t->teacher && teacher_is_capable(t->teacher)};
 }
 
 /* ---- consent ---- */
@@ -89,11 +90,9 @@ static void consent_text(const struct teaching *t, const char *request, const ch
     bytes_printf(
         out,
         "To write more examples for %s, plm would send %zu bytes of your %s records (%s) to %s. E-mail "
-        "addresses, "
-        "phone numbers, card and account numbers, web addresses and keys are replaced by placeholders first; "
-        "names "
-        "and everything else go as they are. The provider keeps what it keeps; deleting here deletes nothing "
-        "there.",
+        "addresses, phone numbers, card and account numbers, web addresses and keys are replaced by "
+        "placeholders first; names and everything else go as they are. The provider keeps what it keeps; "
+        "deleting here deletes nothing there.",
         app_user(t->args), strlen(request), t->kind->name,
         strcmp(share, "summary") == 0 ? "numbers and common words only, no text" : "the text itself",
         teacher_endpoint(t->teacher));
