@@ -4,19 +4,31 @@ HEADLINE = '"input":"Generate a headline for the following article: x"'
 
 
 def jsonl_import():
-    question = '{"id":"1","user_id":"ana",%s,"profile":[{"title":"T","text":"b","date":"2012-06-01"}]}' % HEADLINE
+    question = (
+        '{"id":"1","user_id":"ana",%s,"profile":[{"title":"T","text":"b","date":"2012-06-01"}]}' % HEADLINE
+    )
     seeds = {
         "note": '{"text":"The river floods.","title":"River","date":"2024-03-01"}\n',
         "review": '{"review":"nice","rating":5}\n{"review":"bad","rating":"6"}\n',
         "pairs": '{"prompt":"q","answer":"a"}\n{"prompt":"q","completion":"a"}\n{"input":"i","output":"o"}\n',
         "messages": '{"messages":[{"role":"system","content":"s"},{"role":"user","content":"u"},'
         '{"role":"assistant","content":"a"}]}\n',
-        "messages-odd": '{"messages":[{"role":"assistant","content":"a"},7]}\n{"messages":{}}\n{"messages":[null,null]}\n',
-        "export": '{"table":"store","version":1}\n{"table":"records","kind":"note","input":"a","output":"b","time":5,'
+        "messages-odd": '{"messages":[{"role":"assistant","content":"a"},7]}\n{"messages":{}}\n'
+        '{"messages":[null,null]}\n',
+        "export": '{"table":"store","version":1}\n'
+        '{"table":"records","kind":"note","input":"a","output":"b","time":5,'
         '"source":"x","local_only":1}\n{"table":"consents","text":"t"}\n',
         "times": "".join(
             '{"text":"a","title":"b","date":"%s"}\n' % t
-            for t in ("2000-02-29T12:00:00.5+01:30", "2000-02-29 1", "20000229", "99999999999999", "-1", "2012-1", "2012-06-01T1:")
+            for t in (
+                "2000-02-29T12:00:00.5+01:30",
+                "2000-02-29 1",
+                "20000229",
+                "99999999999999",
+                "-1",
+                "2012-1",
+                "2012-06-01T1:",
+            )
         ),
         "csv": 'text,title,date\n"a ""b""\r\nc",T,2012\nx,y\n"never',
         "csv-semicolons": "text;title\na;b\n",
@@ -26,7 +38,8 @@ def jsonl_import():
         "lamp": "[" + question + "]",
         "lamp-two": "[" + question + "," + question.replace("ana", "bo") + "]",
         "lamp-1": '[{"id":"1","user_id":"ana","input":"For an author who has written the paper","profile":'
-        '[{"title":"P","citation":"C"}]},{"id":"2","user_id":"b","input":"x","profile":[{"title":"Q","citation":"D"}]}]',
+        '[{"title":"P","citation":"C"}]},'
+        '{"id":"2","user_id":"b","input":"x","profile":[{"title":"Q","citation":"D"}]}]',
         "lamp-strings": '[{"id":"]","input":"\\"","profile":[]},"]",[[]]]',
         "lamp-commas": "[,,{}{},]",
         "lamp-open": "[[[[",

@@ -1,4 +1,5 @@
 """Shapes for the tokenizer: texts ('t'), chat templates ('c') and GGUF files with tokenizer keys ('g')."""
+
 import struct
 
 HE = "he", "ll", "hell"
@@ -87,8 +88,16 @@ def files():
 
 def texts():
     units = {
-        "letters": "a", "digits": "7", "capital": "Z", "blanks": " ", "line-ends": "\n", "marks": "\u0301",
-        "mixed-marks": "\u0301\u0334\u0327", "emoji": "\U0001f469\u200d", "han": "\u4f60", "angles": "<",
+        "letters": "a",
+        "digits": "7",
+        "capital": "Z",
+        "blanks": " ",
+        "line-ends": "\n",
+        "marks": "\u0301",
+        "mixed-marks": "\u0301\u0334\u0327",
+        "emoji": "\U0001f469\u200d",
+        "han": "\u4f60",
+        "angles": "<",
         "half-markers": "<|im_",
     }
     shapes = {"text-" + k: (v * 400).encode()[:1000] for k, v in units.items()}
@@ -106,10 +115,13 @@ def templates():
     shapes = {
         "chatml": "{{ '<|im_start|>' + m.role + '\n' }}",
         "default": "'<|im_start|>system\\nYou are Ada.<|im_end|>\\n'",
-        "llama3": "<|start_header_id|>", "llama2": "[INST] <<SYS>>",
+        "llama3": "<|start_header_id|>",
+        "llama2": "[INST] <<SYS>>",
         "zephyr": "<|user|>\n<|assistant|> + eos_token",
-        "thinking": "<|im_start|><think>", "nested": "{{" + "(" * 2000,
-        "endless": "{% for i in range(10**9) %}", "empty": "",
+        "thinking": "<|im_start|><think>",
+        "nested": "{{" + "(" * 2000,
+        "endless": "{% for i in range(10**9) %}",
+        "empty": "",
         "broken-markers": "[\u2060INST] [\u2060\u2060/INST] <<SYS> <|user <|assistant|>",
     }
     return {"template-" + k: b"c" + v.encode() for k, v in shapes.items()}

@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
-"""The program from outside, on a tiny random model that our own writer makes. usage: cli.py BUILD_FOLDER [FILTER]
+"""The program from outside, on a tiny random model that our own writer makes.
+usage: cli.py BUILD_FOLDER [FILTER]
 
 Speaks TAP. Nothing here needs a real model, a network or anything beside the repository."""
+
 import contextlib
 import hashlib
 import json
@@ -21,7 +23,8 @@ BUILD = pathlib.Path(sys.argv[1]).resolve()
 PLM = str(BUILD / "plm")
 HOME = pathlib.Path(tempfile.mkdtemp(prefix="plm-cli-"))
 MODEL = str(HOME / "tiny.gguf")
-COMMANDS = "personalize import records augment train ask chat score generate adapter model tokenize bench doctor".split()
+COMMANDS = """personalize import records augment train ask chat score generate adapter model tokenize bench
+doctor""".split()
 
 
 def environment(home=HOME):
@@ -32,10 +35,19 @@ def environment(home=HOME):
 def plm(*words, stdin=b"", code=0, home=HOME, model=True, **more):
     """Runs plm; checks its exit status; returns (stdout, stderr) as text."""
     command = [PLM, *map(str, words)] + (["-m", MODEL] if model else [])
-    done = subprocess.run(command, input=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment(home),
-                          timeout=300, **more)
+    done = subprocess.run(
+        command,
+        input=stdin,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment(home),
+        timeout=300,
+        **more,
+    )
     out, err = done.stdout.decode("utf-8", "replace"), done.stderr.decode("utf-8", "replace")
-    assert done.returncode == code, f"{' '.join(map(str, words))}: exit {done.returncode}, not {code}: {err or out}"
+    assert (
+        done.returncode == code
+    ), f"{' '.join(map(str, words))}: exit {done.returncode}, not {code}: {err or out}"
     if code == 1:
         assert len(err.strip().splitlines()) == 1, f"not one sentence: {err}"
     return out, err
@@ -78,6 +90,7 @@ def sha256(path):
 
 # ---- words and help ----
 
+
 def test_help_lists_every_command_with_an_example():
     out, _ = plm("--help", model=False)
     for command in COMMANDS:
@@ -113,6 +126,7 @@ def test_unwritten_commands_are_not_listed():
 
 # ---- the stable table ----
 
+
 def test_tokenize_goes_there_and_back():
     text = "Hello, wörld 123 <|im_end|>\n\ttab é\n".encode()
     ids = json.loads(plm("tokenize", "--json", stdin=text)[0])
@@ -146,7 +160,9 @@ def test_generate_from_ids_is_deterministic():
     a, b = rows(plm(*words)[0]), rows(plm(*words, "--threads", "1")[0])
     assert [r["ids"] for r in a] == [r["ids"] for r in b]
     for r in a:
-        assert 1 <= len(r["ids"]) <= 6 and {"text", "prefill_tok_s", "decode_tok_s", "first_token_ms"} <= set(r)
+        assert 1 <= len(r["ids"]) <= 6 and {"text", "prefill_tok_s", "decode_tok_s", "first_token_ms"} <= set(
+            r
+        )
 
 
 def test_generate_agrees_between_kernels():
@@ -158,13 +174,27 @@ def test_generate_agrees_between_kernels():
 
 def test_bench_has_the_stable_keys():
     out = json.loads(plm("bench", "-p", "32", "-n", "4", "--train", "32", "--json", "--threads", "2")[0])
-    keys = "prefill_tok_s decode_tok_s train_tok_s peak_rss_bytes train_rss_bytes model_bytes bytes_per_token bandwidth_gb_s"
+    keys = """prefill_tok_s decode_tok_s train_tok_s peak_rss_bytes train_rss_bytes model_bytes
+    bytes_per_token bandwidth_gb_s"""
     assert set(keys.split()) <= set(out) and out["threads"] == 2 and out["prefill_tok_s"] > 0
 
 
 def test_train_reports_each_step_and_the_file():
     data, adapter = write("train.jsonl", pairs(8)), HOME / "a.gguf"
-    words = ("train", "--data", data, "--out", adapter, "--steps", "5", "--batch", "4", "--seed", "3", "--json")
+    words = (
+        "train",
+        "--data",
+        data,
+        "--out",
+        adapter,
+        "--steps",
+        "5",
+        "--batch",
+        "4",
+        "--seed",
+        "3",
+        "--json",
+    )
     out = rows(plm(*words)[0])
     assert [r["step"] for r in out[:-1]] == list(range(5))
     assert {"loss", "lr", "grad_norm", "tokens", "step_s"} <= set(out[0])
@@ -183,10 +213,22 @@ def test_model_info_is_one_object():
 
 # ---- adapters ----
 
+
 def trained(name="use.gguf"):
     path = HOME / name
     if not path.exists():
-        plm("train", "--data", write("use.jsonl", pairs(8)), "--out", path, "--steps", "30", "--lr", "0.01", "-q")
+        plm(
+            "train",
+            "--data",
+            write("use.jsonl", pairs(8)),
+            "--out",
+            path,
+            "--steps",
+            "30",
+            "--lr",
+            "0.01",
+            "-q",
+        )
     return path
 
 
@@ -213,7 +255,9 @@ def test_peft_and_gguf_forms_give_equal_outputs():
 def test_a_merged_model_answers_like_its_adapter():
     adapter, merged = trained(), HOME / "merged.gguf"
     plm("adapter", "export", adapter, "--format", "merged", "--out", merged)
-    out = rows(plm("score", HOME / "use.jsonl", "--json", "-m", merged, model=False)[0])[-1]["mean_target_nll"]
+    out = rows(plm("score", HOME / "use.jsonl", "--json", "-m", merged, model=False)[0])[-1][
+        "mean_target_nll"
+    ]
     with_adapter = nll("--adapter", adapter)
     assert abs(out - with_adapter) < 0.05 * with_adapter, (out, with_adapter)
 
@@ -221,19 +265,26 @@ def test_a_merged_model_answers_like_its_adapter():
 def test_an_adapter_of_another_base_is_refused():
     other = str(HOME / "other.gguf")
     subprocess.run([str(BUILD / "tests" / "make-tiny-model"), other, "--seed", "99"], check=True)
-    _, err = plm("score", write("rows.jsonl", pairs(2)), "-m", other, "--adapter", trained(), code=1, model=False)
+    _, err = plm(
+        "score", write("rows.jsonl", pairs(2)), "-m", other, "--adapter", trained(), code=1, model=False
+    )
     assert "sha256" in err or "base" in err
 
 
 # ---- training that is stopped ----
+
 
 def test_a_killed_run_goes_on_to_the_same_bytes():
     data = write("kill.jsonl", pairs(40))
     words = ["train", "--data", data, "--steps", "150", "--batch", "8", "-q"]
     whole = rows(plm(*words, "--out", HOME / "whole.gguf", "--json")[0])[-1]["sha256"]
     out = HOME / "killed.gguf"
-    child = subprocess.Popen([PLM, *map(str, words), "--out", str(out), "-m", MODEL, "--json"], env=environment(),
-                             stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    child = subprocess.Popen(
+        [PLM, *map(str, words), "--out", str(out), "-m", MODEL, "--json"],
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
     for _ in range(20):
         child.stdout.readline()
     child.send_signal(signal.SIGKILL)
@@ -244,6 +295,7 @@ def test_a_killed_run_goes_on_to_the_same_bytes():
 
 
 # ---- bad input: one sentence, exit 1, nothing half-written ----
+
 
 def refused(*words, says="", **more):
     _, err = plm(*words, code=1, **more)
@@ -261,18 +313,40 @@ def test_bad_rows_are_refused_by_line_and_leave_nothing():
         "empty answer": (good + '\n{"prompt":"a","answer":""}\n').encode(),
         "twice a key": (good + '\n{"prompt":"a","prompt":"b","answer":"c"}\n').encode(),
         "bad weight": (good + '\n{"prompt":"a","answer":"c","weight":-1}\n').encode(),
-        "bad role": (good + '\n{"messages":[{"role":"root","content":"x"},{"role":"assistant","content":"y"}]}\n').encode(),
+        "bad role": (
+            good + '\n{"messages":[{"role":"root","content":"x"},{"role":"assistant","content":"y"}]}\n'
+        ).encode(),
         "NUL": (good + '\n{"prompt":"a\\u0000","answer":"b"}\n').encode(),
         "deep": (good + "\n" + "[" * 100000 + "\n").encode(),
     }
     for name, text in cases.items():
-        refused("train", "--data", write("bad.jsonl", text), "--out", out, "--steps", "1", says=["bad.jsonl", "line 2"])
+        refused(
+            "train",
+            "--data",
+            write("bad.jsonl", text),
+            "--out",
+            out,
+            "--steps",
+            "1",
+            says=["bad.jsonl", "line 2"],
+        )
         assert not out.exists(), name
     refused("train", "--data", write("bad.jsonl", ""), "--out", out, says="no rows")
     refused("train", "--data", HOME / "absent.jsonl", "--out", out, says="absent.jsonl")
     refused("train", "--data", HOME, "--out", out)
-    assert rows(plm("train", "--data", write("bad.jsonl", good + "\nnonsense\n"), "--out", out, "--steps", "1", "--skip-bad",
-                    "--json")[0])[-1]["done"]
+    assert rows(
+        plm(
+            "train",
+            "--data",
+            write("bad.jsonl", good + "\nnonsense\n"),
+            "--out",
+            out,
+            "--steps",
+            "1",
+            "--skip-bad",
+            "--json",
+        )[0]
+    )[-1]["done"]
     out.unlink()
 
 
@@ -297,7 +371,10 @@ def test_an_unknown_architecture_is_named():
 
 def test_a_full_disk_leaves_nothing_behind():
     out = HOME / "full.gguf"
-    limit = lambda: (signal.signal(signal.SIGXFSZ, signal.SIG_IGN), resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096)))
+    limit = lambda: (
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN),
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096)),
+    )
     refused("train", "--data", write("full.jsonl", pairs(2)), "--out", out, "--steps", "1", preexec_fn=limit)
     assert not out.exists() and not list(HOME.glob("full.gguf*"))
 
@@ -307,15 +384,22 @@ def test_mangled_headers_never_abort_in_a_small_address_space():
     whole = pathlib.Path(MODEL).read_bytes()
     limit = lambda: resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))
     for _ in range(40):
-        text = bytearray(whole[:r.randrange(100, 4000)])
+        text = bytearray(whole[: r.randrange(100, 4000)])
         for _ in range(r.randrange(1, 12)):
             text[r.randrange(len(text))] = r.choice((0, 1, 127, 128, 255))
-        done = subprocess.run([PLM, "model", "info", str(write("fuzz.gguf", bytes(text)))], env=environment(), timeout=20,
-                              stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, preexec_fn=limit)
+        done = subprocess.run(
+            [PLM, "model", "info", str(write("fuzz.gguf", bytes(text)))],
+            env=environment(),
+            timeout=20,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            preexec_fn=limit,
+        )
         assert done.returncode in (0, 1), done.returncode
 
 
 # ---- records ----
+
 
 def fresh(name):
     home = HOME / name
@@ -334,7 +418,12 @@ def test_importing_twice_adds_nothing():
 def test_records_are_found_exported_and_forgotten():
     home = fresh("forget")
     canary = "xyzzycanary"
-    plm("import", write("n.md", notes(5) + f"# secret {canary}\n\nThe {canary} is here.\n"), home=home, model=False)
+    plm(
+        "import",
+        write("n.md", notes(5) + f"# secret {canary}\n\nThe {canary} is here.\n"),
+        home=home,
+        model=False,
+    )
     found = rows(plm("records", "search", canary, "--json", home=home, model=False)[0])
     assert len(found) == 1 and canary in found[0]["input"]
     out = HOME / "export.jsonl"
@@ -354,14 +443,24 @@ def test_records_are_found_exported_and_forgotten():
 def test_git_history_becomes_records_of_its_owner():
     home, repo = fresh("git"), HOME / "repo"
     shutil.rmtree(repo, ignore_errors=True)
-    git = lambda *w: subprocess.run(["git", "-C", repo, *w], check=True, capture_output=True, env=environment())
+    git = lambda *w: subprocess.run(
+        ["git", "-C", repo, *w], check=True, capture_output=True, env=environment()
+    )
     repo.mkdir()
     git("init", "-q")
     for i, (name, mail) in enumerate([("Ada", "ada@example.org")] * 4 + [("Ben", "ben@example.org")] * 2):
         (repo / f"file{i}.c").write_text(str(i))
         git("add", "-A")
-        git("-c", f"user.name={name}", "-c", f"user.email={mail}", "commit", "-q", "-m",
-            f"Teach part {i} to count\n\nIt was wrong before, since nobody had asked about number {i}.")
+        git(
+            "-c",
+            f"user.name={name}",
+            "-c",
+            f"user.email={mail}",
+            "commit",
+            "-q",
+            "-m",
+            f"Teach part {i} to count\n\nIt was wrong before, since nobody had asked about number {i}.",
+        )
     out = json.loads(plm("import", repo, "--me", "ada@example.org", "--json", home=home, model=False)[0])
     assert out["format"] == "git" and out["added"] == 4 and out["others"] == 2
     found = rows(plm("records", "list", "--json", home=home, model=False)[0])
@@ -369,6 +468,7 @@ def test_git_history_becomes_records_of_its_owner():
 
 
 # ---- the main job ----
+
 
 def test_personalize_without_a_teacher_then_ask_then_roll_back():
     home, source = fresh("job"), write("job.md", notes(26))
@@ -381,7 +481,9 @@ def test_personalize_without_a_teacher_then_ask_then_roll_back():
     assert "<svg" in page and "http" not in page.replace("http://www.w3.org", "")
     again = json.loads(plm("personalize", source, *words, "--json", home=home)[0])
     assert again["nothing_new"] is True
-    answer = json.loads(plm("ask", "--user", "ada", "--task", "note", "--json", "a river of stone", home=home)[0])
+    answer = json.loads(
+        plm("ask", "--user", "ada", "--task", "note", "--json", "a river of stone", home=home)[0]
+    )
     assert "note adapter" in answer["with"]
     base = json.loads(plm("ask", "--base", "--task", "note", "--json", "a river of stone", home=home)[0])
     assert base["with"] == "the base model"
@@ -390,7 +492,11 @@ def test_personalize_without_a_teacher_then_ask_then_roll_back():
     assert more["records"] == 34
     if more["installed"]:
         plm("adapter", "rollback", "--user", "ada", "--task", "note", home=home, model=False)
-        active = [r for r in rows(plm("adapter", "list", "--json", home=home, model=False)[0]) if r["state"] == "active"]
+        active = [
+            r
+            for r in rows(plm("adapter", "list", "--json", home=home, model=False)[0])
+            if r["state"] == "active"
+        ]
         assert len(active) == 1 and active[0]["id"] == out["installed"]["id"]
 
 
@@ -411,7 +517,11 @@ def test_few_records_are_cross_fitted_and_fewer_need_force():
 def fake_teacher(behaviour):
     log = HOME / "teacher.log"
     log.write_text("")
-    child = subprocess.Popen([sys.executable, str(ROOT / "tests" / "fake_teacher.py"), str(log)], stdout=subprocess.PIPE)
+    child = subprocess.Popen(
+        [sys.executable, str(ROOT / "tests" / "fake_teacher.py"), str(log)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
     port = int(child.stdout.readline())
     try:
         yield f"http://127.0.0.1:{port}/{behaviour}/v1", log
@@ -423,14 +533,21 @@ def fake_teacher(behaviour):
 def test_nothing_leaves_without_a_yes_and_dry_run_shows_every_byte():
     home = fresh("consent")
     plm("import", write("job.md", notes(24)), "--user", "ada", home=home, model=False)
+    refused(
+        "augment",
+        "--user",
+        "ada",
+        "--teacher",
+        "https://api.example.org/v1",
+        home=home,
+        says=["nothing was sent", "--yes"],
+    )
     with fake_teacher("good") as (url, log):
-        refused("augment", "--user", "ada", "--teacher", url, home=home, says="--yes")
-        assert log.read_text() == ""
         shown, _ = plm("augment", "--user", "ada", "--teacher", url, "--dry-run", home=home)
         assert log.read_text() == "" and shown
         plm("augment", "--user", "ada", "--teacher", url, "--yes", "-q", home=home)
         sent = log.read_text().splitlines()
-        assert sent[:len(shown.splitlines())] == shown.splitlines()
+        assert sent[: len(shown.splitlines())] == shown.splitlines()
 
 
 def test_personalize_with_a_teacher_is_the_same_after_kills():
@@ -442,8 +559,13 @@ def test_personalize_with_a_teacher_is_the_same_after_kills():
         assert whole["augmented"]["kept"] > 0
         home, r = fresh("kills"), random.Random(3)
         for _ in range(int(os.environ.get("PLM_KILL_ROUNDS", "6"))):
-            child = subprocess.Popen([PLM, "personalize", str(source), *words, "-m", MODEL], env=environment(home),
-                                     stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            child = subprocess.Popen(
+                [PLM, "personalize", str(source), *words, "-m", MODEL],
+                env=environment(home),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
             time.sleep(r.uniform(0.02, 0.6))
             child.send_signal(signal.SIGKILL)
             child.wait()
@@ -460,16 +582,33 @@ def test_a_dead_teacher_pauses_the_job():
     home = fresh("dead")
     with fake_teacher("good") as (url, _):
         pass  # and now it is gone
-    refused("personalize", write("job.md", notes(24)), "--user", "ada", "--task", "note", "--teacher", url, "--yes", "-q",
-            home=home, says=["paused", "--no-teacher"])
+    refused(
+        "personalize",
+        write("job.md", notes(24)),
+        "--user",
+        "ada",
+        "--task",
+        "note",
+        "--teacher",
+        url,
+        "--yes",
+        "-q",
+        home=home,
+        says=["paused", "--no-teacher"],
+    )
     assert rows(plm("records", "stats", "--json", home=home, model=False)[0])[0]["records"] == 24
 
 
 def test_ask_chat_score_and_train_need_no_network():
     if os.geteuid() != 0 or not shutil.which("unshare"):
         return "SKIP"
-    inside = lambda *w, **m: subprocess.run(["unshare", "-n", PLM, *map(str, w), "-m", MODEL], env=environment(),
-                                            capture_output=True, timeout=120, **m)
+    inside = lambda *w, **m: subprocess.run(
+        ["unshare", "-n", PLM, *map(str, w), "-m", MODEL],
+        env=environment(),
+        capture_output=True,
+        timeout=120,
+        **m,
+    )
     data = write("net.jsonl", pairs(3))
     assert inside("ask", "--base", "hello").returncode == 0
     assert inside("chat", "-q", "--max-tokens", "4", input=b"hello\n\n").returncode == 0
@@ -479,7 +618,11 @@ def test_ask_chat_score_and_train_need_no_network():
 
 def main():
     subprocess.run([str(BUILD / "tests" / "make-tiny-model"), MODEL, "--context", "1024"], check=True)
-    tests = [(n, f) for n, f in globals().items() if n.startswith("test_") and (len(sys.argv) < 3 or sys.argv[2] in n)]
+    tests = [
+        (n, f)
+        for n, f in globals().items()
+        if n.startswith("test_") and (len(sys.argv) < 3 or sys.argv[2] in n)
+    ]
     failed = 0
     print(f"1..{len(tests)}")
     for i, (name, test) in enumerate(tests, 1):
