@@ -318,8 +318,8 @@ enum {
     PLM_MODE_REVERSE = 1, /* A: a real output, a new input */
     PLM_MODE_REWRITE = 2, /* A': a real pair, its input in other words */
     PLM_MODE_NEW = 4,     /* B: a new input, then its output */
-    PLM_MODE_LABEL = 8
-}; /* C: a label drawn from the user's own shares, then its input */
+    PLM_MODE_LABEL = 8,   /* C: a label drawn from the user's own shares, then its input */
+};
 
 typedef struct plm_kind {
     const char *name;        /* "note" */

@@ -85,6 +85,7 @@ const struct option plm_options[] = {
     {"tg", 'n', "N", OPT_INT, AT(decode), "decoded tokens (default: 64)"},
     {"train", 0, "N", OPT_INT, AT(train), "tokens of a training step (default: 512)"},
     {"man", 0, NULL, OPT_FLAG, AT(man), "the manual page, as roff"},
+    {"completion", 0, NULL, OPT_FLAG, AT(completion), "what bash completes, as a script"},
     {"all", 0, NULL, OPT_FLAG, AT(all), "everything"},
     {NULL, 0, NULL, OPT_FLAG, 0, NULL},
 };
@@ -138,14 +139,18 @@ const struct command plm_commands[] = {
      "plm compare held-out.jsonl --user ada --adapter other.gguf", "kind max-length", cmd_compare},
     {"doctor", "", "what this machine can do, what is missing, and the line that installs it", NULL,
      "plm doctor", "", cmd_doctor},
-    {"help", "[COMMAND] [--man]", "usage of a command, or the manual page", NULL, "plm help train", "man",
-     cmd_help},
+    {"help", "[COMMAND] [--man|--completion]", "usage of a command, or the manual page", NULL,
+     "plm help train", "man completion", cmd_help},
     {NULL, NULL, NULL, NULL, NULL, NULL, NULL},
 };
 
 int cmd_help(struct args *a) {
     if (a->man) {
         opt_man();
+        return EXIT_DONE;
+    }
+    if (a->completion) {
+        opt_completion();
         return EXIT_DONE;
     }
     const struct command *c = a->n_rest ? opt_command(a->rest[0]) : NULL;

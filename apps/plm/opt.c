@@ -303,3 +303,25 @@ void opt_man(void) {
     printf("$XDG_DATA_HOME/plm: the store, adapters and reports.\n.br\n$XDG_CACHE_HOME/plm: models and their "
            "hashes.\n");
 }
+
+static void complete_options(const char *names) {
+    for (const struct option *o = plm_options; o->name; o++)
+        if (listed(names, o->name))
+            printf(" --%s", o->name);
+}
+
+void opt_completion(void) {
+    printf("_plm() {\n    local words=\n    case $COMP_CWORD:${COMP_WORDS[1]} in\n    1:*) words=\"");
+    for (const struct command *c = plm_commands; c->name; c++)
+        printf("%s%s", c == plm_commands ? "" : " ", c->name);
+    printf("\" ;;\n");
+    for (const struct command *c = plm_commands; c->name; c++) {
+        printf("    *:%s) words=\"", c->name);
+        complete_options(shared_options);
+        complete_options(c->options);
+        printf("\" ;;\n");
+    }
+    printf("    esac\n    local now=${COMP_WORDS[COMP_CWORD]}\n"
+           "    [[ $COMP_CWORD = 1 || $now = -* ]] || return 0 # then bash offers files\n"
+           "    COMPREPLY=($(compgen -W \"$words\" -- \"$now\"))\n}\ncomplete -o default -F _plm plm\n");
+}

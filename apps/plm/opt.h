@@ -1,5 +1,5 @@
 /* opt.h: the command line as two tables, commands and options. Parsing, usage, nearest names and the
- * man page all come from them. */
+ * man page and completion all come from them. */
 #ifndef PLM_OPT_H
 #define PLM_OPT_H
 #include "base/base.h"
@@ -28,7 +28,7 @@ struct args {
     int prefill, decode, train, layers;
     double alpha, rate, decay, clip, temperature, top_p, min_p;
     bool yes, force, dry_run, raw, skip_bad, resume, base, special, decode_ids, local_only;
-    bool no_teacher, with_records, refuse_long, man, all;
+    bool no_teacher, with_records, refuse_long, man, completion, all;
 
     const char **rest; /* what is not an option, in order */
     int n_rest;
@@ -62,6 +62,7 @@ extern const struct option plm_options[];
 int opt_parse(struct args *a, const struct command *c, int argc, char **argv);
 void opt_usage(const struct command *c); /* NULL: all commands */
 void opt_man(void);                      /* a man page on stdout */
+void opt_completion(void);               /* what bash completes, as a script on stdout */
 const struct command *opt_command(const char *name);
 const char *opt_nearest_command(const char *name);
 #endif
