@@ -25,7 +25,9 @@ static plm_status dry_run(struct teaching *t, plm_error *err) {
 static void show(const char *candidates, int n, bool json) {
     struct str rest = str_of(candidates), line;
     for (int i = 0; i < n && str_cut(&rest, '\n', &line) && line.n;) {
-        json_t *doc = json_loadb(line.p, line.n, 0, NULL);
+        json_t *doc = NULL;
+        if (json_parse(&doc, line.p, line.n, "a candidate", NULL))
+            continue;
         const char *input = json_text(doc, "input"), *output = json_text(doc, "output");
         if (input && json) {
             printf("%.*s\n", (int)line.n, line.p);
