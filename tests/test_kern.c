@@ -235,7 +235,8 @@ static void int8_dots_equal_their_twin(void **state) {
                 struct q8_rows q = quantised(kern_at(k), x, 2, n);
                 struct q8_weights w = unpacked(kern_at(k), f, data, rows, n);
                 for (int t = 0; t < 2; t++) {
-                    kern_at(k)->dot_q8(y, &w, rows, &q, t);
+                    kern_at(k)->dot_q8[formats[f]](y, data, (size_t)n / (size_t)block_of(f) * format_bytes[f],
+                                                   rows, &q, t);
                     for (int i = 0; i < rows; i++)
                         assert_true(y[i] == dot_twin(&w, i, &q, t, kern_at(k)->lanes));
                 }

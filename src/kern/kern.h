@@ -36,7 +36,10 @@ struct q8_weights {
     bool wide;             /* u uses all eight bits, otherwise seven */
 };
 
+enum { SCALE_ROOM = 7 }; /* more scales and offsets than there are groups may be written */
 typedef void block_unpack(uint8_t *u, float *scale, float *offset, const void *row, int k);
+/* y[i] = w_i . x for rows of w as they lie in the file */
+typedef void block_dot(float *y, const void *w, size_t row_bytes, int rows, const struct q8_rows *x, int row);
 
 struct kern {
     const char *name;
@@ -91,8 +94,7 @@ struct kern {
     void (*quantise)(const struct q8_rows *to, int row, const float *x);
     /* by format: k weights, which may be several rows; NULL for formats that have no integers */
     block_unpack *const *unpack;
-    /* y[i] = w_i . x for rows of w; u is read up to 4 lanes past the last one */
-    void (*dot_q8)(float *y, const struct q8_weights *w, int rows, const struct q8_rows *x, int row);
+    block_dot *const *dot_q8; /* the same formats */
     /* As pack_f32; scales and offsets go along. */
     void (*pack_q8)(const struct q8_weights *panel, int width, const struct q8_weights *from, int rows,
                     int k);

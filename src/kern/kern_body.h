@@ -4,13 +4,6 @@
 #include <math.h>
 
 #include "kern/isa.h"
-#include "kern/unpack.h"
-
-#if defined(__clang__)
-#define UNROLLED_FOR _Pragma("unroll") for
-#else
-#define UNROLLED_FOR _Pragma("GCC unroll 16") for
-#endif
 
 enum { ROWS = 4 };               /* of a matrix, in one pass of a dot product */
 enum { BLOCK_SUM = 64 * LANES }; /* numbers that are summed in f32 before they go on in f64 */
@@ -441,57 +434,7 @@ static void quantise(const struct q8_rows *to, int row, const float *x) {
     memset(q, 0, to->ld - groups * 32);
 }
 
-/* m rows of weights with one of activations. Several rows at once: their sums don't wait for each other. */
-INLINE void dot_groups(float *y, const struct q8_weights *w, int first, int m, const struct q8_rows *x,
-                       int row, int group, bool wide) {
-    size_t k = (size_t)x->k, groups32 = k / 32, groups = k / (size_t)group;
-    const int8_t *q = x->q + (size_t)row * x->ld;
-    const uint8_t *u = w->u + (size_t)first * k;
-    const float *by = w->scale + (size_t)first * groups, *offset = w->offset + (size_t)first * groups;
-    const float *xs = x->scale + (size_t)row * groups32;
-    const float *sums =
-        group == 32 ? x->sum32 + (size_t)row * groups32 : x->sum16 + 2 * (size_t)row * groups32;
-    int left = (int)groups, parts = 4 * LANES / group; // groups in a vector of bytes
-    vf total[ROWS];
-    UNROLLED_FOR (int i = 0; i < m; i++)
-        total[i] = vf_set(0);
-    for (; left > 0; left -= LANES, by += LANES, offset += LANES, sums += LANES, xs += LANES * group / 32) {
-        int n = left < LANES ? left : LANES;
-        vf scales[ROWS], sum = vf_load_n(sums, n);
-        vf x_scales = group == 32 ? vf_load_n(xs, n) : vf_pairs(xs, (n + 1) / 2);
-        UNROLLED_FOR (int i = 0; i < m; i++) {
-            scales[i] = vf_load_n(by + (size_t)i * groups, n) * x_scales;
-            total[i] = vf_fma(vf_load_n(offset + (size_t)i * groups, n), sum, total[i]);
-        }
-        for (int p = 0; p * parts < n; p++, u += 4 * LANES, q += 4 * LANES) {
-            vi four = vi_load(q);
-            UNROLLED_FOR (int i = 0; i < m; i++) {
-                vi exact = vi_dot(vi_zero(), vi_load(u + (size_t)i * k), four, wide);
-                total[i] = vf_fma(vi_float(exact), vf_spread(scales[i], group, p), total[i]);
-            }
-        }
-    }
-    UNROLLED_FOR (int i = 0; i < m; i++)
-        y[first + i] = vf_sum(total[i]);
-}
-
-INLINE void dot_rows(float *y, const struct q8_weights *w, int rows, const struct q8_rows *x, int row,
-                     int group, bool wide) {
-    int r = 0;
-    for (; r + ROWS <= rows; r += ROWS)
-        dot_groups(y, w, r, ROWS, x, row, group, wide);
-    for (; r < rows; r++)
-        dot_groups(y, w, r, 1, x, row, group, wide);
-}
-
-static void dot_q8(float *y, const struct q8_weights *w, int rows, const struct q8_rows *x, int row) {
-    if (w->group == 16)
-        dot_rows(y, w, rows, x, row, 16, false);
-    else if (w->wide)
-        dot_rows(y, w, rows, x, row, 32, true);
-    else
-        dot_rows(y, w, rows, x, row, 32, false);
-}
+#include "kern/kern_stream.h"
 
 static void pack_q8(const struct q8_weights *panel, int width, const struct q8_weights *from, int rows,
                     int k) {
@@ -615,10 +558,10 @@ static double read_bytes(const void *data, size_t bytes) {
 }
 
 /* What every table made of this body holds. */
-#define BODY                                                                                               \
-    .lanes = LANES, .width = VECTORS * LANES, .width_q8 = Q8_VECTORS * LANES, .add = add, .scale = scale,  \
-    .dot = dot, .rmsnorm = rmsnorm, .rmsnorm_back = rmsnorm_back, .rope = rope, .cos_sin = cos_sin,        \
-    .swiglu = swiglu, .swiglu_back = swiglu_back, .max = max, .exp_sum = exp_sum, .f16_put = f16_put,      \
-    .scores = scores, .weigh = weigh, .rows_dot = rows_dot, .decode = decoders, .mul_f32 = mul_f32,        \
-    .pack_f32 = pack_f32, .quantise = quantise, .unpack = unpackers, .dot_q8 = dot_q8, .pack_q8 = pack_q8, \
+#define BODY                                                                                              \
+    .lanes = LANES, .width = VECTORS * LANES, .width_q8 = Q8_VECTORS * LANES, .add = add, .scale = scale, \
+    .dot = dot, .rmsnorm = rmsnorm, .rmsnorm_back = rmsnorm_back, .rope = rope, .cos_sin = cos_sin,       \
+    .swiglu = swiglu, .swiglu_back = swiglu_back, .max = max, .exp_sum = exp_sum, .f16_put = f16_put,     \
+    .scores = scores, .weigh = weigh, .rows_dot = rows_dot, .decode = decoders, .mul_f32 = mul_f32,       \
+    .pack_f32 = pack_f32, .quantise = quantise, .unpack = unpackers, .dot_q8 = dots, .pack_q8 = pack_q8,  \
     .mul_q8 = mul_q8, .peak_f32 = peak_f32, .peak_q8 = peak_q8, .read = read_bytes

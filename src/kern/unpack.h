@@ -1,25 +1,120 @@
-/* unpack.h: a row of each format as unsigned bytes with a scale and an offset for each group, in AVX2 (a
- * block is 32 bytes wide whatever the vectors of the products are). One function a format: decoding to
- * floats, dot products and panels all start from its output. */
+/* unpack.h: the integers of each format as unsigned bytes, 32 weights at a time, and a scale and an offset
+ * for each group, in AVX2 (a block is 32 bytes wide whatever the vectors of the products are). Dot products,
+ * panels and decoding to floats all start from these two functions of a format. */
 #ifndef KERN_UNPACK_H
 #define KERN_UNPACK_H
 #include <immintrin.h>
 
 #include "kern/kern.h"
 
-static inline float half_at(const uint8_t *p) {
-    return _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(load16(p))));
+#define INLINE static inline __attribute__((always_inline))
+#if defined(__clang__)
+#define UNROLLED_FOR _Pragma("unroll") for
+#else
+#define UNROLLED_FOR _Pragma("GCC unroll 16") for
+#endif
+
+/* Weights 32 part .. 32 part + 31 of a row. */
+typedef __m256i block_levels(const void *row, int part);
+/* Groups `at` .. at + 7 of a row, at being a multiple of 8; those past `last` are like the last. */
+struct eight {
+    __m256 scale, offset;
+};
+typedef struct eight block_scales(const void *row, int at, int last);
+
+INLINE __m256i load256(const void *p) { return _mm256_loadu_si256(p); }
+
+/* ---- scales ---- */
+
+/* The first four bytes of eight blocks. */
+INLINE __m256i first_words(const unsigned char *row, size_t bytes, int at, int last) {
+    uint32_t w[8];
+    UNROLLED_FOR (int i = 0; i < 8; i++)
+        w[i] = load32(row + (size_t)(at + i < last ? at + i : last) * bytes);
+    return _mm256_setr_epi32((int)w[0], (int)w[1], (int)w[2], (int)w[3], (int)w[4], (int)w[5], (int)w[6],
+                             (int)w[7]);
 }
 
+/* The lower halves of the words and the upper ones, as floats. */
+INLINE struct eight floats_of(__m256i words) {
+    __m256i lower = _mm256_and_si256(words, _mm256_set1_epi32(0xffff)), upper = _mm256_srli_epi32(words, 16);
+    __m256i packed = _mm256_permute4x64_epi64(_mm256_packus_epi32(lower, upper), 0xd8);
+    return (struct eight){_mm256_cvtph_ps(_mm256_castsi256_si128(packed)),
+                          _mm256_cvtph_ps(_mm256_extracti128_si256(packed, 1))};
+}
+
+/* Blocks that begin with a scale; the offset is zero times as much. */
+INLINE struct eight scaled(__m256i words, float zero) {
+    struct eight s = floats_of(words);
+    s.offset = _mm256_mul_ps(s.scale, _mm256_set1_ps(zero));
+    return s;
+}
+
+INLINE struct eight q4_0_scales(const void *row, int at, int last) {
+    return scaled(first_words(row, sizeof(struct q4_0), at, last), -8);
+}
+
+INLINE struct eight q5_0_scales(const void *row, int at, int last) {
+    return scaled(first_words(row, sizeof(struct q5_0), at, last), -16);
+}
+
+INLINE struct eight q8_0_scales(const void *row, int at, int last) {
+    return scaled(first_words(row, sizeof(struct q8_0), at, last), -128);
+}
+
+/* Blocks that begin with a scale and a minimum. */
+INLINE struct eight q4_1_scales(const void *row, int at, int last) {
+    return floats_of(first_words(row, sizeof(struct q4_1), at, last));
+}
+
+INLINE struct eight q5_1_scales(const void *row, int at, int last) {
+    return floats_of(first_words(row, sizeof(struct q5_1), at, last));
+}
+
+/* Six-bit scales and minima of a super-block, times d and -dmin. */
+INLINE struct eight k_scales(const uint8_t *packed, const uint8_t *d, const uint8_t *dmin) {
+    uint32_t w0 = load32(packed), w1 = load32(packed + 4), w2 = load32(packed + 8);
+    uint32_t s1 = (w2 & 0x0f0f0f0f) | (w0 >> 6 & 0x03030303) << 4,
+             m1 = (w2 >> 4 & 0x0f0f0f0f) | (w1 >> 6 & 0x03030303) << 4;
+    uint64_t s = (w0 & 0x3f3f3f3f) | (uint64_t)s1 << 32, m = (w1 & 0x3f3f3f3f) | (uint64_t)m1 << 32;
+    __m256 by = _mm256_cvtph_ps(_mm_set1_epi16((short)load16(d))),
+           down = _mm256_cvtph_ps(_mm_set1_epi16((short)(load16(dmin) ^ 0x8000)));
+    return (struct eight){
+        _mm256_mul_ps(by, _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_cvtsi64_si128((long long)s)))),
+        _mm256_mul_ps(down, _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_cvtsi64_si128((long long)m)))),
+    };
+}
+
+INLINE struct eight q4_k_scales(const void *row, int at, int last) {
+    const struct q4_k *b = (const struct q4_k *)row + (at < last ? at : last) / 8;
+    return k_scales(b->scales, b->d, b->dmin);
+}
+
+INLINE struct eight q5_k_scales(const void *row, int at, int last) {
+    const struct q5_k *b = (const struct q5_k *)row + (at < last ? at : last) / 8;
+    return k_scales(b->scales, b->d, b->dmin);
+}
+
+INLINE struct eight q6_k_scales(const void *row, int at, int last) {
+    const struct q6_k *b = (const struct q6_k *)row + at / 16;
+    (void)last;
+    __m256i scales = _mm256_cvtepi8_epi32(_mm_loadl_epi64((const void *)(b->scales + at % 16)));
+    __m256 scale =
+        _mm256_mul_ps(_mm256_cvtph_ps(_mm_set1_epi16((short)load16(b->d))), _mm256_cvtepi32_ps(scales));
+    return (struct eight){scale, _mm256_mul_ps(scale, _mm256_set1_ps(-32))};
+}
+
+/* ---- levels ---- */
+
 /* 16 bytes of nibbles: the low ones are the first 16 weights. */
-static inline __m256i nibbles(const uint8_t *qs) {
+INLINE __m256i nibbles(const uint8_t *qs) {
     __m128i q = _mm_loadu_si128((const void *)qs);
     __m256i both = _mm256_inserti128_si256(_mm256_castsi128_si256(q), _mm_srli_epi16(q, 4), 1);
     return _mm256_and_si256(both, _mm256_set1_epi8(15));
 }
 
 /* Bit i of a word as 16 in byte i. */
-static inline __m256i fifth_bits(const uint8_t *qh) {
+INLINE __m256i fifth_bits(const uint8_t *qh) {
     const __m256i spread =
         _mm256_setr_epi64x(0x0000000000000000, 0x0101010101010101, 0x0202020202020202, 0x0303030303030303);
     const __m256i bit = _mm256_set1_epi64x((long long)0x8040201008040201);
@@ -28,143 +123,76 @@ static inline __m256i fifth_bits(const uint8_t *qh) {
     return _mm256_and_si256(set, _mm256_set1_epi8(16));
 }
 
-static inline void store32(uint8_t *u, __m256i x) { _mm256_storeu_si256((void *)u, x); }
-
-/* Scales are gathered as they are first and converted eight at a time: one by one they cost more than the
- * weights. Blocks go in runs of RUN for that. */
-enum { RUN = 64 };
-
-static inline void put_floats(float *out, __m256 x, int n) {
-    if (n >= 8)
-        _mm256_storeu_ps(out, x);
-    else
-        _mm256_maskstore_ps(
-            out, _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7)), x);
+INLINE __m256i q4_0_levels(const void *row, int part) {
+    return nibbles(((const struct q4_0 *)row + part)->qs);
 }
 
-/* Halves d to d and zero * d. */
-static inline void put_scales(float *scale, float *offset, const uint16_t *halves, int n, float zero) {
-    for (int i = 0; i < n; i += 8) {
-        __m256 d = _mm256_cvtph_ps(_mm_loadu_si128((const void *)(halves + i)));
-        put_floats(scale + i, d, n - i);
-        put_floats(offset + i, _mm256_mul_ps(d, _mm256_set1_ps(zero)), n - i);
-    }
+INLINE __m256i q4_1_levels(const void *row, int part) {
+    return nibbles(((const struct q4_1 *)row + part)->qs);
 }
 
-/* Pairs of halves d, m. */
-static inline void put_pairs(float *scale, float *offset, const uint32_t *pairs, int n) {
-    for (int i = 0; i < n; i += 8) {
-        __m256i both = _mm256_loadu_si256((const void *)(pairs + i));
-        __m256i d = _mm256_and_si256(both, _mm256_set1_epi32(0xffff)), m = _mm256_srli_epi32(both, 16);
-        __m256i packed = _mm256_permute4x64_epi64(_mm256_packus_epi32(d, m), 0xd8);
-        put_floats(scale + i, _mm256_cvtph_ps(_mm256_castsi256_si128(packed)), n - i);
-        put_floats(offset + i, _mm256_cvtph_ps(_mm256_extracti128_si256(packed, 1)), n - i);
-    }
+INLINE __m256i q5_0_levels(const void *row, int part) {
+    const struct q5_0 *b = (const struct q5_0 *)row + part;
+    return _mm256_or_si256(nibbles(b->qs), fifth_bits(b->qh));
 }
 
-/* Formats with a scale a block: its levels are LEVELS, half is its first field; zero is less the zero point.
- */
-#define UNPACK_SCALED(format, LEVELS, zero)                                                        \
-    static void format##_unpack(uint8_t *u, float *scale, float *offset, const void *row, int k) { \
-        const struct format *b = row;                                                              \
-        uint16_t halves[RUN] = {0};                                                                \
-        for (int left = k / QK; left > 0; left -= RUN, scale += RUN, offset += RUN) {              \
-            int n = left < RUN ? left : RUN;                                                       \
-            for (int g = 0; g < n; g++, b++, u += QK) {                                            \
-                memcpy(halves + g, b->d, 2);                                                       \
-                store32(u, LEVELS);                                                                \
-            }                                                                                      \
-            put_scales(scale, offset, halves, n, zero);                                            \
-        }                                                                                          \
-    }
-
-/* Formats with a scale and a minimum a block. */
-#define UNPACK_PAIRED(format, LEVELS)                                                              \
-    static void format##_unpack(uint8_t *u, float *scale, float *offset, const void *row, int k) { \
-        const struct format *b = row;                                                              \
-        uint32_t pairs[RUN] = {0};                                                                 \
-        for (int left = k / QK; left > 0; left -= RUN, scale += RUN, offset += RUN) {              \
-            int n = left < RUN ? left : RUN;                                                       \
-            for (int g = 0; g < n; g++, b++, u += QK) {                                            \
-                memcpy(pairs + g, b, 4);                                                           \
-                store32(u, LEVELS);                                                                \
-            }                                                                                      \
-            put_pairs(scale, offset, pairs, n);                                                    \
-        }                                                                                          \
-    }
-
-UNPACK_SCALED(q4_0, nibbles(b->qs), -8)
-UNPACK_SCALED(q5_0, _mm256_or_si256(nibbles(b->qs), fifth_bits(b->qh)), -16)
-UNPACK_SCALED(q8_0, _mm256_xor_si256(_mm256_loadu_si256((const void *)b->qs), _mm256_set1_epi8(-128)), -128)
-UNPACK_PAIRED(q4_1, nibbles(b->qs))
-UNPACK_PAIRED(q5_1, _mm256_or_si256(nibbles(b->qs), fifth_bits(b->qh)))
-
-/* Six-bit scales and minima of a super-block, times d and -dmin. */
-static inline void k_scales(float *scale, float *offset, const uint8_t *packed, float d, float dmin) {
-    uint32_t w0 = load32(packed), w1 = load32(packed + 4), w2 = load32(packed + 8);
-    uint32_t s1 = (w2 & 0x0f0f0f0f) | (w0 >> 6 & 0x03030303) << 4,
-             m1 = (w2 >> 4 & 0x0f0f0f0f) | (w1 >> 6 & 0x03030303) << 4;
-    __m256i s = _mm256_cvtepu8_epi32(_mm_set_epi32(0, 0, (int)s1, (int)(w0 & 0x3f3f3f3f)));
-    __m256i m = _mm256_cvtepu8_epi32(_mm_set_epi32(0, 0, (int)m1, (int)(w1 & 0x3f3f3f3f)));
-    _mm256_storeu_ps(scale, _mm256_mul_ps(_mm256_set1_ps(d), _mm256_cvtepi32_ps(s)));
-    _mm256_storeu_ps(offset, _mm256_mul_ps(_mm256_set1_ps(-dmin), _mm256_cvtepi32_ps(m)));
+INLINE __m256i q5_1_levels(const void *row, int part) {
+    const struct q5_1 *b = (const struct q5_1 *)row + part;
+    return _mm256_or_si256(nibbles(b->qs), fifth_bits(b->qh));
 }
 
-static void q4_k_unpack(uint8_t *u, float *scale, float *offset, const void *row, int k) {
-    const struct q4_k *b = row;
-    const __m256i low = _mm256_set1_epi8(15);
-    for (; k > 0; k -= QK_K, b++, scale += 8, offset += 8) {
-        k_scales(scale, offset, b->scales, half_at(b->d), half_at(b->dmin));
-        for (int c = 0; c < 4; c++, u += 64) {
-            __m256i q = _mm256_loadu_si256((const void *)(b->qs + 32 * c));
-            store32(u, _mm256_and_si256(q, low));
-            store32(u + 32, _mm256_and_si256(_mm256_srli_epi16(q, 4), low));
-        }
-    }
+INLINE __m256i q8_0_levels(const void *row, int part) {
+    return _mm256_xor_si256(load256(((const struct q8_0 *)row + part)->qs), _mm256_set1_epi8(-128));
 }
 
-static void q5_k_unpack(uint8_t *u, float *scale, float *offset, const void *row, int k) {
-    const struct q5_k *b = row;
-    const __m256i low = _mm256_set1_epi8(15), fifth = _mm256_set1_epi8(16);
-    for (; k > 0; k -= QK_K, b++, scale += 8, offset += 8) {
-        k_scales(scale, offset, b->scales, half_at(b->d), half_at(b->dmin));
-        __m256i high = _mm256_loadu_si256((const void *)b->qh); // bit i of a byte: sub-block i
-        for (int c = 0; c < 4; c++, u += 64) {
-            __m256i q = _mm256_loadu_si256((const void *)(b->qs + 32 * c));
-            __m256i h0 = _mm256_and_si256(_mm256_slli_epi16(high, 4), fifth);
-            __m256i h1 = _mm256_and_si256(_mm256_slli_epi16(high, 3), fifth);
-            store32(u, _mm256_or_si256(_mm256_and_si256(q, low), h0));
-            store32(u + 32, _mm256_or_si256(_mm256_and_si256(_mm256_srli_epi16(q, 4), low), h1));
-            high = _mm256_srli_epi16(high, 2);
-        }
-    }
+/* Bits from `from` on of each byte, `mask` of them. */
+INLINE __m256i bits_of(__m256i bytes, int from, char mask) {
+    return _mm256_and_si256(_mm256_srli_epi16(bytes, from), _mm256_set1_epi8(mask));
 }
 
-static void q6_k_unpack(uint8_t *u, float *scale, float *offset, const void *row, int k) {
-    const struct q6_k *b = row;
-    const __m256i low = _mm256_set1_epi8(15), top = _mm256_set1_epi8(48);
-    for (; k > 0; k -= QK_K, b++, scale += 16, offset += 16) {
-        __m256 d = _mm256_set1_ps(half_at(b->d));
-        for (int i = 0; i < 16; i += 8) {
-            __m256i s8 = _mm256_cvtepi8_epi32(_mm_loadl_epi64((const void *)(b->scales + i)));
-            __m256 s = _mm256_mul_ps(d, _mm256_cvtepi32_ps(s8));
-            _mm256_storeu_ps(scale + i, s);
-            _mm256_storeu_ps(offset + i, _mm256_mul_ps(s, _mm256_set1_ps(-32)));
-        }
-        for (int half = 0; half < 2; half++, u += 128) {
-            __m256i a = _mm256_loadu_si256((const void *)(b->ql + 64 * half));
-            __m256i c = _mm256_loadu_si256((const void *)(b->ql + 64 * half + 32));
-            __m256i h = _mm256_loadu_si256((const void *)(b->qh + 32 * half));
-            __m256i h0 = _mm256_and_si256(_mm256_slli_epi16(h, 4), top),
-                    h1 = _mm256_and_si256(_mm256_slli_epi16(h, 2), top);
-            __m256i h2 = _mm256_and_si256(h, top), h3 = _mm256_and_si256(_mm256_srli_epi16(h, 2), top);
-            store32(u, _mm256_or_si256(_mm256_and_si256(a, low), h0));
-            store32(u + 32, _mm256_or_si256(_mm256_and_si256(c, low), h1));
-            store32(u + 64, _mm256_or_si256(_mm256_and_si256(_mm256_srli_epi16(a, 4), low), h2));
-            store32(u + 96, _mm256_or_si256(_mm256_and_si256(_mm256_srli_epi16(c, 4), low), h3));
-        }
-    }
+INLINE __m256i q4_k_levels(const void *row, int part) {
+    const struct q4_k *b = (const struct q4_k *)row + part / 8;
+    int sub = part % 8;
+    return bits_of(load256(b->qs + sub / 2 * 32), sub % 2 * 4, 15);
 }
+
+INLINE __m256i q5_k_levels(const void *row, int part) {
+    const struct q5_k *b = (const struct q5_k *)row + part / 8;
+    int sub = part % 8; // whose fifth bits are bit sub of the bytes of qh
+    __m256i fifth = _mm256_slli_epi16(bits_of(load256(b->qh), sub, 1), 4);
+    return _mm256_or_si256(bits_of(load256(b->qs + sub / 2 * 32), sub % 2 * 4, 15), fifth);
+}
+
+INLINE __m256i q6_k_levels(const void *row, int part) {
+    const struct q6_k *b = (const struct q6_k *)row + part / 8;
+    int half = part % 8 / 4, sub = part % 4;
+    __m256i high = _mm256_slli_epi16(bits_of(load256(b->qh + 32 * half), sub * 2, 3), 4);
+    return _mm256_or_si256(bits_of(load256(b->ql + 64 * half + sub % 2 * 32), sub / 2 * 4, 15), high);
+}
+
+/* ---- both, for panels and decoding ---- */
+
+/* together: parts that share bytes */
+#define UNPACK(format, together)                                                                       \
+    static void format##_unpack(uint8_t *u, float *scale, float *offset, const void *row, int k) {     \
+        int parts = k / 32, groups = sizeof(struct format) == sizeof(struct q6_k) ? 2 * parts : parts; \
+        for (int g = 0; g < groups; g += 8) {                                                          \
+            struct eight s = format##_scales(row, g, groups - 1);                                      \
+            _mm256_storeu_ps(scale + g, s.scale);                                                      \
+            _mm256_storeu_ps(offset + g, s.offset);                                                    \
+        }                                                                                              \
+        for (int part = 0; part < parts; part += together)                                             \
+            UNROLLED_FOR (int c = 0; c < together; c++, u += 32)                                       \
+                _mm256_storeu_si256((void *)u, format##_levels(row, part + c));                        \
+    }
+UNPACK(q4_0, 1)
+UNPACK(q4_1, 1)
+UNPACK(q5_0, 1)
+UNPACK(q5_1, 1)
+UNPACK(q8_0, 1)
+UNPACK(q4_k, 8)
+UNPACK(q5_k, 8)
+UNPACK(q6_k, 8)
 
 static block_unpack *const unpackers[BLOCK_TYPES] = {
     [BLOCK_Q4_0] = q4_0_unpack, [BLOCK_Q4_1] = q4_1_unpack, [BLOCK_Q5_0] = q5_0_unpack,

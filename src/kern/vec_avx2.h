@@ -1,16 +1,13 @@
 /* vec_avx2.h: what kern_body.h is written in, for AVX2 with FMA and F16C. */
 #ifndef KERN_VEC_AVX2_H
 #define KERN_VEC_AVX2_H
-#include <immintrin.h>
-#include <stdbool.h>
-#include <stdint.h>
+#include "kern/unpack.h"
 
 #define LANES 8
 #define VECTORS 2
 #define STRIP 6 /* 6 x 2 accumulators of 16 registers */
 #define Q8_VECTORS 1
 #define Q8_STRIP 4
-#define INLINE static inline __attribute__((always_inline))
 
 typedef __m256 vf;
 typedef __m256i vi;
@@ -147,4 +144,31 @@ INLINE vf vf_spread(vf all, int group, int part) {
     return group == 32 ? _mm256_permutevar8x32_ps(all, _mm256_set1_epi32(part))
                        : _mm256_permutevar8x32_ps(all, _mm256_add_epi32(by16, _mm256_set1_epi32(2 * part)));
 }
+
+/* ---- rows of each format as they lie in the file ---- */
+
+/* A vector of scales and offsets of a chunk of a row, from group `at` on; what lies beyond n is finite where
+ * the format's numbers are. */
+typedef void vector_scales(vf *scale, vf *offset, const void *chunk, int at, int n);
+/* A vector of levels from part `part` of a chunk on; more: it is not the row's last part. */
+typedef vi vector_levels(const void *chunk, int part, bool more);
+
+#define ROW_OF(format)                                                                          \
+    INLINE void vf_##format##_scales(vf *scale, vf *offset, const void *chunk, int at, int n) { \
+        struct eight s = format##_scales(chunk, at, at + n - 1);                                \
+        *scale = s.scale;                                                                       \
+        *offset = s.offset;                                                                     \
+    }                                                                                           \
+    INLINE vi vi_##format##_levels(const void *chunk, int part, bool more) {                    \
+        (void)more;                                                                             \
+        return format##_levels(chunk, part);                                                    \
+    }
+ROW_OF(q4_0)
+ROW_OF(q4_1)
+ROW_OF(q5_0)
+ROW_OF(q5_1)
+ROW_OF(q8_0)
+ROW_OF(q4_k)
+ROW_OF(q5_k)
+ROW_OF(q6_k)
 #endif

@@ -2,16 +2,13 @@
  * compiler's operators; sums of products contract to FMA. */
 #ifndef KERN_VEC_AVX512_H
 #define KERN_VEC_AVX512_H
-#include <immintrin.h>
-#include <stdbool.h>
-#include <stdint.h>
+#include "kern/unpack.h"
 
 #define LANES 16
 #define VECTORS 4    /* of floats in a full panel */
 #define STRIP 6      /* rows of a tile: 6 x 4 accumulators leave room for a step of weights */
 #define Q8_VECTORS 2 /* the int8 tile has a second set of accumulators */
 #define Q8_STRIP 6
-#define INLINE static inline __attribute__((always_inline))
 
 typedef __m512 vf;
 typedef __m512i vi;
@@ -48,7 +45,7 @@ INLINE vf vf_from_bhalves(const void *p) {
 INLINE vf vf_from_bytes(const void *p) {
     return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(p)));
 }
-/* The lower half of a vector's floats, the upper half; and each of eight numbers twice. */
+/* each of eight numbers twice */
 INLINE vf vf_pairs(const float *p, int n) {
     const vi index = _mm512_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7);
     return _mm512_permutexvar_ps(index, vf_load_n(p, n));
@@ -122,5 +119,145 @@ INLINE vf vf_spread(vf all, int group, int part) {
     const vi by16 = _mm512_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3);
     return group == 32 ? _mm512_permutexvar_ps(_mm512_add_epi32(by32, _mm512_set1_epi32(2 * part)), all)
                        : _mm512_permutexvar_ps(_mm512_add_epi32(by16, _mm512_set1_epi32(4 * part)), all);
+}
+
+/* ---- rows of each format as they lie in the file ---- */
+
+/* A vector of scales and offsets of a chunk of a row, from group `at` on; what lies beyond n is finite where
+ * the format's numbers are. */
+typedef void vector_scales(vf *scale, vf *offset, const void *chunk, int at, int n);
+/* A vector of levels from part `part` of a chunk on; more: it is not the row's last part, which stands alone.
+ */
+typedef vi vector_levels(const void *chunk, int part, bool more);
+
+/* The first halves of n blocks and the second ones. A permutation reaches 64 words; a lane that it does not
+ * concern keeps its index, which is a harmless half too. */
+INLINE vi first_halves(const unsigned char *block, size_t bytes, int n) {
+    const int step = (int)bytes / 2;
+    uint16_t index[32];
+    UNROLLED_FOR (int i = 0; i < 16; i++) {
+        index[i] = (uint16_t)(i * step);
+        index[16 + i] = (uint16_t)(i * step + 1);
+    }
+    vi words = vi_load(index);
+    UNROLLED_FOR (int at = 0; at < 15 * step + 2; at += 64) {
+        int left = n * step - at;
+        if (left <= 0)
+            break;
+        uint32_t mask = 0;
+        UNROLLED_FOR (int i = 0; i < 16; i++) {
+            mask |= (uint32_t)(i * step >= at && i * step < at + 64) << i;
+            mask |= (uint32_t)(i * step + 1 >= at && i * step + 1 < at + 64) << (16 + i);
+        }
+        const unsigned char *p = block + 2 * (size_t)at;
+        vi lo = _mm512_maskz_loadu_epi16(left >= 32 ? ~0u : (1u << left) - 1, p);
+        vi hi = _mm512_maskz_loadu_epi16(left >= 64 ? ~0u : left > 32 ? (1u << (left - 32)) - 1 : 0, p + 64);
+        words = _mm512_mask2_permutex2var_epi16(lo, words, mask, hi);
+    }
+    return words;
+}
+
+/* Blocks that begin with a scale, whose offset is zero times as much, and blocks that begin with both. */
+INLINE void vf_scaled(vf *scale, vf *offset, const void *block, size_t bytes, int n, float zero) {
+    *scale = _mm512_cvtph_ps(_mm512_castsi512_si256(first_halves(block, bytes, n)));
+    *offset = *scale * vf_set(zero);
+}
+
+INLINE void vf_paired(vf *scale, vf *offset, const void *block, size_t bytes, int n) {
+    vi halves = first_halves(block, bytes, n);
+    *scale = _mm512_cvtph_ps(_mm512_castsi512_si256(halves));
+    *offset = _mm512_cvtph_ps(_mm512_extracti64x4_epi64(halves, 1));
+}
+
+INLINE void vf_eights(vf *scale, vf *offset, struct eight a, struct eight b) {
+    *scale = _mm512_insertf32x8(_mm512_castps256_ps512(a.scale), b.scale, 1);
+    *offset = _mm512_insertf32x8(_mm512_castps256_ps512(a.offset), b.offset, 1);
+}
+
+#define VF_SCALED(format, zero)                                                                      \
+    INLINE void vf_##format##_scales(vf *scale, vf *offset, const void *chunk, int at, int n) {      \
+        vf_scaled(scale, offset, (const struct format *)chunk + at, sizeof(struct format), n, zero); \
+    }
+#define VF_PAIRED(format)                                                                       \
+    INLINE void vf_##format##_scales(vf *scale, vf *offset, const void *chunk, int at, int n) { \
+        vf_paired(scale, offset, (const struct format *)chunk + at, sizeof(struct format), n);  \
+    }
+#define VF_EIGHTS(format)                                                                       \
+    INLINE void vf_##format##_scales(vf *scale, vf *offset, const void *chunk, int at, int n) { \
+        vf_eights(scale, offset, format##_scales(chunk, at, at + n - 1),                        \
+                  format##_scales(chunk, at + 8, at + n - 1));                                  \
+    }
+VF_SCALED(q4_0, -8)
+VF_SCALED(q5_0, -16)
+VF_SCALED(q8_0, -128)
+VF_PAIRED(q4_1)
+VF_PAIRED(q5_1)
+VF_EIGHTS(q4_k)
+VF_EIGHTS(q5_k)
+VF_EIGHTS(q6_k)
+
+#define VI_TWO(format)                                                                  \
+    INLINE vi vi_##format##_levels(const void *chunk, int part, bool more) {            \
+        return _mm512_inserti64x4(_mm512_castsi256_si512(format##_levels(chunk, part)), \
+                                  format##_levels(chunk, more ? part + 1 : part), 1);   \
+    }
+VI_TWO(q8_0)
+
+/* Nibbles of two blocks: each of 16 bytes in two places, shifted in the second. */
+INLINE vi vi_nibbles(const void *a, const void *b) {
+    const vi by = _mm512_setr_epi64(0, 0, 4, 4, 0, 0, 4, 4);
+    vi twice = _mm512_broadcast_i32x4(_mm_loadu_si128(a));
+    twice = _mm512_mask_broadcast_i32x4(twice, 0xff00, _mm_loadu_si128(b));
+    return _mm512_and_si512(_mm512_srlv_epi64(twice, by), _mm512_set1_epi8(15));
+}
+
+/* Bit i of the words as 16 in byte i. */
+INLINE vi vi_fifths(const uint8_t *a, const uint8_t *b) {
+    return _mm512_maskz_mov_epi8(load32(a) | (uint64_t)load32(b) << 32, _mm512_set1_epi8(16));
+}
+
+#define VI_NIBBLES(format)                                                   \
+    INLINE vi vi_##format##_levels(const void *chunk, int part, bool more) { \
+        const struct format *b = (const struct format *)chunk + part;        \
+        return vi_nibbles(b->qs, (b + more)->qs);                            \
+    }
+#define VI_FIFTHS(format)                                                                            \
+    INLINE vi vi_##format##_levels(const void *chunk, int part, bool more) {                         \
+        const struct format *b = (const struct format *)chunk + part;                                \
+        return _mm512_or_si512(vi_nibbles(b->qs, (b + more)->qs), vi_fifths(b->qh, (b + more)->qh)); \
+    }
+VI_NIBBLES(q4_0)
+VI_NIBBLES(q4_1)
+VI_FIFTHS(q5_0)
+VI_FIFTHS(q5_1)
+
+/* Bits of 32 bytes: of each byte `mask` from `from` on, and in the other half from `then` on. */
+INLINE vi vi_bits(const uint8_t *p, int from, int then, char mask) {
+    vi twice = _mm512_broadcast_i64x4(load256(p));
+    vi by = _mm512_setr_epi64(from, from, from, from, then, then, then, then);
+    return _mm512_and_si512(_mm512_srlv_epi64(twice, by), _mm512_set1_epi8(mask));
+}
+
+INLINE vi vi_q4_k_levels(const void *chunk, int part, bool more) {
+    (void)more;
+    const struct q4_k *b = (const struct q4_k *)chunk + part / 8;
+    return vi_bits(b->qs + part % 8 / 2 * 32, 0, 4, 15);
+}
+
+INLINE vi vi_q5_k_levels(const void *chunk, int part, bool more) {
+    (void)more;
+    const struct q5_k *b = (const struct q5_k *)chunk + part / 8;
+    int sub = part % 8;
+    vi fifth = _mm512_slli_epi64(vi_bits(b->qh, sub, sub + 1, 1), 4);
+    return _mm512_or_si512(vi_bits(b->qs + sub / 2 * 32, 0, 4, 15), fifth);
+}
+
+INLINE vi vi_q6_k_levels(const void *chunk, int part, bool more) {
+    (void)more;
+    const struct q6_k *b = (const struct q6_k *)chunk + part / 8;
+    int half = part % 8 / 4, sub = part % 4;
+    vi low = _mm512_and_si512(_mm512_srli_epi64(vi_load(b->ql + 64 * half), (unsigned)sub * 2),
+                              _mm512_set1_epi8(15));
+    return _mm512_or_si512(low, _mm512_slli_epi64(vi_bits(b->qh + 32 * half, sub * 2, sub * 2 + 2, 3), 4));
 }
 #endif

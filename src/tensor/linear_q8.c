@@ -6,9 +6,9 @@
 #include "tensor/product.h"
 
 enum {
-    FEW = 8,
-    NEAR = 16 << 10
-}; /* tokens that still go row by row; weights that stay in the nearest cache */
+    FEW = 8,     /* tokens below this go row by row */
+    STREAM = 16, /* rows that they go through together */
+};
 
 struct job {
     const struct kern *k;
@@ -72,32 +72,29 @@ static const unsigned char *row_at(const struct matrix *w, int row) {
 static struct q8_weights rows_in(unsigned char *space, int rows, const struct job *j, int type,
                                  unsigned char **end) {
     int group = block_group(type);
-    size_t groups = (size_t)(rows * (j->x->k / group)),
+    size_t groups = ((size_t)(rows * (j->x->k / group)) + SCALE_ROOM + 15) / 16 * 16,
            levels = ((size_t)rows * (size_t)j->x->k + 127) / 64 * 64;
     struct q8_weights w = {.u = space, .group = group, .wide = block_wide(type)};
     w.scale = (float *)(void *)(space + levels);
     w.offset = w.scale + groups;
-    *end = (unsigned char *)(w.offset + (groups + 15) / 16 * 16);
+    *end = (unsigned char *)(w.offset + groups);
     return w;
 }
 
 /* Bytes of rows_in at most. */
 static size_t rows_bytes(int rows, int k) {
-    return (size_t)rows * (size_t)k + 128 + (size_t)rows * (size_t)k / 16 * 2 * sizeof(float) + 64;
+    return (size_t)rows * (size_t)k + 128 + ((size_t)rows * (size_t)k / 16 + 32) * 2 * sizeof(float);
 }
 
-/* Rows lie one after the other, so a few are taken apart as one long row: what a row costs by itself is
- * shared, and what is read then has left the store buffer. */
 static void stream_rows(void *ctx, size_t first, size_t last, int worker) {
     struct job *j = ctx;
+    (void)worker;
     for (size_t unit = first; unit < last; unit++) {
-        int from, to, i = unit_rows(j, unit, &from, &to), type = (int)j->w[i]->type;
-        unsigned char *end;
-        struct q8_weights rows = rows_in(j->work + (size_t)worker * j->work_each, to - from, j, type, &end);
-        j->k->unpack[type](rows.u, rows.scale, rows.offset, row_at(j->w[i], from), (to - from) * j->x->k);
+        int from, to, i = unit_rows(j, unit, &from, &to);
+        const struct matrix *w = j->w[i];
         for (int t = 0; t < j->T; t++) {
             float *y = j->y[i] + (size_t)t * (size_t)j->ldy[i] + from;
-            j->k->dot_q8(y, &rows, to - from, j->x, t);
+            j->k->dot_q8[w->type](y, row_at(w, from), w->row_bytes, to - from, j->x, t);
             if (j->bias[i])
                 j->k->add(y, j->bias[i] + from, (size_t)(to - from));
         }
@@ -133,12 +130,12 @@ void q8_linear(struct ops *o, float *const *y, const int *ldy, const struct q8_r
                const struct matrix *const *w, const float *const *bias, int n, int T) {
     size_t mark = arena_mark(o->scratch), units = 0;
     bool few = T < FEW;
-    int near = NEAR / x->k / 4 * 4, width = o->kern->width_q8;
-    struct job j = {o->kern, x, y, ldy, w, bias, n, T, few ? near < 4 ? 4 : near > 16 ? 16 : near : width,
-                    NULL,    0};
-    j.work_each = rows_bytes(few ? j.unit : o->kern->lanes, x->k) + (few ? 0 : rows_bytes(width, x->k));
-    j.work_each = (j.work_each + 63) / 64 * 64;
-    j.work = take(o, (size_t)pool_threads(o->pool), j.work_each);
+    int width = o->kern->width_q8;
+    struct job j = {o->kern, x, y, ldy, w, bias, n, T, few ? STREAM : width, NULL, 0};
+    if (!few) {
+        j.work_each = (rows_bytes(o->kern->lanes, x->k) + rows_bytes(width, x->k) + 63) / 64 * 64;
+        j.work = take(o, (size_t)pool_threads(o->pool), j.work_each);
+    }
     for (int i = 0; i < n; i++)
         units += (size_t)((w[i]->out + j.unit - 1) / j.unit);
     run(o, units, few ? 4 : 1, false, few ? stream_rows : multiply_panels, &j);
