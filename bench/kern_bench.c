@@ -40,7 +40,7 @@ struct bench {
 /* Random levels, scales of 1/64. */
 static struct matrix weights(struct rng *r, enum dtype type, int out, int in) {
     struct matrix m = matrix_of(NULL, type, out, in);
-    size_t n = (size_t)out * m.row_bytes, block = (size_t)dtype_of(type)->bytes;
+    size_t n = (size_t)out * m.row_bytes, block = (size_t)dtype_of((int)type)->bytes;
     unsigned char *data = mem_aligned(n + 8, 1);
     for (size_t i = 0; i < n; i += 8) {
         uint64_t v = rng_next(r);

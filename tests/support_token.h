@@ -4,16 +4,17 @@
 #include "base/json.h"
 #include "token/token.h"
 
-/* How much longer a step may take where a sanitizer watches it. */
+/* Seconds of processor time that a MiB may take: far above what it does on a busy machine, far below what
+ * anything quadratic would. Sanitizers are slower. */
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define SLOWER 20.0
+#define MIB_SECONDS 60.0
 #elif defined(__has_feature)
 #if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer) || __has_feature(memory_sanitizer)
-#define SLOWER 20.0
+#define MIB_SECONDS 60.0
 #endif
 #endif
-#ifndef SLOWER
-#define SLOWER 1.0
+#ifndef MIB_SECONDS
+#define MIB_SECONDS 5.0
 #endif
 
 /* Path of a real model, or NULL when it is not on this machine. Valid until the next call. */

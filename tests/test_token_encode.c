@@ -405,7 +405,7 @@ static void long_pieces_take_linear_time(void **state) {
         {"\xE3\x80\x80", 3},
         {"\0", 1},
     };
-    double bound = SLOWER * 1e-6;
+    double bound = MIB_SECONDS * 1e-6;
     for (int k = 0; k < RULES; k++) {
         struct open o = open_rule(rules[k]);
         for (size_t i = 0; i < sizeof units / sizeof *units; i++) {

@@ -85,7 +85,7 @@ struct table {
 };
 
 static void add_row(struct table *t, const char *name, double nll, double wins) {
-    if (!t->base)
+    if (t->base == 0)
         t->base = nll;
     json_array_append_new(t->rows, json_pack("{s:s, s:f, s:f, s:f}", "arm", name, "target_nll", nll,
                                              "against_base", nll / t->base - 1, "wins", wins));
