@@ -194,13 +194,25 @@ static float tree(const float *lane, int lanes) {
     return s[0];
 }
 
-/* Each lane has a sum of its own: offsets a vector of groups at a time, then that vector's four bytes a lane.
+/* Weights that add to lane l: of which block or part, and where in it. Formats of nibbles (both of a byte
+ * belong to the block) sum four of the first 16 and four of the others; formats of bytes four in their order.
  */
-static float dot_twin(const struct q8_weights *w, int i, const struct q8_rows *x, int row, int lanes) {
+static int lane_sum(const struct q8_weights *w, int i, const int8_t *q, int k, int at, int l, bool nibbles) {
+    int sum = 0, from = nibbles ? at + l / 4 * 32 + l % 4 * 4 : at + 4 * l;
+    for (int b = 0; b < 4; b++) {
+        sum += w->u[i * k + from + b] * q[from + b];
+        if (nibbles)
+            sum += w->u[i * k + from + 16 + b] * q[from + 16 + b];
+    }
+    return sum;
+}
+
+/* Each lane has a sum of its own: offsets a vector of groups at a time, then the products of these groups. */
+static float dot_twin(const struct q8_weights *w, int i, const struct q8_rows *x, int row, int lanes,
+                      bool nibbles) {
     float lane[16] = {0};
     size_t groups32 = (size_t)x->k / 32;
-    int groups = x->k / w->group;
-    const uint8_t *u = w->u + i * x->k;
+    int groups = x->k / w->group, step = nibbles ? 8 : 4; // weights of a lane
     const int8_t *q = x->q + (size_t)row * x->ld;
     const float *scale = w->scale + i * groups, *offset = w->offset + i * groups,
                 *xs = x->scale + (size_t)row * groups32;
@@ -210,14 +222,13 @@ static float dot_twin(const struct q8_weights *w, int i, const struct q8_rows *x
         int m = groups - g < lanes ? groups - g : lanes;
         for (int l = 0; l < m; l++)
             lane[l] = fmaf(offset[g + l], sums[g + l], lane[l]);
-        for (int at = g * w->group; at < (g + m) * w->group; at += 4 * lanes)
-            for (int l = 0; l < lanes && at + 4 * l < x->k; l++) {
-                int sum = 0, group = (at + 4 * l) / w->group;
+        for (int at = g * w->group; at < (g + m) * w->group; at += step * lanes)
+            for (int l = 0; l < lanes; l++) {
+                int group = (at + step * l) / w->group;
                 if (group >= g + m)
                     continue;
-                for (int b = 0; b < 4; b++)
-                    sum += u[at + 4 * l + b] * q[at + 4 * l + b];
-                lane[l] = fmaf((float)sum, scale[group] * xs[group * w->group / 32], lane[l]);
+                lane[l] = fmaf((float)lane_sum(w, i, q, x->k, at, l, nibbles),
+                               scale[group] * xs[group * w->group / 32], lane[l]);
             }
     }
     return tree(lane, lanes);
@@ -238,7 +249,7 @@ static void int8_dots_equal_their_twin(void **state) {
                     kern_at(k)->dot_q8[formats[f]](y, data, (size_t)n / (size_t)block_of(f) * format_bytes[f],
                                                    rows, &q, t);
                     for (int i = 0; i < rows; i++)
-                        assert_true(y[i] == dot_twin(&w, i, &q, t, kern_at(k)->lanes));
+                        assert_true(y[i] == dot_twin(&w, i, &q, t, kern_at(k)->lanes, f < 4));
                 }
                 free_weights(&w);
                 free_quantised(&q);

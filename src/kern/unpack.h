@@ -22,6 +22,11 @@ struct eight {
 };
 typedef struct eight block_scales(const void *row, int at, int last);
 
+/* Where a block of 32 has its nibbles, and its fifth bits; 0: it has none. */
+struct nibbles {
+    size_t bytes, at, fifths;
+};
+
 INLINE __m256i load256(const void *p) { return _mm256_loadu_si256(p); }
 
 /* ---- scales ---- */
@@ -114,11 +119,11 @@ INLINE __m256i nibbles(const uint8_t *qs) {
 }
 
 /* Bit i of a word as 16 in byte i. */
-INLINE __m256i fifth_bits(const uint8_t *qh) {
+INLINE __m256i fifth_bits(uint32_t bits) {
     const __m256i spread =
         _mm256_setr_epi64x(0x0000000000000000, 0x0101010101010101, 0x0202020202020202, 0x0303030303030303);
     const __m256i bit = _mm256_set1_epi64x((long long)0x8040201008040201);
-    __m256i bytes = _mm256_shuffle_epi8(_mm256_set1_epi32((int)load32(qh)), spread);
+    __m256i bytes = _mm256_shuffle_epi8(_mm256_set1_epi32((int)bits), spread);
     __m256i set = _mm256_cmpeq_epi8(_mm256_and_si256(bytes, bit), bit);
     return _mm256_and_si256(set, _mm256_set1_epi8(16));
 }
@@ -133,12 +138,12 @@ INLINE __m256i q4_1_levels(const void *row, int part) {
 
 INLINE __m256i q5_0_levels(const void *row, int part) {
     const struct q5_0 *b = (const struct q5_0 *)row + part;
-    return _mm256_or_si256(nibbles(b->qs), fifth_bits(b->qh));
+    return _mm256_or_si256(nibbles(b->qs), fifth_bits(load32(b->qh)));
 }
 
 INLINE __m256i q5_1_levels(const void *row, int part) {
     const struct q5_1 *b = (const struct q5_1 *)row + part;
-    return _mm256_or_si256(nibbles(b->qs), fifth_bits(b->qh));
+    return _mm256_or_si256(nibbles(b->qs), fifth_bits(load32(b->qh)));
 }
 
 INLINE __m256i q8_0_levels(const void *row, int part) {

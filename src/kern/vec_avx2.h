@@ -153,22 +153,47 @@ typedef void vector_scales(vf *scale, vf *offset, const void *chunk, int at, int
 /* A vector of levels from part `part` of a chunk on; more: it is not the row's last part. */
 typedef vi vector_levels(const void *chunk, int part, bool more);
 
-#define ROW_OF(format)                                                                          \
+#define VF_SCALES(format)                                                                       \
     INLINE void vf_##format##_scales(vf *scale, vf *offset, const void *chunk, int at, int n) { \
         struct eight s = format##_scales(chunk, at, at + n - 1);                                \
         *scale = s.scale;                                                                       \
         *offset = s.offset;                                                                     \
-    }                                                                                           \
-    INLINE vi vi_##format##_levels(const void *chunk, int part, bool more) {                    \
-        (void)more;                                                                             \
-        return format##_levels(chunk, part);                                                    \
     }
-ROW_OF(q4_0)
-ROW_OF(q4_1)
-ROW_OF(q5_0)
-ROW_OF(q5_1)
-ROW_OF(q8_0)
-ROW_OF(q4_k)
-ROW_OF(q5_k)
-ROW_OF(q6_k)
+#define VI_LEVELS(format)                                                    \
+    INLINE vi vi_##format##_levels(const void *chunk, int part, bool more) { \
+        (void)more;                                                          \
+        return format##_levels(chunk, part);                                 \
+    }
+VF_SCALES(q4_0)
+VF_SCALES(q4_1)
+VF_SCALES(q5_0)
+VF_SCALES(q5_1)
+VF_SCALES(q8_0)
+VF_SCALES(q4_k)
+VF_SCALES(q5_k)
+VF_SCALES(q6_k)
+VI_LEVELS(q8_0)
+VI_LEVELS(q4_k)
+VI_LEVELS(q5_k)
+VI_LEVELS(q6_k)
+
+/* Two blocks of nibbles from `part` on, the last for one past `left`: a lane has four of a block's first 16
+ * weights in low, and of the others in high. */
+INLINE void vi_nibbles(vi *low, vi *high, const void *chunk, int part, int left, struct nibbles f) {
+    const unsigned char *a = (const unsigned char *)chunk + (size_t)part * f.bytes,
+                        *b = left > 1 ? a + f.bytes : a;
+    vi all = _mm256_loadu2_m128i((const void *)(b + f.at), (const void *)(a + f.at));
+    *low = bits_of(all, 0, 15);
+    *high = bits_of(all, 4, 15);
+    if (f.fifths) {
+        a += f.fifths;
+        b += f.fifths;
+        *low = _mm256_or_si256(*low, fifth_bits(load16(a) | (uint32_t)load16(b) << 16));
+        *high = _mm256_or_si256(*high, fifth_bits(load16(a + 2) | (uint32_t)load16(b + 2) << 16));
+    }
+}
+
+/* Of two blocks of activations the first 16 of each, and the others. */
+INLINE vi vi_firsts(vi a, vi b) { return _mm256_permute2x128_si256(a, b, 0x20); }
+INLINE vi vi_seconds(vi a, vi b) { return _mm256_permute2x128_si256(a, b, 0x31); }
 #endif

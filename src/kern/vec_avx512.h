@@ -203,33 +203,31 @@ VF_EIGHTS(q6_k)
     }
 VI_TWO(q8_0)
 
-/* Nibbles of two blocks: each of 16 bytes in two places, shifted in the second. */
-INLINE vi vi_nibbles(const void *a, const void *b) {
-    const vi by = _mm512_setr_epi64(0, 0, 4, 4, 0, 0, 4, 4);
-    vi twice = _mm512_broadcast_i32x4(_mm_loadu_si128(a));
-    twice = _mm512_mask_broadcast_i32x4(twice, 0xff00, _mm_loadu_si128(b));
-    return _mm512_and_si512(_mm512_srlv_epi64(twice, by), _mm512_set1_epi8(15));
+/* Four blocks of nibbles from `part` on, the last for those past `left`: a lane has four of a block's first
+ * 16 weights in low, and of the others in high. */
+INLINE void vi_nibbles(vi *low, vi *high, const void *chunk, int part, int left, struct nibbles f) {
+    const unsigned char *b[4];
+    uint64_t fifths[2] = {0, 0};
+    UNROLLED_FOR (int i = 0; i < 4; i++) {
+        b[i] = (const unsigned char *)chunk + (size_t)(part + (i < left ? i : left - 1)) * f.bytes;
+        fifths[0] |= (uint64_t)load16(b[i] + f.fifths) << (16 * i);
+        fifths[1] |= (uint64_t)load16(b[i] + f.fifths + 2) << (16 * i);
+    }
+    vi all = _mm512_inserti64x4(
+        _mm512_castsi256_si512(_mm256_loadu2_m128i((const void *)(b[1] + f.at), (const void *)(b[0] + f.at))),
+        _mm256_loadu2_m128i((const void *)(b[3] + f.at), (const void *)(b[2] + f.at)), 1);
+    *low = _mm512_and_si512(all, _mm512_set1_epi8(15));
+    *high = _mm512_and_si512(_mm512_srli_epi16(all, 4), _mm512_set1_epi8(15));
+    if (f.fifths) {
+        const vi sixteen = _mm512_set1_epi8(16);
+        *low = _mm512_mask_add_epi8(*low, fifths[0], *low, sixteen);
+        *high = _mm512_mask_add_epi8(*high, fifths[1], *high, sixteen);
+    }
 }
 
-/* Bit i of the words as 16 in byte i. */
-INLINE vi vi_fifths(const uint8_t *a, const uint8_t *b) {
-    return _mm512_maskz_mov_epi8(load32(a) | (uint64_t)load32(b) << 32, _mm512_set1_epi8(16));
-}
-
-#define VI_NIBBLES(format)                                                   \
-    INLINE vi vi_##format##_levels(const void *chunk, int part, bool more) { \
-        const struct format *b = (const struct format *)chunk + part;        \
-        return vi_nibbles(b->qs, (b + more)->qs);                            \
-    }
-#define VI_FIFTHS(format)                                                                            \
-    INLINE vi vi_##format##_levels(const void *chunk, int part, bool more) {                         \
-        const struct format *b = (const struct format *)chunk + part;                                \
-        return _mm512_or_si512(vi_nibbles(b->qs, (b + more)->qs), vi_fifths(b->qh, (b + more)->qh)); \
-    }
-VI_NIBBLES(q4_0)
-VI_NIBBLES(q4_1)
-VI_FIFTHS(q5_0)
-VI_FIFTHS(q5_1)
+/* Of four blocks of activations the first 16 of each, and the others. */
+INLINE vi vi_firsts(vi a, vi b) { return _mm512_shuffle_i32x4(a, b, 0x88); }
+INLINE vi vi_seconds(vi a, vi b) { return _mm512_shuffle_i32x4(a, b, 0xdd); }
 
 /* Bits of 32 bytes: of each byte `mask` from `from` on, and in the other half from `then` on. */
 INLINE vi vi_bits(const uint8_t *p, int from, int then, char mask) {
