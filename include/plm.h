@@ -78,6 +78,7 @@ typedef struct plm_model_facts {
     const char *chat_template; /* name of the template in use, NULL: none */
     const char *cpu;           /* kernels in use */
     int vocab, width, ffn_width, layers, heads, kv_heads, head_width, context, threads;
+    bool tied_head; /* the head is the embedding */
     uint64_t parameters; /* weights in all tensors */
     uint64_t file_bytes;
     uint64_t bytes_per_token; /* weight bytes that one decoded token reads */
@@ -90,6 +91,14 @@ PLM_API void plm_model_close(plm_model *m);
 PLM_API const plm_model_facts *plm_model_describe(const plm_model *m);
 /* sha256 of the whole file, in hex. The first call reads the file unless digest_cache knows it. */
 PLM_API plm_status plm_model_digest(const plm_model *m, char hex[65], plm_error *err) PLM_MUST_CHECK;
+
+/* What this machine can do at best, measured now in about half a second on the model's threads. */
+typedef struct plm_ceilings {
+    double f32, bf16, int8; /* operations a second in registers; 0: no such instructions */
+    double read;            /* bytes a second from memory */
+} plm_ceilings;
+
+PLM_API plm_status plm_model_ceilings(const plm_model *m, plm_ceilings *out, plm_error *err) PLM_MUST_CHECK;
 
 /* ---- 3 text and tokens ----
  * Each writes at most cap items, reports the full length in *n, and returns PLM_ELIMIT when it did

@@ -151,8 +151,10 @@ static void say_done(const struct args *a, const struct learned *done, const cha
 }
 
 int cmd_train(struct args *a) {
-    if (!a->out || a->n_rest)
-        return app_misuse(a, "train", "say where the adapter goes: --out ADAPTER.gguf");
+    if (a->n_rest)
+        return app_misuse(a, "train", "rows come from --data FILE.jsonl, records from --user NAME");
+    if (!a->out)
+        a->out = "adapter.gguf";
     plm_error err = {0};
     plm_model *m = NULL;
     plm_store *store = NULL;

@@ -112,7 +112,7 @@ const struct command plm_commands[] = {
     {"augment", "[options]", "let a larger model write more examples of the same kind", NULL,
      "plm augment --user ada --teacher teacher.gguf --preview 10", TEACHER "kind yes preview dry-run out",
      cmd_augment},
-    {"train", "[--user U | --data FILE.jsonl] --out ADAPTER.gguf",
+    {"train", "[--user U | --data FILE.jsonl] [--out ADAPTER.gguf]",
      "fine-tune a LoRA adapter on the quantised model",
      "A line a step with --json. OUT.checkpoint is kept while it runs; --resume goes on from it.",
      "plm train --data pairs.jsonl --out mine.gguf --steps 60",

@@ -132,6 +132,14 @@ const plm_model_facts *plm_model_describe(const plm_model *m) {
     return &m->facts;
 }
 
+plm_status plm_model_ceilings(const plm_model *m, plm_ceilings *out, plm_error *err) {
+    struct ceilings c;
+    plm_status st = ops_ceilings(&c, m->kern, m->pool, err);
+    if (st == PLM_OK)
+        *out = (plm_ceilings){c.f32, c.bf16, c.int8, c.read};
+    return st;
+}
+
 /* ---- the hash, and the file that remembers it ----
  * A line a model: "device inode size mtime-in-ns header-sha256 file-sha256". It is a cache: a line or file
  * that can't be read is as good as none, and one that can't be written costs only time. */

@@ -179,6 +179,7 @@ static void count_bytes(plm_model *m) {
         }
     }
     m->facts.bytes_per_token = n;
+    m->facts.tied_head = m->head.data == m->embed.data;
 }
 
 /* "Q4_1 210, F32 61": the most frequent first */
