@@ -221,15 +221,35 @@ INLINE vf kv_load(const unsigned char *row, int i, int m, bool f16) {
     return vf_from_halves(rest);
 }
 
+/* m rows of keys at once: their sums don't wait for each other. */
+INLINE void score_few(vf *sum, const float *q, const unsigned char *row, size_t stride, int D, bool f16,
+                      int m) {
+    UNROLLED_FOR (int j = 0; j < m; j++)
+        sum[j] = vf_set(0);
+    int i = 0;
+    for (; i + LANES <= D; i += LANES) {
+        vf x = vf_load(q + i);
+        UNROLLED_FOR (int j = 0; j < m; j++)
+            sum[j] = vf_fma(x, kv_load(row + (size_t)j * stride, i, LANES, f16), sum[j]);
+    }
+    if (i < D) {
+        vf x = vf_load_n(q + i, D - i);
+        UNROLLED_FOR (int j = 0; j < m; j++)
+            sum[j] = vf_fma(x, kv_load(row + (size_t)j * stride, i, D - i, f16), sum[j]);
+    }
+}
+
 INLINE void scores_of(float *s, const float *q, struct kv_rows k, int D, bool f16) {
     const unsigned char *row = k.data;
-    for (int j = 0; j < k.n; j++, row += k.stride) {
-        vf sum = vf_set(0);
-        for (int i = 0; i < D; i += LANES) {
-            int m = D - i < LANES ? D - i : LANES;
-            sum = vf_fma(vf_load_n(q + i, m), kv_load(row, i, m, f16), sum);
-        }
-        s[j] = vf_sum(sum);
+    vf sum[ROWS];
+    int j = 0;
+    for (; j + ROWS <= k.n; j += ROWS, row += ROWS * k.stride) {
+        score_few(sum, q, row, k.stride, D, f16, ROWS);
+        _mm_storeu_ps(s + j, vf_sum4(sum[0], sum[1], sum[2], sum[3]));
+    }
+    for (; j < k.n; j++, row += k.stride) {
+        score_few(sum, q, row, k.stride, D, f16, 1);
+        s[j] = vf_sum(sum[0]);
     }
 }
 
@@ -240,15 +260,28 @@ static void scores(float *s, const float *q, struct kv_rows k, int D) {
         scores_of(s, q, k, D, false);
 }
 
-INLINE void weigh_of(float *y, const float *p, struct kv_rows v, int D, bool f16) {
-    for (int i = 0; i < D; i += LANES) {
-        int m = D - i < LANES ? D - i : LANES;
-        const unsigned char *row = v.data;
-        vf sum = vf_load_n(y + i, m);
-        for (int j = 0; j < v.n; j++, row += v.stride)
-            sum = vf_fma(vf_set(p[j]), kv_load(row, i, m, f16), sum);
-        vf_store_n(y + i, sum, m);
+/* `columns` vectors of y at once, for the same reason; the last has `rest` numbers. */
+INLINE void weigh_few(float *y, const float *p, const unsigned char *row, struct kv_rows v, int rest,
+                      bool f16, int columns) {
+    vf sum[ROWS];
+    UNROLLED_FOR (int c = 0; c < columns; c++)
+        sum[c] = vf_load_n(y + c * LANES, c < columns - 1 ? LANES : rest);
+    for (int j = 0; j < v.n; j++, row += v.stride) {
+        vf by = vf_set(p[j]);
+        UNROLLED_FOR (int c = 0; c < columns; c++)
+            sum[c] = vf_fma(by, kv_load(row, c * LANES, c < columns - 1 ? LANES : rest, f16), sum[c]);
     }
+    UNROLLED_FOR (int c = 0; c < columns; c++)
+        vf_store_n(y + c * LANES, sum[c], c < columns - 1 ? LANES : rest);
+}
+
+INLINE void weigh_of(float *y, const float *p, struct kv_rows v, int D, bool f16) {
+    const unsigned char *row = v.data;
+    const int wide = ROWS * LANES;
+    for (; D >= wide; D -= wide, y += wide, row += wide * (f16 ? 2 : 4))
+        weigh_few(y, p, row, v, LANES, f16, ROWS);
+    for (; D > 0; D -= LANES, y += LANES, row += LANES * (f16 ? 2 : 4))
+        weigh_few(y, p, row, v, D < LANES ? D : LANES, f16, 1);
 }
 
 static void weigh(float *y, const float *p, struct kv_rows v, int D) {
@@ -260,13 +293,18 @@ static void weigh(float *y, const float *p, struct kv_rows v, int D) {
 
 static void rows_dot(float *y, const float *w, size_t ld, int rows, const float *x, int n, float by,
                      bool more) {
-    for (int r = 0; r < rows; r++, w += ld) {
-        vf sum = vf_set(0);
-        for (int i = 0; i < n; i += LANES) {
-            int m = n - i < LANES ? n - i : LANES;
-            sum = vf_fma(vf_load_n(w + i, m), vf_load_n(x + i, m), sum);
-        }
-        float v = by * vf_sum(sum);
+    int r = 0;
+    vf sum[ROWS];
+    for (; r + ROWS <= rows; r += ROWS, w += ROWS * ld) {
+        score_few(sum, x, (const unsigned char *)w, ld * sizeof *w, n, false, ROWS);
+        __m128 all = vf_sum4(sum[0], sum[1], sum[2], sum[3]) * _mm_set1_ps(by);
+        if (more)
+            all = all + _mm_loadu_ps(y + r);
+        _mm_storeu_ps(y + r, all);
+    }
+    for (; r < rows; r++, w += ld) {
+        score_few(sum, x, (const unsigned char *)w, ld * sizeof *w, n, false, 1);
+        float v = by * vf_sum(sum[0]);
         y[r] = more ? y[r] + v : v;
     }
 }

@@ -82,7 +82,7 @@ INLINE void dot_chunk(vf *total, const unsigned char *const *w, const int8_t *q,
         dot_nibbles(total, w, q, xs, sums, parts, m, f);
 }
 
-/* m rows of weights. Several at once: their sums don't wait for each other. */
+/* m rows of weights, ROWS or one. Several at once: their sums don't wait for each other. */
 INLINE void dot_few(float *y, const unsigned char *rows, size_t row_bytes, const struct q8_rows *x, int row,
                     int m, struct stream f) {
     const size_t groups32 = (size_t)x->k / 32;
@@ -106,8 +106,10 @@ INLINE void dot_few(float *y, const unsigned char *rows, size_t row_bytes, const
     }
     if (left)
         dot_chunk(total, w, q, xs, sums, left, m, f);
-    UNROLLED_FOR (int i = 0; i < m; i++)
-        y[i] = vf_sum(total[i]);
+    if (m == ROWS)
+        _mm_storeu_ps(y, vf_sum4(total[0], total[1], total[2], total[3]));
+    else
+        y[0] = vf_sum(total[0]);
 }
 
 INLINE void dot_rows(float *y, const unsigned char *w, size_t row_bytes, int rows, const struct q8_rows *x,

@@ -25,6 +25,15 @@ INLINE vf vf_min(vf a, vf b) { return _mm512_min_ps(a, b); }
 INLINE vf vf_round(vf x) { return _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
 INLINE vf vf_power(vf x, vf n) { return _mm512_scalef_ps(x, n); } /* x 2^n */
 INLINE float vf_sum(vf x) { return _mm512_reduce_add_ps(x); }
+/* Four sums, each as vf_sum has it. */
+INLINE __m128 vf_sum4(vf a, vf b, vf c, vf d) {
+    vf ab = _mm512_shuffle_f32x4(a, b, 0x44) + _mm512_shuffle_f32x4(a, b, 0xee);
+    vf cd = _mm512_shuffle_f32x4(c, d, 0x44) + _mm512_shuffle_f32x4(c, d, 0xee);
+    vf all = _mm512_shuffle_f32x4(ab, cd, 0x88) + _mm512_shuffle_f32x4(ab, cd, 0xdd);
+    all = all + _mm512_permute_ps(all, 0x4e);
+    all = all + _mm512_permute_ps(all, 0xb1);
+    return _mm512_castps512_ps128(_mm512_maskz_compress_ps(0x1111, all));
+}
 INLINE float vf_top(vf x) { return _mm512_reduce_max_ps(x); }
 /* -x where the lane's top bit is set */
 INLINE vf vf_neg_where(vf x, vi bits) {
