@@ -30,7 +30,11 @@ void person_close(struct person *p) {
 }
 
 int64_t person_add(struct person *p, const char *input, const char *output, bool local_only) {
-    plm_record r = {.user = "ada", .kind = p->kind->name, .input = input, .output = output, .source = "test",
+    plm_record r = {.user = "ada",
+                    .kind = p->kind->name,
+                    .input = input,
+                    .output = output,
+                    .source = "test",
                     .local_only = local_only};
     int64_t id = 0;
     plm_error err = {0};
@@ -43,11 +47,13 @@ int64_t person_add(struct person *p, const char *input, const char *output, bool
 
 void invent(char *out, size_t cap, int seed, int words) {
     static const char *const list[] = {
-        "plumber", "kitchen", "repaired", "Monday", "garden", "neighbour", "umbrella", "bicycle", "tomato", "bread",
-        "chimney", "meeting", "morning", "weekend", "letter", "train", "violin", "market", "harbour", "ladder", "teacher",
-        "window", "printer", "holiday", "recipe", "blanket", "mirror", "bought", "painted", "cleaned", "lost", "found",
-        "slowly", "yesterday", "because", "without", "together", "outside", "under", "green", "heavy", "quiet", "broken",
-        "seven", "winter", "cousin", "cheese", "river", "museum", "candle", "button", "carpet", "invoice", "signal"};
+        "plumber", "kitchen",   "repaired", "Monday",  "garden",   "neighbour", "umbrella", "bicycle",
+        "tomato",  "bread",     "chimney",  "meeting", "morning",  "weekend",   "letter",   "train",
+        "violin",  "market",    "harbour",  "ladder",  "teacher",  "window",    "printer",  "holiday",
+        "recipe",  "blanket",   "mirror",   "bought",  "painted",  "cleaned",   "lost",     "found",
+        "slowly",  "yesterday", "because",  "without", "together", "outside",   "under",    "green",
+        "heavy",   "quiet",     "broken",   "seven",   "winter",   "cousin",    "cheese",   "river",
+        "museum",  "candle",    "button",   "carpet",  "invoice",  "signal"};
     struct rng r;
     rng_seed(&r, 99, (uint64_t)seed);
     size_t at = 0;
@@ -62,7 +68,8 @@ void person_add_notes(struct person *p, int n) {
     for (int i = 0; i < n; i++) {
         invent(input, sizeof input, i, 12 + i % 6);
         invent(output, sizeof output, 1000 + i, strcmp(p->kind->name, "tweet") ? 3 : 9);
-        person_add(p, input, p->kind->labels ? p->kind->labels[(size_t)i % p->kind->n_labels] : output, false);
+        person_add(p, input, p->kind->labels ? p->kind->labels[(size_t)i % p->kind->n_labels] : output,
+                   false);
     }
 }
 
@@ -90,8 +97,8 @@ static plm_status find(void *ctx, const char *hash, char **text, char **finish, 
     return st;
 }
 
-static plm_status keep(void *ctx, const char *hash, const char *body, const struct answer *a, const int64_t *sources,
-                       size_t n, plm_error *err) {
+static plm_status keep(void *ctx, const char *hash, const char *body, const struct answer *a,
+                       const int64_t *sources, size_t n, plm_error *err) {
     struct person *p = ctx;
     int64_t ids[64], id;
     (void)body;
@@ -99,8 +106,16 @@ static plm_status keep(void *ctx, const char *hash, const char *body, const stru
     plm_status st = plm_augment_sources(p->store, p->request, sources, n, ids, err);
     if (st)
         return st;
-    plm_reply r = {.when = 1, .user = "ada", .kind = p->kind->name, .teacher = "fake", .call_hash = hash, .text = a->text,
-                   .finish = a->finish, .sources = ids, .n_sources = n, .tokens_in = a->tokens_in,
+    plm_reply r = {.when = 1,
+                   .user = "ada",
+                   .kind = p->kind->name,
+                   .teacher = "fake",
+                   .call_hash = hash,
+                   .text = a->text,
+                   .finish = a->finish,
+                   .sources = ids,
+                   .n_sources = n,
+                   .tokens_in = a->tokens_in,
                    .tokens_out = a->tokens_out};
     p->kept++;
     return plm_store_add_reply(p->store, &r, &id, err);
@@ -117,8 +132,8 @@ struct synth_hooks person_hooks(struct person *p) {
     return (struct synth_hooks){.ctx = p, .find = find, .keep = keep, .leaving = leaving};
 }
 
-plm_status person_generate(struct person *p, const plm_augment_policy *policy, struct teacher *t, char **request,
-                           char **candidates, plm_error *err) {
+plm_status person_generate(struct person *p, const plm_augment_policy *policy, struct teacher *t,
+                           char **request, char **candidates, plm_error *err) {
     struct synth_hooks h = person_hooks(p);
     *candidates = NULL;
     plm_status st = plm_augment_draft(p->store, policy, request, err);
@@ -135,7 +150,8 @@ static int quickly(void *ctx, const char *why, double seconds) {
 }
 
 struct teacher *remote_teacher(const char *base) {
-    struct teacher_options o = {.spec = base, .model_name = "fake", .key = "sk-secret-key-123", .waiting = quickly};
+    struct teacher_options o = {
+        .spec = base, .model_name = "fake", .key = "sk-secret-key-123", .waiting = quickly};
     struct teacher *t = NULL;
     plm_error err = {0};
     plm_status st = teacher_open(&t, &o, &err);

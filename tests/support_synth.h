@@ -1,4 +1,5 @@
-/* support_synth.h: a store with a person's records in a folder of its own, and hooks that keep replies in it. */
+/* support_synth.h: a store with a person's records in a folder of its own, and hooks that keep replies in it.
+ */
 #ifndef SUPPORT_SYNTH_H
 #define SUPPORT_SYNTH_H
 #include <setjmp.h>
@@ -17,9 +18,9 @@ struct person {
     plm_store *store;
     plm_kinds *kinds;
     const plm_kind *kind;
-    const char *request;     /* of the run under way, for keep */
+    const char *request; /* of the run under way, for keep */
     size_t found, kept, left;
-    size_t fail_after;       /* leaving fails from this call on; 0: never */
+    size_t fail_after; /* leaving fails from this call on; 0: never */
 };
 
 void person_open(struct person *p, const char *kind);
@@ -32,7 +33,7 @@ void person_add_notes(struct person *p, int n);
 plm_augment_policy person_policy(const struct person *p);
 struct synth_hooks person_hooks(struct person *p);
 /* draft, synth_run; the caller frees both. */
-plm_status person_generate(struct person *p, const plm_augment_policy *policy, struct teacher *t, char **request,
-                           char **candidates, plm_error *err);
+plm_status person_generate(struct person *p, const plm_augment_policy *policy, struct teacher *t,
+                           char **request, char **candidates, plm_error *err);
 struct teacher *remote_teacher(const char *base);
 #endif

@@ -69,13 +69,25 @@ static void each_type_is_found(void **s) {
 static void ordinary_text_is_left_alone(void **s) {
     (void)s;
     const char *const plain[] = {
-        "The meeting is on 2024-01-15 at 10:30, or 15.01.2024 10:30.", "It costs 1,234.56 euro for 12 posts.",
-        "Version 1.2.3 of src/base/json.c, line 120-135", "Call me on Monday", "std::vector<int> and a::b",
-        "We were 1500000000 strong in 1999-2003", "getElementByIdentifierAndClassName works", "see @alice about it",
-        "https is a scheme, www too", "4111 1111 1111 1112 is no card", "The password is not here",
-        "Room 4, 18:00, 7:12 from platform 9, lane 3 until 7:45", "3 + 4 = 7 and 100-200 pages", "e.g. this or i.e. that",
-        "1.5.2024 is a date and 12/31/2023 too", "ISO 8601 and RFC 2616", "[1] and [Figure 2] and [TODO]",
-        "the 25th, the 3rd; 10:00-11:30", "internationalisation_of_everything",
+        "The meeting is on 2024-01-15 at 10:30, or 15.01.2024 10:30.",
+        "It costs 1,234.56 euro for 12 posts.",
+        "Version 1.2.3 of src/base/json.c, line 120-135",
+        "Call me on Monday",
+        "std::vector<int> and a::b",
+        "We were 1500000000 strong in 1999-2003",
+        "getElementByIdentifierAndClassName works",
+        "see @alice about it",
+        "https is a scheme, www too",
+        "4111 1111 1111 1112 is no card",
+        "The password is not here",
+        "Room 4, 18:00, 7:12 from platform 9, lane 3 until 7:45",
+        "3 + 4 = 7 and 100-200 pages",
+        "e.g. this or i.e. that",
+        "1.5.2024 is a date and 12/31/2023 too",
+        "ISO 8601 and RFC 2616",
+        "[1] and [Figure 2] and [TODO]",
+        "the 25th, the 3rd; 10:00-11:30",
+        "internationalisation_of_everything",
     };
     for (size_t i = 0; i < sizeof plain / sizeof *plain; i++)
         expect_types(plain[i], "");
@@ -165,7 +177,12 @@ static void make_card(char *out) {
     d[15] = (char)('0' + (10 - sum % 10) % 10);
     int style = roll(3);
     for (int i = 0; i < 16; i++)
-        sprintf(out + strlen(out), "%s%c", i && i % 4 == 0 ? (style == 0 ? " " : style == 1 ? "-" : "") : "", d[i]);
+        sprintf(out + strlen(out), "%s%c",
+                i && i % 4 == 0 ? (style == 0   ? " "
+                                   : style == 1 ? "-"
+                                                : "")
+                                : "",
+                d[i]);
 }
 
 static void make_iban(char *out) {
@@ -186,9 +203,10 @@ static void make_iban(char *out) {
 }
 
 static void make_phone(char *out) {
-    static const char *const shapes[] = {"+49 30 #######", "+1 (2##) 5##-####", "2##-5##-####", "(3##) 4##-####",
-                                         "+44 20 #### ####", "0##/#######", "0171 #######", "+33 1 ## ## ## ##",
-                                         "0# ## ## ## ##", "+4366########", "2##.5##.####", "+1-2##-5##-####"};
+    static const char *const shapes[] = {"+49 30 #######", "+1 (2##) 5##-####", "2##-5##-####",
+                                         "(3##) 4##-####", "+44 20 #### ####",  "0##/#######",
+                                         "0171 #######",   "+33 1 ## ## ## ##", "0# ## ## ## ##",
+                                         "+4366########",  "2##.5##.####",      "+1-2##-5##-####"};
     const char *p = shapes[roll(12)];
     for (; *p; p++) {
         size_t at = strlen(out);
@@ -199,7 +217,8 @@ static void make_phone(char *out) {
 
 static void make_email(char *out) {
     static const char *const a[] = {"ada", "bob.miller", "j_smith", "info+x", "k.o-neil", "x", "sales2024"};
-    static const char *const b[] = {"example.org", "mail.example.co.uk", "uni-bonn.de", "x.io", "my-firm.example"};
+    static const char *const b[] = {"example.org", "mail.example.co.uk", "uni-bonn.de", "x.io",
+                                    "my-firm.example"};
     sprintf(out, "%s@%s", a[roll(7)], b[roll(5)]);
 }
 
@@ -249,9 +268,11 @@ static void structured_ids_are_found_and_little_else(void **s) {
         const char *type;
         void (*make)(char *);
     } kinds[] = {{"EMAIL", make_email}, {"PHONE", make_phone}, {"CARD", make_card}, {"IBAN", make_iban},
-                 {"IP", make_ip}, {"URL", make_url}, {"KEY", make_key}, {"", make_nothing}};
-    static const char *const before[] = {"Write it down: ", "I think ", "Use ", "(", "They said \"", "the new one, "};
-    static const char *const after[] = {", please.", ".", " works", ")", "\" again", " and then we go", "!", "\nbye"};
+                 {"IP", make_ip},       {"URL", make_url},     {"KEY", make_key},   {"", make_nothing}};
+    static const char *const before[] = {"Write it down: ", "I think ",     "Use ", "(",
+                                         "They said \"",    "the new one, "};
+    static const char *const after[] = {", please.",       ".", " works", ")", "\" again",
+                                        " and then we go", "!", "\nbye"};
     enum { EACH = 2000 };
     size_t made = 0, hit = 0, found = 0, wrong = 0;
     rng_seed(&dice, 5, 5);
@@ -292,8 +313,9 @@ static void structured_ids_are_found_and_little_else(void **s) {
 
 static void long_hostile_text_is_scanned_in_linear_time(void **s) {
     (void)s;
-    static const char *const units[] = {"a", "1", "a@", "a.", "=a", "1-", "[A_", "://", "http", "-----BEGIN ", "::1",
-                                        "+1 ", "token=", "\xc3\xa9", "DE12", "(", "0 ", "www.", "eyJ", "/a1B2"};
+    static const char *const units[] = {"a",    "1",    "a@",          "a.",   "=a",  "1-",     "[A_",
+                                        "://",  "http", "-----BEGIN ", "::1",  "+1 ", "token=", "\xc3\xa9",
+                                        "DE12", "(",    "0 ",          "www.", "eyJ", "/a1B2"};
     enum { SIZE = 1 << 16 };
     char *text = mem_alloc(SIZE + 32, 1);
     for (size_t u = 0; u < sizeof units / sizeof *units; u++) {

@@ -25,11 +25,16 @@ static int on_waiting(void *ctx, const char *why, double seconds) {
 }
 
 static struct http_options quick(struct waits *w) {
-    return (struct http_options){.retry_s = .02, .waiting = on_waiting, .ctx = w, .bearer = "sk-test-1234567890",
-                                 .first_byte_s = 1.5, .total_s = 3};
+    return (struct http_options){.retry_s = .02,
+                                 .waiting = on_waiting,
+                                 .ctx = w,
+                                 .bearer = "sk-test-1234567890",
+                                 .first_byte_s = 1.5,
+                                 .total_s = 3};
 }
 
-static plm_status post(const char *behaviour, const struct http_options *opt, struct http_reply *r, plm_error *err) {
+static plm_status post(const char *behaviour, const struct http_options *opt, struct http_reply *r,
+                       plm_error *err) {
     char url[260];
     snprintf(url, sizeof url, "%s/chat/completions", fake_base(&fake, behaviour));
     return http_post_json(url, "{\"a\":1}", 7, opt, r, err);
@@ -190,9 +195,18 @@ static void refused_connection_says_so(void **s) {
 
 static void unsafe_addresses_are_refused(void **s) {
     (void)s;
-    const char *bad[] = {"http://example.org/v1", "http://10.0.0.1/v1", "ftp://127.0.0.1/", "file:///etc/passwd",
-                         "https://user:pw@example.org/v1", "http://127.0.0.1.evil.example/", "http://localhost.evil/",
-                         "https://exa mple.org/", "nonsense", "", "http://0x7f.1.evil/", "https://"};
+    const char *bad[] = {"http://example.org/v1",
+                         "http://10.0.0.1/v1",
+                         "ftp://127.0.0.1/",
+                         "file:///etc/passwd",
+                         "https://user:pw@example.org/v1",
+                         "http://127.0.0.1.evil.example/",
+                         "http://localhost.evil/",
+                         "https://exa mple.org/",
+                         "nonsense",
+                         "",
+                         "http://0x7f.1.evil/",
+                         "https://"};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         plm_error err = {0};
         assert_int_equal(http_check_url(bad[i], NULL, &err), PLM_EINVAL);
@@ -228,13 +242,20 @@ static int stop(void **s) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(good_reply_arrives_with_the_key), cmocka_unit_test(passing_failures_are_tried_again),
-        cmocka_unit_test(lasting_failures_are_not_tried_again), cmocka_unit_test(attempts_have_an_end),
-        cmocka_unit_test(redirect_is_not_followed), cmocka_unit_test(retry_after_is_honoured),
-        cmocka_unit_test(absurd_retry_after_is_capped), cmocka_unit_test(waits_grow_with_equal_jitter),
-        cmocka_unit_test(slow_and_broken_replies_end), cmocka_unit_test(endless_reply_is_cut_off),
-        cmocka_unit_test(compressed_reply_is_not_unpacked), cmocka_unit_test(refused_connection_says_so),
-        cmocka_unit_test(unsafe_addresses_are_refused), cmocka_unit_test(key_with_a_line_break_is_refused),
+        cmocka_unit_test(good_reply_arrives_with_the_key),
+        cmocka_unit_test(passing_failures_are_tried_again),
+        cmocka_unit_test(lasting_failures_are_not_tried_again),
+        cmocka_unit_test(attempts_have_an_end),
+        cmocka_unit_test(redirect_is_not_followed),
+        cmocka_unit_test(retry_after_is_honoured),
+        cmocka_unit_test(absurd_retry_after_is_capped),
+        cmocka_unit_test(waits_grow_with_equal_jitter),
+        cmocka_unit_test(slow_and_broken_replies_end),
+        cmocka_unit_test(endless_reply_is_cut_off),
+        cmocka_unit_test(compressed_reply_is_not_unpacked),
+        cmocka_unit_test(refused_connection_says_so),
+        cmocka_unit_test(unsafe_addresses_are_refused),
+        cmocka_unit_test(key_with_a_line_break_is_refused),
     };
     return cmocka_run_group_tests(tests, start, stop);
 }

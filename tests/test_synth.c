@@ -1,5 +1,5 @@
-/* test_synth.c: from records to stored examples with a teacher behind HTTP: draft, run, absorb; and what leaves,
- * what resumes and what is the same twice. */
+/* test_synth.c: from records to stored examples with a teacher behind HTTP: draft, run, absorb; and what
+ * leaves, what resumes and what is the same twice. */
 #include "support_synth.h"
 
 #include "fake_teacher.h"
@@ -10,8 +10,8 @@ static plm_absorb_report absorb(struct person *p, const plm_augment_policy *poli
                                 const char *candidates) {
     plm_absorb_report r = {0};
     plm_error err = {0};
-    plm_status st = plm_augment_absorb(p->store, policy, request, candidates, strlen(candidates), "fake", NULL, NULL,
-                                       NULL, &r, &err);
+    plm_status st = plm_augment_absorb(p->store, policy, request, candidates, strlen(candidates), "fake",
+                                       NULL, NULL, NULL, &r, &err);
     if (st)
         print_message("%s\n", err.text);
     assert_int_equal(st, PLM_OK);
@@ -115,12 +115,13 @@ static void hidden_and_excluded_records_never_leave(void **s) {
     struct person p;
     person_open(&p, "note");
     person_add_notes(&p, 20);
-    person_add(&p, "The secretcanary word stays on this device whatever happens next week.", "Localcanary title", true);
+    person_add(&p, "The secretcanary word stays on this device whatever happens next week.",
+               "Localcanary title", true);
     int64_t gate[2];
-    gate[0] = person_add(&p, "The gatecanary word is for measuring and for nothing else at all here.", "Gatecanary one",
-                         false);
-    gate[1] = person_add(&p, "Another gatecanary text which belongs to the gate and is never shown.", "Gatecanary two",
-                         false);
+    gate[0] = person_add(&p, "The gatecanary word is for measuring and for nothing else at all here.",
+                         "Gatecanary one", false);
+    gate[1] = person_add(&p, "Another gatecanary text which belongs to the gate and is never shown.",
+                         "Gatecanary two", false);
     person_add(&p, "Write to mailcanary@example.org or call +49 30 555777123 about the cellar key tomorrow.",
                "Ask https://urlcanary.example/x", false);
     plm_augment_policy policy = person_policy(&p);
@@ -154,7 +155,8 @@ static void summary_mode_sends_no_rare_word(void **s) {
     for (int i = 0; i < 20; i++) {
         char in[300], out[100], extra[200];
         invent(extra, sizeof extra, i, 8);
-        snprintf(in, sizeof in, "Zyxwina%d Qvortrup and Grobschnitt met in the garden of Ploumanach%d, %s", i, i, extra);
+        snprintf(in, sizeof in, "Zyxwina%d Qvortrup and Grobschnitt met in the garden of Ploumanach%d, %s", i,
+                 i, extra);
         snprintf(out, sizeof out, "Qvortrup garden %d: meeting", i);
         person_add(&p, in, out, false);
     }
@@ -242,9 +244,10 @@ static void broken_run_goes_on_where_it_stopped(void **s) {
 
 static void teacher_that_is_down_or_talks_nonsense_pauses_the_run(void **s) {
     (void)s;
-    static const char *const how[] = {"status-503", "status-401", "html", "empty", "truncated", "nocontent", "nochoices",
-                                      "emptychoices", "nullcontent", "arraycontent", "numbercontent", "refusal", "filter",
-                                      "toolcalls", "error200", "array", "scalar", "status-400", "redirect", "badutf8"};
+    static const char *const how[] = {
+        "status-503",   "status-401",  "html",         "empty",         "truncated", "nocontent", "nochoices",
+        "emptychoices", "nullcontent", "arraycontent", "numbercontent", "refusal",   "filter",    "toolcalls",
+        "error200",     "array",       "scalar",       "status-400",    "redirect",  "badutf8"};
     for (size_t i = 0; i < sizeof how / sizeof *how; i++) {
         struct person p;
         person_open(&p, "note");
@@ -288,8 +291,8 @@ static void odd_but_whole_envelopes_are_read(void **s) {
 }
 
 static int count_bad(void *ctx, const plm_synthetic *x) {
-    static const char *const never[] = {"<|", "Ignore all", "EMAIL_77", "AI language", "evil.example", "\x07", "这",
-                                        "I'm sorry", "JSON lines", "DATA>>>"};
+    static const char *const never[] = {"<|",   "Ignore all", "EMAIL_77",  "AI language", "evil.example",
+                                        "\x07", "这",         "I'm sorry", "JSON lines",  "DATA>>>"};
     for (size_t i = 0; i < sizeof never / sizeof *never; i++)
         *(int *)ctx += strstr(x->input, never[i]) || strstr(x->output, never[i]);
     return 0;
@@ -301,11 +304,13 @@ static void hostile_payloads_are_never_kept(void **s) {
     static const struct {
         const char *how;
         int kept; /* 0: none may be; 1: some must be */
-    } table[] = {{"prose", 1}, {"codefence", 1}, {"json5", 0}, {"list", 0}, {"wrongcount", 1}, {"extrafields", 1},
-                 {"missingfield", 0}, {"wrongnumber", 0}, {"twiceanumber", 1}, {"emptystrings", 0}, {"huge", 0},
-                 {"control", 0}, {"nul", 0}, {"tokens", 0}, {"injection", 0}, {"invented", 0}, {"asanai", 0},
-                 {"image", 0}, {"address", 0}, {"chinese", 0}, {"echo", -1}, {"depth", 0}, {"duplicatekeys", 0},
-                 {"refusaltext", 0}, {"length", -1}, {"nullfinish", -1}, {"oddfinish", -1}};
+    } table[] = {{"prose", 1},        {"codefence", 1},    {"json5", 0},         {"list", 0},
+                 {"wrongcount", 1},   {"extrafields", 1},  {"missingfield", 0},  {"wrongnumber", 0},
+                 {"twiceanumber", 1}, {"emptystrings", 0}, {"huge", 0},          {"control", 0},
+                 {"nul", 0},          {"tokens", 0},       {"injection", 0},     {"invented", 0},
+                 {"asanai", 0},       {"image", 0},        {"address", 0},       {"chinese", 0},
+                 {"echo", -1},        {"depth", 0},        {"duplicatekeys", 0}, {"refusaltext", 0},
+                 {"length", -1},      {"nullfinish", -1},  {"oddfinish", -1}};
     for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
         struct person p;
         person_open(&p, "note");
@@ -324,7 +329,8 @@ static void hostile_payloads_are_never_kept(void **s) {
             print_message("%s: kept %zu of %zu\n%.600s\n", table[i].how, r.kept, r.seen, candidates);
         assert_true(table[i].kept < 0 || (table[i].kept == 0) == (r.kept == 0));
         int bad = 0;
-        assert_int_equal(plm_store_find_synthetic(p.store, "ada", "note", true, count_bad, &bad, NULL), PLM_OK);
+        assert_int_equal(plm_store_find_synthetic(p.store, "ada", "note", true, count_bad, &bad, NULL),
+                         PLM_OK);
         assert_int_equal(bad, 0);
         plm_free(request);
         plm_free(candidates);
@@ -335,7 +341,8 @@ static void hostile_payloads_are_never_kept(void **s) {
 
 static void cost_cap_stops_before_the_next_call(void **s) {
     (void)s;
-    struct teacher_options o = {.spec = fake_base(&fake, "good"), .max_cost = .0035, .cost_in = 10, .cost_out = 20};
+    struct teacher_options o = {
+        .spec = fake_base(&fake, "good"), .max_cost = .0035, .cost_in = 10, .cost_out = 20};
     struct teacher *t;
     assert_int_equal(teacher_open(&t, &o, NULL), PLM_OK);
     struct call c = {"s", "hello there", .3f, .9f, 20, 1};
@@ -356,7 +363,8 @@ static void cost_cap_stops_before_the_next_call(void **s) {
 
 static void foreign_addresses_are_refused_as_teachers(void **s) {
     (void)s;
-    static const char *const bad[] = {"", "http://example.org/v1", "ftp://x/y", "plm+https://x", "/nonexistent.gguf"};
+    static const char *const bad[] = {"", "http://example.org/v1", "ftp://x/y", "plm+https://x",
+                                      "/nonexistent.gguf"};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         struct teacher_options o = {.spec = bad[i]};
         struct teacher *t = NULL;

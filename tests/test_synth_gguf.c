@@ -11,7 +11,10 @@ static struct teacher *open_smol(void) {
     if (folder)
         snprintf(path, sizeof path, "%s/SmolLM2-135M-Instruct.Q4_1.gguf", folder);
     else
-        snprintf(path, sizeof path, "%s%s/plm/models/SmolLM2-135M-Instruct.Q4_1.gguf", cache ? cache : home ? home : "",
+        snprintf(path, sizeof path, "%s%s/plm/models/SmolLM2-135M-Instruct.Q4_1.gguf",
+                 cache  ? cache
+                 : home ? home
+                        : "",
                  cache ? "" : "/.cache");
     if (!file_exists(path))
         skip();
@@ -32,7 +35,11 @@ static void same_call_gets_the_same_answer(void **s) {
     assert_int_equal(strlen(teacher_name(t)), 5 + 64);
     assert_true(teacher_is_local(t));
     assert_false(teacher_is_capable(t));
-    struct call c = {"You reply with the text alone.", "Say in other words: the train was late on Monday.", .8f, .95f, 24,
+    struct call c = {"You reply with the text alone.",
+                     "Say in other words: the train was late on Monday.",
+                     .8f,
+                     .95f,
+                     24,
                      5};
     struct answer a, b, other;
     assert_int_equal(teacher_ask(t, &c, &a, NULL), PLM_OK);
@@ -83,8 +90,9 @@ static void records_go_all_the_way_through(void **s) {
     assert_int_equal(synth_run(request, NULL, &h, &again, NULL, NULL), PLM_OK);
     assert_string_equal(again, candidates);
     plm_absorb_report r;
-    assert_int_equal(plm_augment_absorb(p.store, &policy, request, candidates, strlen(candidates), "t", NULL, NULL, NULL,
-                                        &r, NULL), PLM_OK);
+    assert_int_equal(plm_augment_absorb(p.store, &policy, request, candidates, strlen(candidates), "t", NULL,
+                                        NULL, NULL, &r, NULL),
+                     PLM_OK);
     assert_true(r.seen >= 6);
     plm_free(request);
     plm_free(candidates);

@@ -1,5 +1,5 @@
-/* absorb.c: what comes back: candidate lines in, synthetic examples with their verdicts out. Everything of one
- * call happens in one transaction, and the same candidates are absorbed once. */
+/* absorb.c: what comes back: candidate lines in, synthetic examples with their verdicts out. Everything of
+ * one call happens in one transaction, and the same candidates are absorbed once. */
 #include "augment/inside.h"
 
 #include <stdio.h>
@@ -9,8 +9,8 @@
 
 enum { LINES_MAX = 10000 };
 
-#define WEIGHT 0.5           /* of a synthetic example beside a real one */
-#define WEIGHT_NEW 0.25      /* where the output is the teacher's own */
+#define WEIGHT 0.5      /* of a synthetic example beside a real one */
+#define WEIGHT_NEW 0.25 /* where the output is the teacher's own */
 
 struct absorbing {
     plm_store *store;
@@ -26,8 +26,7 @@ struct absorbing {
 
 /* ---- reading ---- */
 
-static struct candidate *new_candidate(struct absorbing *a, plm_error *err)
-{
+static struct candidate *new_candidate(struct absorbing *a, plm_error *err) {
     struct filter *f = &a->f;
     if (f->n == LINES_MAX) {
         fail(err, PLM_ELIMIT, "there are over %d candidates", LINES_MAX);
@@ -47,8 +46,7 @@ static struct candidate *new_candidate(struct absorbing *a, plm_error *err)
     return &f->c[f->n++];
 }
 
-static plm_status read_line(struct absorbing *a, struct str line, plm_error *err)
-{
+static plm_status read_line(struct absorbing *a, struct str line, plm_error *err) {
     struct candidate *c = new_candidate(a, err);
     if (!c) {
         return a->f.n == LINES_MAX ? PLM_ELIMIT : PLM_ENOMEM;
@@ -73,8 +71,7 @@ static plm_status read_line(struct absorbing *a, struct str line, plm_error *err
     return candidate_restore(c, &a->q, &a->map, &a->reals, a->p->unredacted, err);
 }
 
-static plm_status read_candidates(struct absorbing *a, const char *text, size_t len, plm_error *err)
-{
+static plm_status read_candidates(struct absorbing *a, const char *text, size_t len, plm_error *err) {
     if (len > WIRE_CANDIDATES_MAX) {
         return fail(err, PLM_ELIMIT, "the candidates are over %d MiB", WIRE_CANDIDATES_MAX >> 20);
     }
@@ -90,8 +87,7 @@ static plm_status read_candidates(struct absorbing *a, const char *text, size_t 
     return PLM_OK;
 }
 
-static int take_old(void *ctx, const plm_synthetic *s)
-{
+static int take_old(void *ctx, const plm_synthetic *s) {
     struct absorbing *a = ctx;
     if (a->f.n_old == a->old_cap) {
         size_t cap = a->old_cap ? a->old_cap * 2 : 64;
@@ -109,8 +105,7 @@ static int take_old(void *ctx, const plm_synthetic *s)
     return a->no_memory;
 }
 
-static plm_status load(struct absorbing *a, const char *request, plm_error *err)
-{
+static plm_status load(struct absorbing *a, const char *request, plm_error *err) {
     plm_status st = wire_request_parse(&a->q, request, strlen(request), err);
     if (!st && strcmp(a->q.kind, a->p->kind->name) != 0) {
         st = fail(err, PLM_EINVAL, "the request is about the kind %s, not %s", a->q.kind, a->p->kind->name);
@@ -132,14 +127,12 @@ static plm_status load(struct absorbing *a, const char *request, plm_error *err)
 
 /* ---- writing ---- */
 
-static int take_id(void *ctx, const plm_reply *r)
-{
+static int take_id(void *ctx, const plm_reply *r) {
     *(int64_t *)ctx = r->id;
     return 0;
 }
 
-static plm_status store_one(const struct absorbing *a, const struct candidate *c, plm_error *err)
-{
+static plm_status store_one(const struct absorbing *a, const struct candidate *c, plm_error *err) {
     int64_t *sources = mem_zero(c->wire.n_shown + 2, sizeof *sources), reply = 0, id;
     bool found = false;
     size_t n = 0;
@@ -156,19 +149,26 @@ static plm_status store_one(const struct absorbing *a, const struct candidate *c
     }
     plm_status st = plm_store_find_reply(a->store, a->p->user, c->wire.call, take_id, &reply, &found, err);
     if (!st) {
-        plm_synthetic s = {.reply = reply, .user = a->p->user, .kind = a->p->kind->name,
-                           .mode = mode_name(c->wire.mode), .input = c->input, .output = c->output,
+        plm_synthetic s = {.reply = reply,
+                           .user = a->p->user,
+                           .kind = a->p->kind->name,
+                           .mode = mode_name(c->wire.mode),
+                           .input = c->input,
+                           .output = c->output,
                            .verdict = c->verdict == VERDICT_NONE ? "kept" : plm_rule_name(c->verdict),
-                           .teacher = a->teacher, .sources = sources, .n_sources = n,
-                           .weight = c->wire.mode == PLM_MODE_NEW ? WEIGHT_NEW : WEIGHT, .nll = c->nll, .z = c->z};
+                           .teacher = a->teacher,
+                           .sources = sources,
+                           .n_sources = n,
+                           .weight = c->wire.mode == PLM_MODE_NEW ? WEIGHT_NEW : WEIGHT,
+                           .nll = c->nll,
+                           .z = c->z};
         st = plm_store_add_synthetic(a->store, &s, &id, err);
     }
     mem_free(sources);
     return st;
 }
 
-static void audit_line(struct bytes *b, size_t number, const struct candidate *c)
-{
+static void audit_line(struct bytes *b, size_t number, const struct candidate *c) {
     const char *mode = mode_name(c->wire.mode);
     bytes_printf(b, "{\"n\":%zu,\"mode\":\"%s\",\"verdict\":\"%s\"", number, mode ? mode : "",
                  c->verdict == VERDICT_NONE ? "kept" : plm_rule_name(c->verdict));
@@ -186,8 +186,7 @@ static void audit_line(struct bytes *b, size_t number, const struct candidate *c
     bytes_printf(b, ",\"near\":%.3f,\"nll\":%.4f,\"z\":%.3f}\n", c->near, c->nll, c->z);
 }
 
-static plm_status write_audit(const struct absorbing *a, const char *path, plm_error *err)
-{
+static plm_status write_audit(const struct absorbing *a, const char *path, plm_error *err) {
     struct bytes b;
     bytes_init(&b, (size_t)8 * WIRE_CANDIDATES_MAX);
     for (size_t i = 0; i < a->f.n; i++) {
@@ -199,8 +198,7 @@ static plm_status write_audit(const struct absorbing *a, const char *path, plm_e
     return st;
 }
 
-static void count(const struct absorbing *a, plm_absorb_report *r)
-{
+static void count(const struct absorbing *a, plm_absorb_report *r) {
     *r = (plm_absorb_report){.seen = a->f.n};
     for (size_t i = 0; i < a->f.n; i++) {
         if (a->f.c[i].verdict == VERDICT_NONE) {
@@ -214,8 +212,7 @@ static void count(const struct absorbing *a, plm_absorb_report *r)
 /* ---- once ---- */
 
 // The report of an earlier absorb of the same bytes, as "seen kept d0 d1 ...", under a name made of them.
-static void done_name(const struct absorbing *a, const char *text, size_t len, char name[96])
-{
+static void done_name(const struct absorbing *a, const char *text, size_t len, char name[96]) {
     struct sha256 h;
     char hex[65];
     sha256_start(&h);
@@ -227,8 +224,7 @@ static void done_name(const struct absorbing *a, const char *text, size_t len, c
 }
 
 static plm_status find_done(const struct absorbing *a, const char *name, plm_absorb_report *r, bool *done,
-                            plm_error *err)
-{
+                            plm_error *err) {
     char *text = NULL;
     *done = false;
     plm_status st = plm_store_get(a->store, name, &text, err);
@@ -253,8 +249,8 @@ static plm_status find_done(const struct absorbing *a, const char *name, plm_abs
     return PLM_OK;
 }
 
-static plm_status keep_all(const struct absorbing *a, const char *name, const plm_absorb_report *r, plm_error *err)
-{
+static plm_status keep_all(const struct absorbing *a, const char *name, const plm_absorb_report *r,
+                           plm_error *err) {
     char text[256];
     int at = snprintf(text, sizeof text, "%zu %zu", r->seen, r->kept);
     for (int i = 0; i < PLM_RULES; i++) {
@@ -274,8 +270,7 @@ static plm_status keep_all(const struct absorbing *a, const char *name, const pl
     return st ? st : end;
 }
 
-static void absorb_close(struct absorbing *a)
-{
+static void absorb_close(struct absorbing *a) {
     for (size_t i = 0; i < a->f.n; i++) {
         struct candidate *c = &a->f.c[i];
         json_decref(c->doc);
@@ -295,8 +290,7 @@ static void absorb_close(struct absorbing *a)
     wire_request_free(&a->q);
 }
 
-static size_t wanted(const struct absorbing *a)
-{
+static size_t wanted(const struct absorbing *a) {
     size_t n = 0;
     for (size_t i = 0; i < WIRE_MODES; i++) {
         n += (size_t)a->q.want[i];
@@ -305,13 +299,13 @@ static size_t wanted(const struct absorbing *a)
 }
 
 plm_status plm_augment_absorb(plm_store *store, const plm_augment_policy *p, const char *request,
-                              const char *candidates, size_t len, const char *teacher, plm_nll_fn nll, void *ctx,
-                              const char *audit, plm_absorb_report *report, plm_error *err)
-{
+                              const char *candidates, size_t len, const char *teacher, plm_nll_fn nll,
+                              void *ctx, const char *audit, plm_absorb_report *report, plm_error *err) {
     if (!store || !p || !p->user || !p->kind || !request || (!candidates && len)) {
         return fail(err, PLM_EINVAL, "absorbing needs a store, a user, a kind, the request and candidates");
     }
-    struct absorbing a = {.store = store, .p = p, .teacher = teacher ? teacher : "", .f = {.nll = nll, .ctx = ctx}};
+    struct absorbing a = {
+        .store = store, .p = p, .teacher = teacher ? teacher : "", .f = {.nll = nll, .ctx = ctx}};
     plm_absorb_report r = {0};
     char name[96];
     bool done = false;

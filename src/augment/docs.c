@@ -4,14 +4,12 @@
 
 #include <stdlib.h>
 
-static int by_hash(const void *a, const void *b)
-{
+static int by_hash(const void *a, const void *b) {
     uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
     return (x > y) - (x < y);
 }
 
-plm_status doc_open(struct doc *d, const char *text, plm_error *err)
-{
+plm_status doc_open(struct doc *d, const char *text, plm_error *err) {
     *d = (struct doc){0};
     size_t len = str_of(text).n;
     plm_status st = words_split(&d->words, text, len, WORDS_UNICODE, err);
@@ -34,15 +32,13 @@ plm_status doc_open(struct doc *d, const char *text, plm_error *err)
     return PLM_OK;
 }
 
-void doc_close(struct doc *d)
-{
+void doc_close(struct doc *d) {
     words_free(&d->words);
     mem_free(d->bag);
     *d = (struct doc){0};
 }
 
-double doc_likeness(const struct doc *a, const struct doc *b, double floor)
-{
+double doc_likeness(const struct doc *a, const struct doc *b, double floor) {
     size_t common = 0;
     for (size_t i = 0, j = 0; i < a->words.n && j < b->words.n;) {
         common += a->bag[i] == b->bag[j];

@@ -1,41 +1,44 @@
 /* draft.c: the request: which records are shown, which are to be rewritten, how many examples of each mode
- * are wanted. What it writes is exactly what may leave the device: nothing of an excluded or local-only record,
- * no secret that secrets.c can find, no name of the user. */
+ * are wanted. What it writes is exactly what may leave the device: nothing of an excluded or local-only
+ * record, no secret that secrets.c can find, no name of the user. */
 #include "augment/inside.h"
 
 #include <stdio.h>
 #include <string.h>
 
-enum { EXEMPLARS_MAX = 12, TOPICS_MAX = 12, RECORD_TEXT_MAX = 8 << 10, REWRITES_MAX = 512, WANTED_MAX = 1024,
-       OVER_ASK = 2 };
+enum {
+    EXEMPLARS_MAX = 12,
+    TOPICS_MAX = 12,
+    RECORD_TEXT_MAX = 8 << 10,
+    REWRITES_MAX = 512,
+    WANTED_MAX = 1024,
+    OVER_ASK = 2
+};
 
 struct draft {
     const plm_augment_policy *p;
     struct reals reals;
-    size_t *use, n_use;          /* what may be shown, oldest first: indices into reals */
-    size_t *fresh, n_fresh;      /* of them, what is asked about */
-    size_t *shown, n_shown;      /* exemplars */
+    size_t *use, n_use;     /* what may be shown, oldest first: indices into reals */
+    size_t *fresh, n_fresh; /* of them, what is asked about */
+    size_t *shown, n_shown; /* exemplars */
     size_t *rewrite, n_rewrite;
     size_t *numbered, n_numbered; /* record number i + 1 */
     struct redactor redactor;
-    char **texts;                /* redacted: input and output of each numbered record */
+    char **texts; /* redacted: input and output of each numbered record */
     struct wire_request q;
     char *summary, **topics;
     char user[32];
 };
 
-static const struct real *real_at(const struct draft *d, size_t i)
-{
+static const struct real *real_at(const struct draft *d, size_t i) {
     return &d->reals.r[i];
 }
 
-static bool fits(const struct real *r)
-{
+static bool fits(const struct real *r) {
     return strlen(r->input) <= RECORD_TEXT_MAX && strlen(r->output) <= RECORD_TEXT_MAX;
 }
 
-static plm_status choose_usable(struct draft *d, plm_error *err)
-{
+static plm_status choose_usable(struct draft *d, plm_error *err) {
     size_t n = d->reals.n;
     d->use = mem_alloc(n + 1, sizeof(size_t));
     d->fresh = mem_alloc(n + 1, sizeof(size_t));
@@ -65,8 +68,7 @@ static plm_status choose_usable(struct draft *d, plm_error *err)
 
 /* ---- exemplars: the newest, and those farthest from what is chosen ---- */
 
-static bool chosen(const struct draft *d, size_t i)
-{
+static bool chosen(const struct draft *d, size_t i) {
     for (size_t k = 0; k < d->n_shown; k++) {
         if (d->shown[k] == i) {
             return true;
@@ -76,8 +78,7 @@ static bool chosen(const struct draft *d, size_t i)
 }
 
 // Each label that the person has given stands among the exemplars, in the place of the last pick that can go.
-static void cover_labels(struct draft *d, size_t max)
-{
+static void cover_labels(struct draft *d, size_t max) {
     const plm_kind *kind = d->p->kind;
     for (size_t label = 0; label < kind->n_labels; label++) {
         size_t newest = SIZE_MAX;
@@ -108,8 +109,7 @@ static void cover_labels(struct draft *d, size_t max)
     }
 }
 
-static void choose_farthest(struct draft *d, const struct tfidf *t, size_t max)
-{
+static void choose_farthest(struct draft *d, const struct tfidf *t, size_t max) {
     while (d->n_shown < max) {
         size_t best = SIZE_MAX;
         double best_far = -1;
@@ -131,8 +131,7 @@ static void choose_farthest(struct draft *d, const struct tfidf *t, size_t max)
     }
 }
 
-static plm_status choose_exemplars(struct draft *d, plm_error *err)
-{
+static plm_status choose_exemplars(struct draft *d, plm_error *err) {
     size_t n = d->reals.n, max = d->n_use < EXEMPLARS_MAX ? d->n_use : EXEMPLARS_MAX;
     struct words *docs = mem_zero(n + 1, sizeof *docs);
     struct tfidf *t = NULL;
@@ -162,8 +161,7 @@ static plm_status choose_exemplars(struct draft *d, plm_error *err)
 
 /* ---- how many of what ---- */
 
-static size_t mode_slot(unsigned mode)
-{
+static size_t mode_slot(unsigned mode) {
     size_t i = 0;
     while (mode_at(i) != mode) {
         i++;
@@ -171,8 +169,7 @@ static size_t mode_slot(unsigned mode)
     return i;
 }
 
-static plm_status share_modes(struct draft *d, int wanted, plm_error *err)
-{
+static plm_status share_modes(struct draft *d, int wanted, plm_error *err) {
     const plm_augment_policy *p = d->p;
     unsigned modes = p->kind->modes & (unsigned)~(p->kind->labels ? PLM_MODE_NEW : PLM_MODE_LABEL);
     unsigned keep = PLM_MODE_REVERSE | PLM_MODE_REWRITE;
@@ -182,12 +179,14 @@ static plm_status share_modes(struct draft *d, int wanted, plm_error *err)
     }
     modes &= p->summary_only ? ~keep : ~0u;
     modes &= inputs ? ~0u : ~(unsigned)PLM_MODE_REWRITE;
-    // What a small teacher invents is neither new nor like the person; what it rewrites keeps the real output.
+    // What a small teacher invents is neither new nor like the person; what it rewrites keeps the real
+    // output.
     modes &= p->unredacted && !p->capable && modes & keep ? keep : ~0u;
     if (!modes) {
-        return fail(err, PLM_ENOTSUP, p->summary_only ? "records of the kind %s can only be rewritten, which a summary "
-                                                        "alone does not allow"
-                                                      : "the kind %s names no way of making new examples",
+        return fail(err, PLM_ENOTSUP,
+                    p->summary_only ? "records of the kind %s can only be rewritten, which a summary "
+                                      "alone does not allow"
+                                    : "the kind %s names no way of making new examples",
                     p->kind->name);
     }
     int rewriting = modes & keep ? (modes & ~keep ? (wanted * 6 + 5) / 10 : wanted) : 0;
@@ -206,8 +205,7 @@ static plm_status share_modes(struct draft *d, int wanted, plm_error *err)
 }
 
 // As many different records as can be used; a seeded choice where there are more.
-static plm_status choose_rewrites(struct draft *d, plm_error *err)
-{
+static plm_status choose_rewrites(struct draft *d, plm_error *err) {
     int rewriting = d->q.want[mode_slot(PLM_MODE_REWRITE)] + d->q.want[mode_slot(PLM_MODE_REVERSE)];
     bool need_input = d->q.want[mode_slot(PLM_MODE_REWRITE)] > 0;
     size_t max = (size_t)rewriting * OVER_ASK, n = 0;
@@ -233,8 +231,7 @@ static plm_status choose_rewrites(struct draft *d, plm_error *err)
 
 /* ---- putting it together ---- */
 
-static bool in_list(const size_t *v, size_t n, size_t x)
-{
+static bool in_list(const size_t *v, size_t n, size_t x) {
     for (size_t i = 0; i < n; i++) {
         if (v[i] == x) {
             return true;
@@ -243,8 +240,7 @@ static bool in_list(const size_t *v, size_t n, size_t x)
     return false;
 }
 
-static int number_of(const struct draft *d, size_t real)
-{
+static int number_of(const struct draft *d, size_t real) {
     for (size_t i = 0; i < d->n_numbered; i++) {
         if (d->numbered[i] == real) {
             return (int)i + 1;
@@ -253,8 +249,7 @@ static int number_of(const struct draft *d, size_t real)
     return 0;
 }
 
-static plm_status write_records(struct draft *d, plm_error *err)
-{
+static plm_status write_records(struct draft *d, plm_error *err) {
     for (size_t k = 0; k < d->n_use; k++) {
         size_t i = d->use[k];
         if (in_list(d->shown, d->n_shown, i) || in_list(d->rewrite, d->n_rewrite, i)) {
@@ -296,8 +291,7 @@ static plm_status write_records(struct draft *d, plm_error *err)
     return PLM_OK;
 }
 
-static plm_status write_labels(struct draft *d, plm_error *err)
-{
+static plm_status write_labels(struct draft *d, plm_error *err) {
     const plm_kind *kind = d->p->kind;
     size_t n = kind->labels ? kind->n_labels : 0;
     d->q.labels = mem_zero(n + 1, sizeof *d->q.labels);
@@ -316,8 +310,7 @@ static plm_status write_labels(struct draft *d, plm_error *err)
 }
 
 // Ranges and topics are of everything that may be shown; topics of what is shown are read off redacted text.
-static plm_status write_statistics(struct draft *d, plm_error *err)
-{
+static plm_status write_statistics(struct draft *d, plm_error *err) {
     size_t n = d->n_use;
     const char **texts = mem_zero(n + d->n_numbered + 1, sizeof *texts);
     if (!texts) {
@@ -341,7 +334,8 @@ static plm_status write_statistics(struct draft *d, plm_error *err)
             texts[i] = *d->texts[2 * i] ? d->texts[2 * i] : d->texts[2 * i + 1];
         }
     }
-    plm_status st = topics_find(texts, n_texts, d->p->summary_only, TOPICS_MAX, &d->topics, &d->q.n_topics, err);
+    plm_status st =
+        topics_find(texts, n_texts, d->p->summary_only, TOPICS_MAX, &d->topics, &d->q.n_topics, err);
     if (!st) {
         st = style_summary(d->p->kind, &d->reals, d->use, n, &d->summary, err);
     }
@@ -349,8 +343,7 @@ static plm_status write_statistics(struct draft *d, plm_error *err)
     return st;
 }
 
-static plm_status draft(struct draft *d, plm_store *store, char **request, plm_error *err)
-{
+static plm_status draft(struct draft *d, plm_store *store, char **request, plm_error *err) {
     const plm_augment_policy *p = d->p;
     plm_status st = reals_load(&d->reals, store, p, err);
     if (!st) {
@@ -399,8 +392,7 @@ static plm_status draft(struct draft *d, plm_store *store, char **request, plm_e
     return PLM_OK;
 }
 
-plm_status plm_augment_draft(plm_store *store, const plm_augment_policy *p, char **request, plm_error *err)
-{
+plm_status plm_augment_draft(plm_store *store, const plm_augment_policy *p, char **request, plm_error *err) {
     if (!store || !p || !p->user || !p->kind || !request) {
         return fail(err, PLM_EINVAL, "a request needs a store, a user and a kind");
     }

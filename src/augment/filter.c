@@ -7,37 +7,34 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define NEAR_MAX 0.7         /* ROUGE-L with any other input */
-#define OWN_MAX 0.9          /* of a rewrite with its own source */
-#define SAME_MIN 0.2         /* ROUGE-1 of a rewrite with its own source: below it says something else */
+#define NEAR_MAX 0.7 /* ROUGE-L with any other input */
+#define OWN_MAX 0.9  /* of a rewrite with its own source */
+#define SAME_MIN 0.2 /* ROUGE-1 of a rewrite with its own source: below it says something else */
 #define Z_MAX 2.5
 
 enum { REAL_NLLS_MAX = 64, TOO_FEW_FOR_Z = 5 };
 
-static const char *const rule_names[PLM_RULES] = {"parse", "schema", "length", "exact", "near", "label",
-                                                  "placeholder", "device", "quota"};
+static const char *const rule_names[PLM_RULES] = {"parse", "schema",      "length", "exact", "near",
+                                                  "label", "placeholder", "device", "quota"};
 
-const char *plm_rule_name(int rule)
-{
+const char *plm_rule_name(int rule) {
     return rule >= 0 && rule < PLM_RULES ? rule_names[rule] : NULL;
 }
 
-static void drop(struct candidate *c, int rule, const char *why)
-{
+static void drop(struct candidate *c, int rule, const char *why) {
     c->verdict = rule;
     c->why = why;
 }
 
-static bool rewrites(const struct candidate *c)
-{
+static bool rewrites(const struct candidate *c) {
     return c->wire.mode == PLM_MODE_REVERSE || c->wire.mode == PLM_MODE_REWRITE;
 }
 
 /* ---- rules about one candidate alone ---- */
 
 // Everything real that the candidate was made from.
-static plm_status allowed_texts(const struct filter *f, const struct candidate *c, struct bytes *out, plm_error *err)
-{
+static plm_status allowed_texts(const struct filter *f, const struct candidate *c, struct bytes *out,
+                                plm_error *err) {
     bytes_init(out, (size_t)WIRE_REQUEST_MAX);
     if (c->parent) {
         bytes_printf(out, "%s\n%s\n", c->parent->input, c->parent->output);
@@ -49,20 +46,22 @@ static plm_status allowed_texts(const struct filter *f, const struct candidate *
     return bytes_status(out, "the texts of a call", err);
 }
 
-// The raw text of the reply is judged, placeholders unrestored: only there is a secret out of nowhere visible.
-static plm_status rule_schema(const struct filter *f, struct candidate *c, const struct scripts *usual, bool lines,
-                              plm_error *err)
-{
+// The raw text of the reply is judged, placeholders unrestored: only there is a secret out of nowhere
+// visible.
+static plm_status rule_schema(const struct filter *f, struct candidate *c, const struct scripts *usual,
+                              bool lines, plm_error *err) {
     struct bytes allowed;
     plm_status st = allowed_texts(f, c, &allowed, err);
     const char *why = st ? NULL : text_objection(c->wire.input, allowed.data, usual);
     if (!st && !why && !rewrites(c)) {
         why = text_objection(c->wire.output, allowed.data, usual);
-        why = !why && !lines && strchr(str_trim(str_of(c->output)).p, '\n') ? "an output of several lines" : why;
+        why = !why && !lines && strchr(str_trim(str_of(c->output)).p, '\n') ? "an output of several lines"
+                                                                            : why;
     }
     const char *instruction = f->request->instruction, *task = f->request->task;
-    if (!st && !why && ((strlen(instruction) > 20 && strcasestr(c->input, instruction)) ||
-                        (strlen(task) > 20 && strcasestr(c->input, task)))) {
+    if (!st && !why &&
+        ((strlen(instruction) > 20 && strcasestr(c->input, instruction)) ||
+         (strlen(task) > 20 && strcasestr(c->input, task)))) {
         why = "the prompt itself";
     }
     char *in = NULL, *out = NULL;
@@ -81,14 +80,12 @@ static plm_status rule_schema(const struct filter *f, struct candidate *c, const
     return st;
 }
 
-static bool out_of_range(const char *text, const struct wire_range *r, double least)
-{
+static bool out_of_range(const char *text, const struct wire_range *r, double least) {
     double n = (double)words_count(text, strlen(text));
     return n < least || n < .5 * r->p5 || (r->p95 && n > 2.0 * r->p95);
 }
 
-static plm_status rules_alone(struct filter *f, plm_error *err)
-{
+static plm_status rules_alone(struct filter *f, plm_error *err) {
     size_t n = f->reals->n;
     const char **texts = mem_zero(n + 1, sizeof *texts);
     if (!texts) {
@@ -131,8 +128,7 @@ static plm_status rules_alone(struct filter *f, plm_error *err)
 
 /* ---- exact duplicates ---- */
 
-static uint64_t hash_of(const char *text)
-{
+static uint64_t hash_of(const char *text) {
     uint64_t h = 0xcbf29ce484222325u;
     for (; *text; text++) {
         h = (h ^ (unsigned char)*text) * 0x100000001b3u;
@@ -140,19 +136,17 @@ static uint64_t hash_of(const char *text)
     return h;
 }
 
-struct known {               /* hashes of normalised inputs of everything that is already there */
+struct known { /* hashes of normalised inputs of everything that is already there */
     uint64_t *h;
     size_t n;
 };
 
-static int by_hash(const void *a, const void *b)
-{
+static int by_hash(const void *a, const void *b) {
     uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
     return (x > y) - (x < y);
 }
 
-static plm_status known_open(struct known *k, const struct filter *f, plm_error *err)
-{
+static plm_status known_open(struct known *k, const struct filter *f, plm_error *err) {
     size_t n = f->reals->n + f->n_old;
     k->n = 0;
     k->h = mem_alloc(n + 1, sizeof *k->h);
@@ -174,8 +168,7 @@ static plm_status known_open(struct known *k, const struct filter *f, plm_error 
 }
 
 // One input with two outputs says that the teacher guessed: all of them go, and so do plain repetitions.
-static void drop_equal(struct filter *f, size_t i)
-{
+static void drop_equal(struct filter *f, size_t i) {
     bool conflict = false;
     for (size_t j = i + 1; j < f->n; j++) {
         struct candidate *b = &f->c[j];
@@ -189,8 +182,7 @@ static void drop_equal(struct filter *f, size_t i)
     }
 }
 
-static plm_status rule_exact(struct filter *f, plm_error *err)
-{
+static plm_status rule_exact(struct filter *f, plm_error *err) {
     struct known known = {0};
     plm_status st = known_open(&known, f, err);
     for (size_t i = 0; i < f->n && !st; i++) {
@@ -217,13 +209,12 @@ static plm_status rule_exact(struct filter *f, plm_error *err)
 
 /* ---- near duplicates ---- */
 
-struct others {              /* what inputs are compared with, besides each other */
+struct others { /* what inputs are compared with, besides each other */
     struct doc *real, *old;
     size_t n_real, n_old;
 };
 
-static plm_status others_open(struct others *o, const struct filter *f, plm_error *err)
-{
+static plm_status others_open(struct others *o, const struct filter *f, plm_error *err) {
     o->real = mem_zero(f->reals->n + 1, sizeof *o->real);
     o->old = mem_zero(f->n_old + 1, sizeof *o->old);
     plm_status st = o->real && o->old ? PLM_OK : fail(err, PLM_ENOMEM, "no memory to filter candidates");
@@ -236,8 +227,7 @@ static plm_status others_open(struct others *o, const struct filter *f, plm_erro
     return st;
 }
 
-static void others_close(struct others *o)
-{
+static void others_close(struct others *o) {
     for (size_t i = 0; i < o->n_real; i++) {
         doc_close(&o->real[i]);
     }
@@ -248,14 +238,12 @@ static void others_close(struct others *o)
     mem_free(o->old);
 }
 
-static void nearest(struct candidate *c, const struct doc *d)
-{
+static void nearest(struct candidate *c, const struct doc *d) {
     double f = doc_likeness(&c->text, d, c->near > NEAR_MAX ? c->near : NEAR_MAX);
     c->near = f > c->near ? f : c->near;
 }
 
-static bool has_word(const struct doc *d, struct str w)
-{
+static bool has_word(const struct doc *d, struct str w) {
     for (size_t i = 0; i < d->words.n; i++) {
         if (d->words.w[i].n == w.n && memcmp(d->words.w[i].p, w.p, w.n) == 0) {
             return true;
@@ -264,8 +252,7 @@ static bool has_word(const struct doc *d, struct str w)
     return false;
 }
 
-static bool holds_digit(struct str w)
-{
+static bool holds_digit(struct str w) {
     for (size_t i = 0; i < w.n; i++) {
         if (w.p[i] >= '0' && w.p[i] <= '9') {
             return true;
@@ -274,9 +261,9 @@ static bool holds_digit(struct str w)
     return false;
 }
 
-// Numbers are facts that need no understanding: none may be new, and those the real output uses must be there.
-static bool numbers_agree(const struct doc *rewrite, const struct doc *source, const struct doc *output)
-{
+// Numbers are facts that need no understanding: none may be new, and those the real output uses must be
+// there.
+static bool numbers_agree(const struct doc *rewrite, const struct doc *source, const struct doc *output) {
     for (size_t i = 0; i < rewrite->words.n; i++) {
         struct str w = rewrite->words.w[i];
         if (holds_digit(w) && !has_word(source, w) && !has_word(output, w)) {
@@ -293,8 +280,7 @@ static bool numbers_agree(const struct doc *rewrite, const struct doc *source, c
 }
 
 static const char *rewrite_fault(const struct doc *text, const struct doc *source, const struct doc *output,
-                                 double *near)
-{
+                                 double *near) {
     double same = rouge_n(&source->words, &text->words, 1).f;
     *near = doc_likeness(text, source, 0);
     if (*near > OWN_MAX) {
@@ -307,8 +293,8 @@ static const char *rewrite_fault(const struct doc *text, const struct doc *sourc
 }
 
 // A rewrite must say what its source says without being a copy; so must the paraphrase of an output.
-static plm_status rule_own_source(const struct filter *f, const struct others *o, struct candidate *c, plm_error *err)
-{
+static plm_status rule_own_source(const struct filter *f, const struct others *o, struct candidate *c,
+                                  plm_error *err) {
     struct doc out;
     const char *why;
     plm_status st = doc_open(&out, c->output, err);
@@ -330,8 +316,7 @@ static plm_status rule_own_source(const struct filter *f, const struct others *o
     return PLM_OK;
 }
 
-static plm_status rule_near(struct filter *f, plm_error *err)
-{
+static plm_status rule_near(struct filter *f, plm_error *err) {
     struct others o = {0};
     plm_status st = others_open(&o, f, err);
     for (size_t i = 0; i < f->n && !st; i++) {
@@ -363,16 +348,16 @@ static plm_status rule_near(struct filter *f, plm_error *err)
 
 /* ---- the device's own model ---- */
 
-static plm_status ask_nll(const struct filter *f, const char *input, const char *output, double *nll, plm_error *err)
-{
+static plm_status ask_nll(const struct filter *f, const char *input, const char *output, double *nll,
+                          plm_error *err) {
     *nll = NAN;
-    return f->nll(f->ctx, input, output, nll) ? fail(err, PLM_ESTOPPED, "stopped while candidates were measured")
-                                              : PLM_OK;
+    return f->nll(f->ctx, input, output, nll)
+               ? fail(err, PLM_ESTOPPED, "stopped while candidates were measured")
+               : PLM_OK;
 }
 
 // Mean and standard deviation over real items, evenly spread over time.
-static plm_status real_nlls(const struct filter *f, double *mean, double *sd, size_t *n, plm_error *err)
-{
+static plm_status real_nlls(const struct filter *f, double *mean, double *sd, size_t *n, plm_error *err) {
     double sum = 0, squares = 0;
     size_t all = f->reals->n, max = all < REAL_NLLS_MAX ? all : REAL_NLLS_MAX;
     *n = 0;
@@ -395,15 +380,13 @@ static plm_status real_nlls(const struct filter *f, double *mean, double *sd, si
     return PLM_OK;
 }
 
-static int by_number(const void *a, const void *b)
-{
+static int by_number(const void *a, const void *b) {
     double x = *(const double *)a, y = *(const double *)b;
     return (x > y) - (x < y);
 }
 
 // With hardly any real items there is no scale: the highest tenth goes.
-static plm_status drop_tail(struct filter *f, plm_error *err)
-{
+static plm_status drop_tail(struct filter *f, plm_error *err) {
     double *v = mem_alloc(f->n + 1, sizeof *v);
     if (!v) {
         return fail(err, PLM_ENOMEM, "no memory to filter candidates");
@@ -427,8 +410,7 @@ static plm_status drop_tail(struct filter *f, plm_error *err)
     return PLM_OK;
 }
 
-static plm_status rule_device(struct filter *f, plm_error *err)
-{
+static plm_status rule_device(struct filter *f, plm_error *err) {
     double mean, sd;
     size_t n;
     plm_status st = real_nlls(f, &mean, &sd, &n, err);
@@ -449,8 +431,7 @@ static plm_status rule_device(struct filter *f, plm_error *err)
     return !st && n < TOO_FEW_FOR_Z ? drop_tail(f, err) : st;
 }
 
-plm_status filter_run(struct filter *f, plm_error *err)
-{
+plm_status filter_run(struct filter *f, plm_error *err) {
     plm_status st = rules_alone(f, err);
     st = st ? st : rule_exact(f, err);
     st = st ? st : rule_near(f, err);

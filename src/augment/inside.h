@@ -17,12 +17,12 @@ struct real {
     bool local_only;
 };
 
-struct reals {               /* oldest first */
+struct reals { /* oldest first */
     struct real *r;
     size_t n, cap;
 };
 
-enum { REALS_MAX = 2000 };   /* the newest; older ones are neither shown nor compared with */
+enum { REALS_MAX = 2000 }; /* the newest; older ones are neither shown nor compared with */
 
 /* All records of (user, kind) but the excluded ones. */
 plm_status reals_load(struct reals *out, plm_store *st, const plm_augment_policy *p, plm_error *err);
@@ -36,9 +36,9 @@ int amount_wanted(size_t n_all, size_t n_new, bool first_time);
 
 /* ---- redact.c ---- */
 
-struct secret {              /* a place in a text that must not leave the device */
+struct secret { /* a place in a text that must not leave the device */
     size_t at, len;
-    const char *type;        /* "EMAIL" */
+    const char *type; /* "EMAIL" */
 };
 
 /* All of them, in order, none overlapping. Freed with mem_free. */
@@ -46,17 +46,17 @@ plm_status secrets_find(const char *text, size_t len, struct secret **out, size_
 /* The next "[TYPE_12]" at or after *at; false: none. */
 bool placeholder_next(const char *text, size_t len, size_t *at, size_t *n);
 
-struct hidden {              /* what a placeholder stands for: a place in a record, never the text itself */
+struct hidden { /* what a placeholder stands for: a place in a record, never the text itself */
     int64_t record;
     bool in_output;
     size_t at, len;
 };
 
-struct redactor {            /* one job's placeholders: equal texts get equal ones */
+struct redactor { /* one job's placeholders: equal texts get equal ones */
     struct slot {
         char *placeholder, *text;
         struct hidden where;
-    } *slots;
+    } * slots;
     size_t n, cap;
 };
 
@@ -68,12 +68,12 @@ plm_status redact_text(struct redactor *r, int64_t record, bool in_output, const
 
 struct legend {
     char request[33];
-    int64_t *records;        /* id of record number i + 1 */
+    int64_t *records; /* id of record number i + 1 */
     size_t n_records;
     struct mapped {
         char name[24];
         struct hidden where;
-    } *hidden;
+    } * hidden;
     size_t n_hidden;
 };
 
@@ -89,8 +89,8 @@ plm_status style_summary(const plm_kind *kind, const struct reals *a, const size
                          plm_error *err);
 /* Words that stand for the person's topics, best first. common_only: those that any person uses (words.c) and
  * that at least three records hold. texts: redacted. */
-plm_status topics_find(const char *const *texts, size_t n, bool common_only, size_t max, char ***out, size_t *n_out,
-                       plm_error *err);
+plm_status topics_find(const char *const *texts, size_t n, bool common_only, size_t max, char ***out,
+                       size_t *n_out, plm_error *err);
 void topics_free(char **topics, size_t n);
 struct wire_range range_of(const char *const *texts, size_t n); /* empty texts are left out */
 
@@ -108,7 +108,7 @@ plm_status candidate_restore(struct candidate *c, const struct wire_request *q, 
 /* ---- text_rules.c: what can be said of one text alone ---- */
 
 enum { SCRIPTS = 8 };
-struct scripts {             /* letters by writing system */
+struct scripts { /* letters by writing system */
     size_t count[SCRIPTS], all;
 };
 void scripts_add(struct scripts *s, const char *text);
@@ -119,7 +119,7 @@ const char *text_objection(const char *text, const char *allowed, const struct s
 
 struct doc {
     struct words words;
-    uint64_t *bag;           /* sorted hashes of the words */
+    uint64_t *bag; /* sorted hashes of the words */
 };
 plm_status doc_open(struct doc *d, const char *text, plm_error *err);
 void doc_close(struct doc *d);
@@ -134,16 +134,16 @@ struct candidate {
     struct wire_candidate wire;
     json_t *doc;
     int *shown;
-    char *input, *output;    /* restored; in modes A and A' the output is the real one */
+    char *input, *output; /* restored; in modes A and A' the output is the real one */
     const struct real *parent;
-    int verdict;             /* a PLM_RULE_..., or VERDICT_NONE: nothing against it */
-    const char *why;         /* static, for the audit */
-    bool lost;               /* a placeholder is unknown or lost */
-    bool gone;               /* a record it was made from was forgotten meanwhile */
-    char *plain;             /* normalised input */
-    struct doc text;         /* of the input */
-    double near;             /* ROUGE-L F with the nearest text compared with */
-    double nll, z;           /* 0 where there is no model to ask */
+    int verdict;     /* a PLM_RULE_..., or VERDICT_NONE: nothing against it */
+    const char *why; /* static, for the audit */
+    bool lost;       /* a placeholder is unknown or lost */
+    bool gone;       /* a record it was made from was forgotten meanwhile */
+    char *plain;     /* normalised input */
+    struct doc text; /* of the input */
+    double near;     /* ROUGE-L F with the nearest text compared with */
+    double nll, z;   /* 0 where there is no model to ask */
 };
 
 struct filter {
@@ -152,7 +152,7 @@ struct filter {
     const struct reals *reals;
     struct candidate *c;
     size_t n;
-    char **old;              /* inputs of synthetic examples kept by earlier jobs */
+    char **old; /* inputs of synthetic examples kept by earlier jobs */
     size_t n_old;
     plm_nll_fn nll;
     void *ctx;

@@ -6,14 +6,12 @@
 #include <stdio.h>
 #include <string.h>
 
-static void setting_name(const char *request, char out[64])
-{
+static void setting_name(const char *request, char out[64]) {
     snprintf(out, 64, "augment.map.%.32s", request);
 }
 
 plm_status map_keep(plm_store *st, const char *request, const int64_t *records, size_t n_records,
-                    const struct redactor *r, plm_error *err)
-{
+                    const struct redactor *r, plm_error *err) {
     struct bytes b;
     bytes_init(&b, (size_t)WIRE_REQUEST_MAX);
     bytes_puts(&b, "{\"records\":[");
@@ -23,8 +21,8 @@ plm_status map_keep(plm_store *st, const char *request, const int64_t *records, 
     bytes_puts(&b, "],\"hidden\":[");
     for (size_t i = 0; i < r->n; i++) {
         const struct hidden *h = &r->slots[i].where;
-        bytes_printf(&b, "%s[\"%s\",%lld,%d,%zu,%zu]", i ? "," : "", r->slots[i].placeholder, (long long)h->record,
-                     h->in_output, h->at, h->len);
+        bytes_printf(&b, "%s[\"%s\",%lld,%d,%zu,%zu]", i ? "," : "", r->slots[i].placeholder,
+                     (long long)h->record, h->in_output, h->at, h->len);
     }
     bytes_puts(&b, "]}");
     plm_status status = bytes_status(&b, "the map of a request", err);
@@ -37,8 +35,7 @@ plm_status map_keep(plm_store *st, const char *request, const int64_t *records, 
     return status;
 }
 
-static bool read_hidden(struct legend *m, const json_t *a)
-{
+static bool read_hidden(struct legend *m, const json_t *a) {
     size_t n = json_array_size(a);
     m->hidden = mem_zero(n + 1, sizeof *m->hidden);
     for (size_t i = 0; m->hidden && i < n; i++) {
@@ -59,8 +56,7 @@ static bool read_hidden(struct legend *m, const json_t *a)
     return m->hidden != NULL;
 }
 
-static bool read_records(struct legend *m, const json_t *a)
-{
+static bool read_records(struct legend *m, const json_t *a) {
     size_t n = json_array_size(a);
     m->records = mem_zero(n + 1, sizeof *m->records);
     for (size_t i = 0; m->records && i < n; i++) {
@@ -70,8 +66,7 @@ static bool read_records(struct legend *m, const json_t *a)
     return m->records != NULL;
 }
 
-plm_status map_load(struct legend *out, plm_store *st, const char *request, plm_error *err)
-{
+plm_status map_load(struct legend *out, plm_store *st, const char *request, plm_error *err) {
     *out = (struct legend){0};
     snprintf(out->request, sizeof out->request, "%s", request);
     char name[64], *text = NULL;
@@ -95,16 +90,14 @@ plm_status map_load(struct legend *out, plm_store *st, const char *request, plm_
     return status;
 }
 
-void map_free(struct legend *m)
-{
+void map_free(struct legend *m) {
     mem_free(m->records);
     mem_free(m->hidden);
     *m = (struct legend){0};
 }
 
-plm_status plm_augment_sources(plm_store *st, const char *request, const int64_t *numbers, size_t n, int64_t *ids,
-                               plm_error *err)
-{
+plm_status plm_augment_sources(plm_store *st, const char *request, const int64_t *numbers, size_t n,
+                               int64_t *ids, plm_error *err) {
     struct wire_request q;
     struct legend m;
     plm_status status = wire_request_parse(&q, request, strlen(request), err);

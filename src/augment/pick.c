@@ -11,16 +11,15 @@
 struct picking {
     struct filter *f;
     size_t wanted, kept;
-    size_t *left, n_left;    /* candidates not yet kept */
-    double *near;            /* [n_left] highest cosine with anything there */
-    int *label_room;         /* [n_labels] */
+    size_t *left, n_left; /* candidates not yet kept */
+    double *near;         /* [n_left] highest cosine with anything there */
+    int *label_room;      /* [n_labels] */
     int mode_room[WIRE_MODES];
-    int *source_room;        /* [n_records] */
+    int *source_room; /* [n_records] */
     struct tfidf *tfidf;
 };
 
-static size_t mode_slot(unsigned mode)
-{
+static size_t mode_slot(unsigned mode) {
     size_t i = 0;
     while (mode_at(i) != mode) {
         i++;
@@ -28,8 +27,7 @@ static size_t mode_slot(unsigned mode)
     return i;
 }
 
-static void make_room(struct picking *p)
-{
+static void make_room(struct picking *p) {
     const struct wire_request *q = p->f->request;
     double all = 0, want = 0, rewriting = 0;
     for (size_t i = 0; i < q->n_labels; i++) {
@@ -50,15 +48,14 @@ static void make_room(struct picking *p)
     }
 }
 
-static bool has_room(const struct picking *p, const struct candidate *c, bool by_mode, bool usual)
-{
+static bool has_room(const struct picking *p, const struct candidate *c, bool by_mode, bool usual) {
     int label = p->f->request->n_labels ? label_index(p->f->policy->kind, c->output) : -1;
     return (!usual || fabs(c->z) <= Z_USUAL) && (!by_mode || p->mode_room[mode_slot(c->wire.mode)] > 0) &&
-           (label < 0 || p->label_room[label] > 0) && (!c->wire.source || p->source_room[c->wire.source - 1] > 0);
+           (label < 0 || p->label_room[label] > 0) &&
+           (!c->wire.source || p->source_room[c->wire.source - 1] > 0);
 }
 
-static void keep(struct picking *p, size_t k)
-{
+static void keep(struct picking *p, size_t k) {
     const struct candidate *c = &p->f->c[p->left[k]];
     size_t n_reals = p->f->reals->n, at = p->left[k];
     int label = p->f->request->n_labels ? label_index(p->f->policy->kind, c->output) : -1;
@@ -79,12 +76,12 @@ static void keep(struct picking *p, size_t k)
     }
 }
 
-static void pick_round(struct picking *p, bool by_mode, bool usual)
-{
+static void pick_round(struct picking *p, bool by_mode, bool usual) {
     while (p->kept < p->wanted) {
         size_t best = SIZE_MAX;
         for (size_t k = 0; k < p->n_left; k++) {
-            if (has_room(p, &p->f->c[p->left[k]], by_mode, usual) && (best == SIZE_MAX || p->near[k] < p->near[best])) {
+            if (has_room(p, &p->f->c[p->left[k]], by_mode, usual) &&
+                (best == SIZE_MAX || p->near[k] < p->near[best])) {
                 best = k;
             }
         }
@@ -95,8 +92,7 @@ static void pick_round(struct picking *p, bool by_mode, bool usual)
     }
 }
 
-static plm_status open_tfidf(struct picking *p, plm_error *err)
-{
+static plm_status open_tfidf(struct picking *p, plm_error *err) {
     const struct filter *f = p->f;
     size_t n = f->reals->n + f->n;
     struct words *docs = mem_zero(n + 1, sizeof *docs);
@@ -114,8 +110,7 @@ static plm_status open_tfidf(struct picking *p, plm_error *err)
     return st;
 }
 
-plm_status pick_best(struct filter *f, size_t wanted, plm_error *err)
-{
+plm_status pick_best(struct filter *f, size_t wanted, plm_error *err) {
     struct picking p = {.f = f, .wanted = wanted};
     p.left = mem_alloc(f->n + 1, sizeof *p.left);
     p.near = mem_zero(f->n + 1, sizeof *p.near);

@@ -11,8 +11,7 @@ struct loading {
     bool no_memory;
 };
 
-static bool excluded(const plm_augment_policy *p, int64_t id)
-{
+static bool excluded(const plm_augment_policy *p, int64_t id) {
     for (size_t i = 0; i < p->n_exclude; i++) {
         if (p->exclude[i] == id) {
             return true;
@@ -21,13 +20,12 @@ static bool excluded(const plm_augment_policy *p, int64_t id)
     return false;
 }
 
-static int load_one(void *ctx, const plm_record *r)
-{
+static int load_one(void *ctx, const plm_record *r) {
     struct loading *l = ctx;
     struct reals *a = l->to;
     const char *input = r->input ? r->input : "", *output = r->output ? r->output : "";
-    if (excluded(l->p, r->id) || !*output || strlen(input) > WIRE_TEXT_MAX || strlen(output) > WIRE_TEXT_MAX ||
-        (l->p->kind->labels && label_index(l->p->kind, output) < 0)) {
+    if (excluded(l->p, r->id) || !*output || strlen(input) > WIRE_TEXT_MAX ||
+        strlen(output) > WIRE_TEXT_MAX || (l->p->kind->labels && label_index(l->p->kind, output) < 0)) {
         return 0;
     }
     if (a->n == a->cap) {
@@ -51,8 +49,7 @@ static int load_one(void *ctx, const plm_record *r)
     return a->n == REALS_MAX; // newest come first
 }
 
-plm_status reals_load(struct reals *out, plm_store *st, const plm_augment_policy *p, plm_error *err)
-{
+plm_status reals_load(struct reals *out, plm_store *st, const plm_augment_policy *p, plm_error *err) {
     *out = (struct reals){0};
     struct loading l = {out, p, false};
     plm_query q = {.user = p->user, .kind = p->kind->name, .newest_first = true};
@@ -74,8 +71,7 @@ plm_status reals_load(struct reals *out, plm_store *st, const plm_augment_policy
     return PLM_OK;
 }
 
-void reals_free(struct reals *a)
-{
+void reals_free(struct reals *a) {
     for (size_t i = 0; i < a->n; i++) {
         mem_free(a->r[i].input);
         mem_free(a->r[i].output);
@@ -84,8 +80,7 @@ void reals_free(struct reals *a)
     *a = (struct reals){0};
 }
 
-const struct real *reals_find(const struct reals *a, int64_t id)
-{
+const struct real *reals_find(const struct reals *a, int64_t id) {
     for (size_t i = 0; i < a->n; i++) {
         if (a->r[i].id == id) {
             return &a->r[i];
@@ -94,8 +89,7 @@ const struct real *reals_find(const struct reals *a, int64_t id)
     return NULL;
 }
 
-int label_index(const plm_kind *kind, const char *text)
-{
+int label_index(const plm_kind *kind, const char *text) {
     struct str t = str_trim(str_of(text));
     for (size_t i = 0; i < kind->n_labels; i++) {
         if (str_eq(t, kind->labels[i])) {
@@ -105,13 +99,11 @@ int label_index(const plm_kind *kind, const char *text)
     return -1;
 }
 
-static int clip(double x, int lo, int hi)
-{
+static int clip(double x, int lo, int hi) {
     return x < lo ? lo : x > hi ? hi : (int)(x + .5);
 }
 
-int amount_wanted(size_t n_all, size_t n_new, bool first_time)
-{
+int amount_wanted(size_t n_all, size_t n_new, bool first_time) {
     double each = n_all < 16 ? 3 : n_all < 64 ? 2 : n_all < 256 ? 1 : .25;
     int n = clip(each * (double)n_new, first_time ? 8 : 1, 128);
     // More than four for each real one would drown the person.

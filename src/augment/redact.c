@@ -7,8 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
-void redactor_free(struct redactor *r)
-{
+void redactor_free(struct redactor *r) {
     for (size_t i = 0; i < r->n; i++) {
         mem_free(r->slots[i].placeholder);
         mem_free(r->slots[i].text);
@@ -17,8 +16,8 @@ void redactor_free(struct redactor *r)
     *r = (struct redactor){0};
 }
 
-static const struct slot *slot_find(const struct redactor *r, const char *type, const char *text, size_t len)
-{
+static const struct slot *slot_find(const struct redactor *r, const char *type, const char *text,
+                                    size_t len) {
     for (size_t i = 0; i < r->n; i++) {
         const struct slot *s = &r->slots[i];
         if (strlen(s->text) == len && memcmp(s->text, text, len) == 0 &&
@@ -29,8 +28,8 @@ static const struct slot *slot_find(const struct redactor *r, const char *type, 
     return NULL;
 }
 
-static const struct slot *slot_add(struct redactor *r, const char *type, const char *text, struct hidden where)
-{
+static const struct slot *slot_add(struct redactor *r, const char *type, const char *text,
+                                   struct hidden where) {
     if (r->n == r->cap) {
         size_t cap = r->cap ? r->cap * 2 : 32;
         struct slot *more = mem_grow(r->slots, cap, sizeof *more);
@@ -57,8 +56,7 @@ static const struct slot *slot_add(struct redactor *r, const char *type, const c
 }
 
 plm_status redact_text(struct redactor *r, int64_t record, bool in_output, const char *text, char **out,
-                       plm_error *err)
-{
+                       plm_error *err) {
     struct secret *found = NULL;
     size_t n = 0, len = strlen(text), done = 0;
     plm_status st = secrets_find(text, len, &found, &n, err);

@@ -4,20 +4,20 @@
 
 #include <string.h>
 
-static bool shown_in_call(const struct wire_request *q, const struct wire_candidate *w, const char *name, size_t len)
-{
+static bool shown_in_call(const struct wire_request *q, const struct wire_candidate *w, const char *name,
+                          size_t len) {
     for (size_t i = 0; i <= w->n_shown; i++) {
         int number = i < w->n_shown ? w->shown[i] : w->source;
         const struct wire_record *r = number ? &q->records[number - 1] : NULL;
-        if (r && (memmem(r->input, strlen(r->input), name, len) || memmem(r->output, strlen(r->output), name, len))) {
+        if (r && (memmem(r->input, strlen(r->input), name, len) ||
+                  memmem(r->output, strlen(r->output), name, len))) {
             return true;
         }
     }
     return false;
 }
 
-static struct str meaning(const struct legend *m, const struct reals *reals, const char *name, size_t len)
-{
+static struct str meaning(const struct legend *m, const struct reals *reals, const char *name, size_t len) {
     for (size_t i = 0; i < m->n_hidden; i++) {
         const struct hidden *h = &m->hidden[i].where;
         if (strlen(m->hidden[i].name) != len || memcmp(m->hidden[i].name, name, len) != 0) {
@@ -32,9 +32,8 @@ static struct str meaning(const struct legend *m, const struct reals *reals, con
 }
 
 static plm_status restore(const char *text, const struct candidate *c, const struct wire_request *q,
-                          const struct legend *m, const struct reals *reals, bool unredacted, char **out, bool *lost,
-                          plm_error *err)
-{
+                          const struct legend *m, const struct reals *reals, bool unredacted, char **out,
+                          bool *lost, plm_error *err) {
     struct bytes b;
     bytes_init(&b, 8 * (size_t)WIRE_TEXT_MAX);
     size_t len = strlen(text), done = 0, at = 0, n = 0;
@@ -61,8 +60,7 @@ static plm_status restore(const char *text, const struct candidate *c, const str
 }
 
 // Does everything that was hidden in the text to be rewritten stand in the reply?
-static bool keeps_all(const char *source, const char *reply)
-{
+static bool keeps_all(const char *source, const char *reply) {
     size_t len = strlen(source), reply_len = strlen(reply), at = 0, n = 0;
     while (placeholder_next(source, len, &at, &n)) {
         if (!memmem(reply, reply_len, source + at, n)) {
@@ -74,11 +72,11 @@ static bool keeps_all(const char *source, const char *reply)
 }
 
 plm_status candidate_restore(struct candidate *c, const struct wire_request *q, const struct legend *m,
-                             const struct reals *reals, bool unredacted, plm_error *err)
-{
+                             const struct reals *reals, bool unredacted, plm_error *err) {
     const struct wire_record *source = c->wire.source ? &q->records[c->wire.source - 1] : NULL;
     if (source && !unredacted) {
-        c->lost = !keeps_all(c->wire.mode == PLM_MODE_REWRITE ? source->input : source->output, c->wire.input);
+        c->lost =
+            !keeps_all(c->wire.mode == PLM_MODE_REWRITE ? source->input : source->output, c->wire.input);
     }
     plm_status st = restore(c->wire.input, c, q, m, reals, unredacted, &c->input, &c->lost, err);
     if (st) {

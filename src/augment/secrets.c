@@ -13,18 +13,15 @@ struct scan {
     size_t n;
 };
 
-static unsigned char at(const struct scan *t, size_t i)
-{
+static unsigned char at(const struct scan *t, size_t i) {
     return i < t->n ? (unsigned char)t->s[i] : 0;
 }
 
-static bool digit(unsigned char c)
-{
+static bool digit(unsigned char c) {
     return c >= '0' && c <= '9';
 }
 
-static bool letter(unsigned char c)
-{
+static bool letter(unsigned char c) {
     return (c | 32) >= 'a' && (c | 32) <= 'z';
 }
 
@@ -33,8 +30,7 @@ static bool wordy(unsigned char c) // part of a word, in any script
     return digit(c) || letter(c) || c == '_' || c >= 0x80;
 }
 
-static bool starts(const struct scan *t, size_t i, const char *word)
-{
+static bool starts(const struct scan *t, size_t i, const char *word) {
     size_t n = strlen(word);
     return i <= t->n && n <= t->n - i && strncasecmp(t->s + i, word, n) == 0;
 }
@@ -42,8 +38,7 @@ static bool starts(const struct scan *t, size_t i, const char *word)
 /* ---- placeholders that are already in the text ---- */
 
 // "[TYPE_12]" right here: its length, else 0.
-static size_t literal(const struct scan *t, size_t i)
-{
+static size_t literal(const struct scan *t, size_t i) {
     enum { TYPE_MAX = 16, DIGITS_MAX = 9 };
     if (at(t, i) != '[') {
         return 0;
@@ -57,8 +52,7 @@ static size_t literal(const struct scan *t, size_t i)
     return j > i + 1 && at(t, j) == '_' && k > j + 1 && at(t, k) == ']' ? k + 1 - i : 0;
 }
 
-bool placeholder_next(const char *text, size_t len, size_t *from, size_t *n)
-{
+bool placeholder_next(const char *text, size_t len, size_t *from, size_t *n) {
     struct scan t = {text, len};
     for (size_t i = *from; i < len; i++) {
         *n = literal(&t, i);
@@ -73,8 +67,7 @@ bool placeholder_next(const char *text, size_t len, size_t *from, size_t *n)
 /* ---- links and addresses ---- */
 
 // How far a link reaches; closing punctuation belongs to the sentence.
-static size_t link_end(const struct scan *t, size_t i)
-{
+static size_t link_end(const struct scan *t, size_t i) {
     size_t open = 0, j = i;
     for (; j < t->n; j++) {
         unsigned char c = at(t, j);
@@ -89,8 +82,7 @@ static size_t link_end(const struct scan *t, size_t i)
     return j;
 }
 
-static size_t url(const struct scan *t, size_t i)
-{
+static size_t url(const struct scan *t, size_t i) {
     if ((i && wordy(at(t, i - 1))) || !letter(at(t, i))) {
         return 0;
     }
@@ -112,10 +104,10 @@ static size_t url(const struct scan *t, size_t i)
 }
 
 // "example.org/path" without a scheme: only well-known endings, so that file names stay.
-static size_t bare_url(const struct scan *t, size_t i)
-{
-    static const char *const ends[] = {"com", "org", "net", "io", "dev", "de", "fr", "uk", "edu", "gov", "eu", "co",
-                                       "info", "app", "ai", "ch", "at", "nl", "it", "es", "ru", "cn", "jp", "me"};
+static size_t bare_url(const struct scan *t, size_t i) {
+    static const char *const ends[] = {"com", "org", "net", "io", "dev",  "de",  "fr", "uk",
+                                       "edu", "gov", "eu",  "co", "info", "app", "ai", "ch",
+                                       "at",  "nl",  "it",  "es", "ru",   "cn",  "jp", "me"};
     if ((i && (wordy(at(t, i - 1)) || strchr("./@-", at(t, i - 1)))) || !wordy(at(t, i))) {
         return 0;
     }
@@ -135,9 +127,9 @@ static size_t bare_url(const struct scan *t, size_t i)
     return 0;
 }
 
-static size_t email(const struct scan *t, size_t i)
-{
-    if ((i && (wordy(at(t, i - 1)) || strchr(".+%-", at(t, i - 1)))) || !(wordy(at(t, i)) || at(t, i) == '+')) {
+static size_t email(const struct scan *t, size_t i) {
+    if ((i && (wordy(at(t, i - 1)) || strchr(".+%-", at(t, i - 1)))) ||
+        !(wordy(at(t, i)) || at(t, i) == '+')) {
         return 0;
     }
     size_t j = i;
@@ -163,8 +155,7 @@ static size_t email(const struct scan *t, size_t i)
 
 /* ---- network addresses ---- */
 
-static size_t ipv4(const struct scan *t, size_t i)
-{
+static size_t ipv4(const struct scan *t, size_t i) {
     if (!digit(at(t, i)) || (i && (wordy(at(t, i - 1)) || at(t, i - 1) == '.'))) {
         return 0;
     }
@@ -183,15 +174,15 @@ static size_t ipv4(const struct scan *t, size_t i)
     return wordy(at(t, j)) || more ? 0 : j - i;
 }
 
-static size_t ipv6(const struct scan *t, size_t i)
-{
+static size_t ipv6(const struct scan *t, size_t i) {
     if (!(isxdigit(at(t, i)) || (at(t, i) == ':' && at(t, i + 1) == ':')) ||
         (i && (wordy(at(t, i - 1)) || at(t, i - 1) == ':'))) {
         return 0;
     }
     char buf[INET6_ADDRSTRLEN + 1];
     size_t j = i, colons = 0, digits = 0, groups = 0;
-    while (j < t->n && j - i < INET6_ADDRSTRLEN && (isxdigit(at(t, j)) || at(t, j) == ':' || at(t, j) == '.')) {
+    while (j < t->n && j - i < INET6_ADDRSTRLEN &&
+           (isxdigit(at(t, j)) || at(t, j) == ':' || at(t, j) == '.')) {
         colons += at(t, j) == ':';
         digits += digit(at(t, j));
         groups += isxdigit(at(t, j)) && (j == i || at(t, j - 1) == ':');
@@ -212,10 +203,9 @@ static size_t ipv6(const struct scan *t, size_t i)
 /* ---- numbers with separators ---- */
 
 // One separator inside a number: how many bytes; 0: none. Blanks and hyphens of all widths people type.
-static size_t separator(const struct scan *t, size_t i, const char *ascii)
-{
-    static const char *const wide[] = {"\xc2\xa0", "\xe2\x80\x89", "\xe2\x80\xaf", "\xe2\x80\x90", "\xe2\x80\x91",
-                                       "\xe2\x80\x92", "\xe2\x80\x93"};
+static size_t separator(const struct scan *t, size_t i, const char *ascii) {
+    static const char *const wide[] = {"\xc2\xa0",     "\xe2\x80\x89", "\xe2\x80\xaf", "\xe2\x80\x90",
+                                       "\xe2\x80\x91", "\xe2\x80\x92", "\xe2\x80\x93"};
     if (at(t, i) && at(t, i) < 0x80 && strchr(ascii, at(t, i))) {
         return 1;
     }
@@ -227,8 +217,7 @@ static size_t separator(const struct scan *t, size_t i, const char *ascii)
     return 0;
 }
 
-static bool luhn(const char *d, size_t n)
-{
+static bool luhn(const char *d, size_t n) {
     int sum = 0;
     for (size_t i = 0; i < n; i++) {
         int v = d[n - 1 - i] - '0';
@@ -238,8 +227,7 @@ static bool luhn(const char *d, size_t n)
     return sum % 10 == 0;
 }
 
-static size_t card(const struct scan *t, size_t i)
-{
+static size_t card(const struct scan *t, size_t i) {
     if (at(t, i) < '2' || at(t, i) > '6' || (i && (wordy(at(t, i - 1)) || strchr(".,-+", at(t, i - 1))))) {
         return 0;
     }
@@ -257,8 +245,7 @@ static size_t card(const struct scan *t, size_t i)
     return n < 20 && end ? end - i : 0;
 }
 
-static size_t iban(const struct scan *t, size_t i)
-{
+static size_t iban(const struct scan *t, size_t i) {
     if ((i && wordy(at(t, i - 1))) || !letter(at(t, i)) || !letter(at(t, i + 1)) || !digit(at(t, i + 2)) ||
         !digit(at(t, i + 3))) {
         return 0;
@@ -282,13 +269,12 @@ static size_t iban(const struct scan *t, size_t i)
     return best ? best - i : 0;
 }
 
-static bool is_date(const struct scan *t, size_t i)
-{
+static bool is_date(const struct scan *t, size_t i) {
     int a, b, y, used = 0;
     char buf[24] = {0};
     memcpy(buf, t->s + i, t->n - i < sizeof buf - 1 ? t->n - i : sizeof buf - 1);
-    if (sscanf(buf, "%2d%*1[./-]%2d%*1[./-]%4d%n", &a, &b, &y, &used) == 3 && used >= 6 && a <= 31 && b <= 31 &&
-        (y >= 1000 || y < 100) && !digit((unsigned char)buf[used])) {
+    if (sscanf(buf, "%2d%*1[./-]%2d%*1[./-]%4d%n", &a, &b, &y, &used) == 3 && used >= 6 && a <= 31 &&
+        b <= 31 && (y >= 1000 || y < 100) && !digit((unsigned char)buf[used])) {
         return y >= 1000 || !strchr("./-", buf[used]) || !buf[used];
     }
     used = 0;
@@ -296,8 +282,7 @@ static bool is_date(const struct scan *t, size_t i)
            a <= 12 && b <= 31;
 }
 
-static bool after_word(const struct scan *t, size_t i, const char *const *words, size_t n)
-{
+static bool after_word(const struct scan *t, size_t i, const char *const *words, size_t n) {
     size_t j = i;
     while (j && i - j < 6 && strchr(" :.=#(\t", at(t, j - 1))) {
         j--;
@@ -312,14 +297,14 @@ static bool after_word(const struct scan *t, size_t i, const char *const *words,
 }
 
 // The shapes in which people write phone numbers; plain long numbers (sums, ids, dates) are left alone.
-static size_t phone(const struct scan *t, size_t i)
-{
-    static const char *const calls[] = {"tel", "telephone", "phone", "call", "mobile", "cell", "fax", "whatsapp",
-                                        "ring", "telefon", "handy", "mobil", "number is", "reach me at", "text me at"};
+static size_t phone(const struct scan *t, size_t i) {
+    static const char *const calls[] = {"tel",   "telephone", "phone",     "call",        "mobile",
+                                        "cell",  "fax",       "whatsapp",  "ring",        "telefon",
+                                        "handy", "mobil",     "number is", "reach me at", "text me at"};
     unsigned char c = at(t, i);
     if (!(digit(c) || c == '+' || c == '(') ||
-        (i && (wordy(at(t, i - 1)) || strchr("+$", at(t, i - 1)) || (strchr(".,-/", at(t, i - 1)) && i > 1 &&
-                                                                     digit(at(t, i - 2)))))) {
+        (i && (wordy(at(t, i - 1)) || strchr("+$", at(t, i - 1)) ||
+               (strchr(".,-/", at(t, i - 1)) && i > 1 && digit(at(t, i - 2)))))) {
         return 0;
     }
     if (c != '+' && is_date(t, i)) {
@@ -366,14 +351,12 @@ static size_t phone(const struct scan *t, size_t i)
 
 /* ---- keys ---- */
 
-static bool key_char(unsigned char c)
-{
+static bool key_char(unsigned char c) {
     return digit(c) || letter(c) || (c && strchr("_-+/=.", c));
 }
 
 // Text that no person types: many changes between letters, capitals and digits, and little repetition.
-static bool looks_random(const char *s, size_t n)
-{
+static bool looks_random(const char *s, size_t n) {
     size_t seen[256] = {0}, changes = 0, digits = 0, lower = 0, upper = 0;
     int last = 0;
     for (size_t i = 0; i < n; i++) {
@@ -396,8 +379,7 @@ static bool looks_random(const char *s, size_t n)
 }
 
 // How far characters of keys go from here, at most max; punctuation of the sentence is left off.
-static size_t key_run(const struct scan *t, size_t i, size_t max)
-{
+static size_t key_run(const struct scan *t, size_t i, size_t max) {
     size_t j = i;
     while (j < t->n && j - i < max && key_char(at(t, j))) {
         j++;
@@ -408,17 +390,17 @@ static size_t key_run(const struct scan *t, size_t i, size_t max)
     return j - i;
 }
 
-static size_t key(const struct scan *t, size_t i)
-{
+static size_t key(const struct scan *t, size_t i) {
     enum { KEY_WINDOW = 128 }; // what is looked at to decide, so that long runs take linear time
 
     static const struct {
         const char *start;
         size_t rest;
-    } known[] = {{"sk-", 16}, {"sk_live_", 8}, {"sk_test_", 8}, {"pk_live_", 8}, {"rk_live_", 8}, {"ghp_", 20},
-                 {"gho_", 20}, {"ghs_", 20}, {"ghu_", 20}, {"github_pat_", 20}, {"glpat-", 16}, {"xoxb-", 10},
-                 {"xoxp-", 10}, {"AKIA", 16}, {"ASIA", 16}, {"AIza", 30}, {"hf_", 20}, {"npm_", 20}, {"ya29.", 20},
-                 {"SG.", 30}, {"dop_v1_", 20}};
+    } known[] = {{"sk-", 16},    {"sk_live_", 8}, {"sk_test_", 8}, {"pk_live_", 8}, {"rk_live_", 8},
+                 {"ghp_", 20},   {"gho_", 20},    {"ghs_", 20},    {"ghu_", 20},    {"github_pat_", 20},
+                 {"glpat-", 16}, {"xoxb-", 10},   {"xoxp-", 10},   {"AKIA", 16},    {"ASIA", 16},
+                 {"AIza", 30},   {"hf_", 20},     {"npm_", 20},    {"ya29.", 20},   {"SG.", 30},
+                 {"dop_v1_", 20}};
     if (i && key_char(at(t, i - 1)) && at(t, i - 1) != '=') {
         return 0;
     }
@@ -439,8 +421,7 @@ static size_t key(const struct scan *t, size_t i)
     return all ? key_run(t, i, t->n) : 0;
 }
 
-static size_t private_key(const struct scan *t, size_t i)
-{
+static size_t private_key(const struct scan *t, size_t i) {
     if (!starts(t, i, "-----BEGIN ")) {
         return 0;
     }
@@ -453,10 +434,10 @@ static size_t private_key(const struct scan *t, size_t i)
 }
 
 // The value behind "password:" and its like.
-static size_t password(const struct scan *t, size_t i)
-{
-    static const char *const names[] = {"password", "passwd", "passwort", "passphrase", "pwd", "secret", "token",
-                                        "api key", "apikey", "api_key", "api-key", "bearer", "pin"};
+static size_t password(const struct scan *t, size_t i) {
+    static const char *const names[] = {"password", "passwd", "passwort", "passphrase", "pwd",
+                                        "secret",   "token",  "api key",  "apikey",     "api_key",
+                                        "api-key",  "bearer", "pin"};
     size_t j = i;
     while (j && i - j < 4 && strchr(" :=\"'", at(t, j - 1))) {
         j--;
@@ -482,12 +463,11 @@ static size_t password(const struct scan *t, size_t i)
 static const struct {
     size_t (*find)(const struct scan *, size_t);
     const char *type;
-} finders[] = {{literal, "TEXT"}, {url, "URL"}, {private_key, "KEY"}, {password, "KEY"}, {email, "EMAIL"},
-               {iban, "IBAN"}, {key, "KEY"}, {bare_url, "URL"}, {ipv6, "IP"}, {ipv4, "IP"}, {card, "CARD"},
-               {phone, "PHONE"}};
+} finders[] = {{literal, "TEXT"}, {url, "URL"},   {private_key, "KEY"}, {password, "KEY"},
+               {email, "EMAIL"},  {iban, "IBAN"}, {key, "KEY"},         {bare_url, "URL"},
+               {ipv6, "IP"},      {ipv4, "IP"},   {card, "CARD"},       {phone, "PHONE"}};
 
-plm_status secrets_find(const char *text, size_t len, struct secret **out, size_t *n, plm_error *err)
-{
+plm_status secrets_find(const char *text, size_t len, struct secret **out, size_t *n, plm_error *err) {
     struct scan t = {text, len};
     struct secret *v = NULL;
     size_t count = 0, cap = 0;

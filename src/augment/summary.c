@@ -8,14 +8,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-static int by_value(const void *a, const void *b)
-{
+static int by_value(const void *a, const void *b) {
     int x = *(const int *)a, y = *(const int *)b;
     return (x > y) - (x < y);
 }
 
-struct wire_range range_of(const char *const *texts, size_t n)
-{
+struct wire_range range_of(const char *const *texts, size_t n) {
     struct wire_range r = {0};
     int *counts = mem_alloc(n + 1, sizeof *counts);
     size_t used = 0;
@@ -37,16 +35,34 @@ struct wire_range range_of(const char *const *texts, size_t n)
     return r;
 }
 
-enum trait { ENDS_STOP, ENDS_ASK, ENDS_BANG, HAS_COLON, HAS_COMMA, HAS_DIGIT, HAS_EMOJI, STARTS_UPPER, ALL_LOWER,
-             TITLE_CASE, MANY_LINES, TRAITS };
+enum trait {
+    ENDS_STOP,
+    ENDS_ASK,
+    ENDS_BANG,
+    HAS_COLON,
+    HAS_COMMA,
+    HAS_DIGIT,
+    HAS_EMOJI,
+    STARTS_UPPER,
+    ALL_LOWER,
+    TITLE_CASE,
+    MANY_LINES,
+    TRAITS
+};
 
-static const char *const trait_text[TRAITS] = {
-    "end with a full stop", "end with a question mark", "end with an exclamation mark", "hold a colon",
-    "hold a comma", "hold a digit", "hold an emoji", "start with a capital", "have no capitals",
-    "capitalise each long word", "run over several lines"};
+static const char *const trait_text[TRAITS] = {"end with a full stop",
+                                               "end with a question mark",
+                                               "end with an exclamation mark",
+                                               "hold a colon",
+                                               "hold a comma",
+                                               "hold a digit",
+                                               "hold an emoji",
+                                               "start with a capital",
+                                               "have no capitals",
+                                               "capitalise each long word",
+                                               "run over several lines"};
 
-static void traits_of(const char *text, bool has[TRAITS])
-{
+static void traits_of(const char *text, bool has[TRAITS]) {
     struct str t = str_trim(str_of(text));
     memset(has, 0, TRAITS * sizeof *has);
     if (!t.n) {
@@ -79,8 +95,7 @@ static void traits_of(const char *text, bool has[TRAITS])
 }
 
 plm_status style_summary(const plm_kind *kind, const struct reals *a, const size_t *use, size_t n, char **out,
-                         plm_error *err)
-{
+                         plm_error *err) {
     int count[TRAITS] = {0};
     double chars = 0;
     for (size_t i = 0; i < n; i++) {
@@ -118,18 +133,17 @@ plm_status style_summary(const plm_kind *kind, const struct reals *a, const size
     return st;
 }
 
-static bool fit_for_topic(const struct tfidf *t, struct str w, bool common_only)
-{
+static bool fit_for_topic(const struct tfidf *t, struct str w, bool common_only) {
     bool letters = w.n >= 3 && w.n <= 40;
     for (size_t i = 0; i < w.n; i++) {
         letters = letters && !isdigit((unsigned char)w.p[i]);
     }
-    return letters && !word_is_empty(w) && (!common_only || (word_is_common(w) && tfidf_documents(t, w) >= 3));
+    return letters && !word_is_empty(w) &&
+           (!common_only || (word_is_common(w) && tfidf_documents(t, w) >= 3));
 }
 
 // The types of placeholders are no topic.
-static bool is_type_name(struct str w)
-{
+static bool is_type_name(struct str w) {
     static const char *const types[] = {"email", "phone", "card", "iban", "url", "key", "text"};
     for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
         if (str_eq(w, types[i])) {
@@ -139,9 +153,8 @@ static bool is_type_name(struct str w)
     return false;
 }
 
-plm_status topics_find(const char *const *texts, size_t n, bool common_only, size_t max, char ***out, size_t *n_out,
-                       plm_error *err)
-{
+plm_status topics_find(const char *const *texts, size_t n, bool common_only, size_t max, char ***out,
+                       size_t *n_out, plm_error *err) {
     enum { LOOK_AT = 2000 };
     struct words *docs = mem_zero(n + 1, sizeof *docs);
     struct str *terms = mem_alloc(LOOK_AT, sizeof *terms);
@@ -178,8 +191,7 @@ plm_status topics_find(const char *const *texts, size_t n, bool common_only, siz
     return PLM_OK;
 }
 
-void topics_free(char **topics, size_t n)
-{
+void topics_free(char **topics, size_t n) {
     for (size_t i = 0; topics && i < n; i++) {
         mem_free(topics[i]);
     }

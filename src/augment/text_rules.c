@@ -5,14 +5,13 @@
 
 #include <string.h>
 
-static int script_of(uint32_t c)
-{
+static int script_of(uint32_t c) {
     static const struct {
         uint32_t from, to;
         int script;
-    } ranges[] = {{'A', 'Z', 0}, {'a', 'z', 0}, {0xC0, 0x24F, 0}, {0x1E00, 0x1EFF, 0}, {0x370, 0x3FF, 1},
-                  {0x400, 0x52F, 2}, {0x590, 0x5FF, 3}, {0x600, 0x6FF, 4}, {0x900, 0xDFF, 5}, {0x3040, 0x30FF, 6},
-                  {0x3400, 0x9FFF, 6}, {0xAC00, 0xD7AF, 7}};
+    } ranges[] = {{'A', 'Z', 0},     {'a', 'z', 0},       {0xC0, 0x24F, 0},    {0x1E00, 0x1EFF, 0},
+                  {0x370, 0x3FF, 1}, {0x400, 0x52F, 2},   {0x590, 0x5FF, 3},   {0x600, 0x6FF, 4},
+                  {0x900, 0xDFF, 5}, {0x3040, 0x30FF, 6}, {0x3400, 0x9FFF, 6}, {0xAC00, 0xD7AF, 7}};
     for (size_t i = 0; i < sizeof ranges / sizeof *ranges; i++) {
         if (c >= ranges[i].from && c <= ranges[i].to) {
             return ranges[i].script;
@@ -21,8 +20,7 @@ static int script_of(uint32_t c)
     return -1;
 }
 
-void scripts_add(struct scripts *s, const char *text)
-{
+void scripts_add(struct scripts *s, const char *text) {
     size_t n = strlen(text);
     for (size_t i = 0, len; i < n; i += len) {
         int script = script_of(utf8_next(text + i, n - i, &len));
@@ -33,8 +31,7 @@ void scripts_add(struct scripts *s, const char *text)
     }
 }
 
-static bool foreign_script(const char *text, const struct scripts *usual)
-{
+static bool foreign_script(const char *text, const struct scripts *usual) {
     struct scripts mine = {0};
     scripts_add(&mine, text);
     for (int i = 0; i < SCRIPTS; i++) {
@@ -45,16 +42,15 @@ static bool foreign_script(const char *text, const struct scripts *usual)
     return false;
 }
 
-static bool contains(const char *text, const char *piece)
-{
+static bool contains(const char *text, const char *piece) {
     return strcasestr(text, piece) != NULL;
 }
 
-static bool chat_markup(const char *text, const char *allowed)
-{
-    static const char *const tokens[] = {"<|", "|>", "<\xef\xbd\x9c", "<s>", "</s>", "[INST]", "[/INST]", "<<SYS>>",
-                                         "<</SYS>>", "<start_of_turn>", "<end_of_turn>", "<bos>", "<eos>", "<pad>",
-                                         "<unk>", "<think>", "</think>", "<<<DATA", "DATA>>>"};
+static bool chat_markup(const char *text, const char *allowed) {
+    static const char *const tokens[] = {
+        "<|",      "|>",       "<\xef\xbd\x9c",   "<s>",           "</s>",   "[INST]", "[/INST]",
+        "<<SYS>>", "<</SYS>>", "<start_of_turn>", "<end_of_turn>", "<bos>",  "<eos>",  "<pad>",
+        "<unk>",   "<think>",  "</think>",        "<<<DATA",       "DATA>>>"};
     for (size_t i = 0; i < sizeof tokens / sizeof *tokens; i++) {
         if (contains(text, tokens[i]) && !contains(allowed, tokens[i])) {
             return true;
@@ -63,26 +59,71 @@ static bool chat_markup(const char *text, const char *allowed)
     return false;
 }
 
-static bool opens_with(struct str t, const char *phrase)
-{
+static bool opens_with(struct str t, const char *phrase) {
     size_t n = strlen(phrase);
     return t.n >= n && strncasecmp(t.p, phrase, n) == 0;
 }
 
 // Phrases with which an assistant talks about its task in the place of doing it.
-static bool assistant_talk(const char *text, const char *allowed)
-{
-    static const char *const openings[] = {
-        "as an ai", "as a language model", "here is a", "here is the", "here's a", "here's the", "here are",
-        "sure,", "sure!", "sure.", "certainly,", "certainly!", "of course!", "of course,", "absolutely!",
-        "i'm sorry, but", "i am sorry, but", "sorry, but", "i cannot", "i can't help", "i can't assist", "i'm unable",
-        "i am unable", "i apologize", "rewritten text", "rewritten:", "rewrite:", "rewritten version", "input:",
-        "output:", "text:", "new text:", "the rewritten", "the text has been", "system:", "user:", "assistant:",
-        "note: i", "[system", "```", "{\"", "[{", "ignore previous", "ignore all previous"};
-    static const char *const anywhere[] = {"as an ai language model", "as an ai assistant", "i cannot assist with",
-                                           "i can't assist with", "ignore previous instructions",
-                                           "ignore all previous instructions", "you are a helpful assistant",
-                                           "[your name]", "[insert", "lorem ipsum", "](http", "![", "<img", "<script"};
+static bool assistant_talk(const char *text, const char *allowed) {
+    static const char *const openings[] = {"as an ai",
+                                           "as a language model",
+                                           "here is a",
+                                           "here is the",
+                                           "here's a",
+                                           "here's the",
+                                           "here are",
+                                           "sure,",
+                                           "sure!",
+                                           "sure.",
+                                           "certainly,",
+                                           "certainly!",
+                                           "of course!",
+                                           "of course,",
+                                           "absolutely!",
+                                           "i'm sorry, but",
+                                           "i am sorry, but",
+                                           "sorry, but",
+                                           "i cannot",
+                                           "i can't help",
+                                           "i can't assist",
+                                           "i'm unable",
+                                           "i am unable",
+                                           "i apologize",
+                                           "rewritten text",
+                                           "rewritten:",
+                                           "rewrite:",
+                                           "rewritten version",
+                                           "input:",
+                                           "output:",
+                                           "text:",
+                                           "new text:",
+                                           "the rewritten",
+                                           "the text has been",
+                                           "system:",
+                                           "user:",
+                                           "assistant:",
+                                           "note: i",
+                                           "[system",
+                                           "```",
+                                           "{\"",
+                                           "[{",
+                                           "ignore previous",
+                                           "ignore all previous"};
+    static const char *const anywhere[] = {"as an ai language model",
+                                           "as an ai assistant",
+                                           "i cannot assist with",
+                                           "i can't assist with",
+                                           "ignore previous instructions",
+                                           "ignore all previous instructions",
+                                           "you are a helpful assistant",
+                                           "[your name]",
+                                           "[insert",
+                                           "lorem ipsum",
+                                           "](http",
+                                           "![",
+                                           "<img",
+                                           "<script"};
     struct str t = str_trim(str_of(text)), real = str_trim(str_of(allowed));
     while (t.n && strchr("*#\"' ", *t.p)) {
         t.p++;
@@ -101,14 +142,14 @@ static bool assistant_talk(const char *text, const char *allowed)
     return false;
 }
 
-static bool control_characters(const char *text)
-{
+static bool control_characters(const char *text) {
     size_t n = strlen(text);
     for (size_t i = 0, len; i < n; i += len) {
         uint32_t c = utf8_next(text + i, n - i, &len);
         bool plain = c == '\n' || c == '\t' || c == '\r';
         bool bidi = (c >= 0x202A && c <= 0x202E) || (c >= 0x2066 && c <= 0x2069);
-        if ((c < 32 && !plain) || (c >= 0x7F && c < 0xA0) || c == 0xFFFD || bidi || (c >= 0xE0000 && c <= 0xE007F)) {
+        if ((c < 32 && !plain) || (c >= 0x7F && c < 0xA0) || c == 0xFFFD || bidi ||
+            (c >= 0xE0000 && c <= 0xE007F)) {
             return true;
         }
     }
@@ -116,8 +157,7 @@ static bool control_characters(const char *text)
 }
 
 // An address or a key that was in none of the texts it was made from.
-static bool secret_from_nowhere(const char *text, const char *allowed)
-{
+static bool secret_from_nowhere(const char *text, const char *allowed) {
     struct secret *found = NULL;
     size_t n = 0, len = strlen(text), allowed_len = strlen(allowed);
     if (secrets_find(text, len, &found, &n, NULL)) {
@@ -132,8 +172,7 @@ static bool secret_from_nowhere(const char *text, const char *allowed)
     return bad;
 }
 
-const char *text_objection(const char *text, const char *allowed, const struct scripts *usual)
-{
+const char *text_objection(const char *text, const char *allowed, const struct scripts *usual) {
     if (!str_trim(str_of(text)).n) {
         return "empty";
     }

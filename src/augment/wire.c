@@ -9,11 +9,12 @@
 static const struct {
     unsigned mode;
     const char *name;
-} mode_table[WIRE_MODES] = {
-    {PLM_MODE_REVERSE, "reverse"}, {PLM_MODE_REWRITE, "rewrite"}, {PLM_MODE_NEW, "new"}, {PLM_MODE_LABEL, "label"}};
+} mode_table[WIRE_MODES] = {{PLM_MODE_REVERSE, "reverse"},
+                            {PLM_MODE_REWRITE, "rewrite"},
+                            {PLM_MODE_NEW, "new"},
+                            {PLM_MODE_LABEL, "label"}};
 
-const char *mode_name(unsigned mode)
-{
+const char *mode_name(unsigned mode) {
     for (size_t i = 0; i < WIRE_MODES; i++) {
         if (mode_table[i].mode == mode) {
             return mode_table[i].name;
@@ -22,8 +23,7 @@ const char *mode_name(unsigned mode)
     return NULL;
 }
 
-unsigned mode_named(const char *name)
-{
+unsigned mode_named(const char *name) {
     for (size_t i = 0; name && i < WIRE_MODES; i++) {
         if (strcmp(mode_table[i].name, name) == 0) {
             return mode_table[i].mode;
@@ -32,26 +32,22 @@ unsigned mode_named(const char *name)
     return 0;
 }
 
-unsigned mode_at(size_t i)
-{
+unsigned mode_at(size_t i) {
     return mode_table[i].mode;
 }
 
 /* ---- writing ---- */
 
 // json_object_set_new fails when either side is NULL, so one test at the end of a chain is enough.
-static bool put(json_t *o, const char *key, json_t *value)
-{
+static bool put(json_t *o, const char *key, json_t *value) {
     return json_object_set_new(o, key, value) == 0;
 }
 
-static json_t *text(const char *s)
-{
+static json_t *text(const char *s) {
     return json_string(s ? s : "");
 }
 
-static json_t *range_json(const struct wire_range *r)
-{
+static json_t *range_json(const struct wire_range *r) {
     json_t *o = json_object();
     bool ok = put(o, "mean", json_integer((json_int_t)(r->mean + .5)));
     ok = ok && put(o, "p5", json_integer(r->p5)) && put(o, "p95", json_integer(r->p95));
@@ -62,8 +58,7 @@ static json_t *range_json(const struct wire_range *r)
     return o;
 }
 
-static json_t *numbers_json(const int *v, size_t n)
-{
+static json_t *numbers_json(const int *v, size_t n) {
     json_t *a = json_array();
     for (size_t i = 0; i < n; i++) {
         if (json_array_append_new(a, json_integer(v[i]))) {
@@ -74,8 +69,7 @@ static json_t *numbers_json(const int *v, size_t n)
     return a;
 }
 
-static json_t *texts_json(const char *const *v, size_t n)
-{
+static json_t *texts_json(const char *const *v, size_t n) {
     json_t *a = json_array();
     for (size_t i = 0; i < n; i++) {
         if (json_array_append_new(a, json_string(v[i]))) {
@@ -86,13 +80,12 @@ static json_t *texts_json(const char *const *v, size_t n)
     return a;
 }
 
-static json_t *records_json(const struct wire_request *q)
-{
+static json_t *records_json(const struct wire_request *q) {
     json_t *a = json_array();
     for (size_t i = 0; i < q->n_records; i++) {
         json_t *o = json_object();
-        bool ok = put(o, "n", json_integer((json_int_t)i + 1)) && put(o, "input", text(q->records[i].input)) &&
-                  put(o, "output", text(q->records[i].output));
+        bool ok = put(o, "n", json_integer((json_int_t)i + 1)) &&
+                  put(o, "input", text(q->records[i].input)) && put(o, "output", text(q->records[i].output));
         if (json_array_append(a, ok ? o : NULL)) {
             json_decref(a);
             a = NULL;
@@ -105,12 +98,12 @@ static json_t *records_json(const struct wire_request *q)
     return a;
 }
 
-static json_t *labels_json(const struct wire_request *q)
-{
+static json_t *labels_json(const struct wire_request *q) {
     json_t *a = json_array();
     for (size_t i = 0; i < q->n_labels; i++) {
         json_t *o = json_object();
-        bool ok = put(o, "label", json_string(q->labels[i])) && put(o, "count", json_integer(q->label_counts[i]));
+        bool ok =
+            put(o, "label", json_string(q->labels[i])) && put(o, "count", json_integer(q->label_counts[i]));
         if (json_array_append(a, ok ? o : NULL)) {
             json_decref(a);
             a = NULL;
@@ -123,8 +116,7 @@ static json_t *labels_json(const struct wire_request *q)
     return a;
 }
 
-static json_t *want_json(const struct wire_request *q)
-{
+static json_t *want_json(const struct wire_request *q) {
     json_t *o = json_object();
     for (size_t i = 0; i < WIRE_MODES; i++) {
         if (!put(o, mode_table[i].name, json_integer(q->want[i]))) {
@@ -135,10 +127,10 @@ static json_t *want_json(const struct wire_request *q)
     return o;
 }
 
-plm_status wire_request_write(const struct wire_request *q, char **out, char id[33], plm_error *err)
-{
+plm_status wire_request_write(const struct wire_request *q, char **out, char id[33], plm_error *err) {
     json_t *doc = json_object(), *words = json_object();
-    bool ok = put(words, "input", range_json(&q->input_words)) && put(words, "output", range_json(&q->output_words));
+    bool ok = put(words, "input", range_json(&q->input_words)) &&
+              put(words, "output", range_json(&q->output_words));
     ok = ok && put(doc, "version", json_integer(WIRE_VERSION)) && put(doc, "user", text(q->user)) &&
          put(doc, "kind", text(q->kind)) && put(doc, "task", text(q->task)) &&
          put(doc, "instruction", text(q->instruction)) && put(doc, "summary", text(q->summary)) &&
@@ -147,11 +139,13 @@ plm_status wire_request_write(const struct wire_request *q, char **out, char id[
          put(doc, "seed", json_integer((json_int_t)q->seed)) &&
          put(doc, "max_answer_tokens", json_integer(q->max_answer_tokens)) &&
          put(doc, "words", json_incref(words)) && put(doc, "labels", labels_json(q)) &&
-         put(doc, "records", records_json(q)) && put(doc, "exemplars", numbers_json(q->exemplars, q->n_exemplars)) &&
+         put(doc, "records", records_json(q)) &&
+         put(doc, "exemplars", numbers_json(q->exemplars, q->n_exemplars)) &&
          put(doc, "rewrite", numbers_json(q->rewrite, q->n_rewrite)) &&
          put(doc, "topics", texts_json(q->topics, q->n_topics)) && put(doc, "want", want_json(q));
     char *body = NULL;
-    plm_status st = ok ? json_write(doc, &body, err) : fail(err, PLM_EINVAL, "the request holds text that is not UTF-8");
+    plm_status st =
+        ok ? json_write(doc, &body, err) : fail(err, PLM_EINVAL, "the request holds text that is not UTF-8");
     if (!st) {
         char hex[65];
         sha256_of(body, strlen(body), hex);
@@ -166,8 +160,7 @@ plm_status wire_request_write(const struct wire_request *q, char **out, char id[
     return st;
 }
 
-void wire_candidate_put(struct bytes *out, const struct wire_candidate *c)
-{
+void wire_candidate_put(struct bytes *out, const struct wire_candidate *c) {
     bytes_printf(out, "{\"mode\":\"%s\",\"call\":\"%s\"", mode_name(c->mode), c->call);
     if (c->source) {
         bytes_printf(out, ",\"source\":%d", c->source);
@@ -197,15 +190,13 @@ struct reader {
     plm_error *err;
 };
 
-static void refuse(struct reader *r, const char *key, const char *what)
-{
+static void refuse(struct reader *r, const char *key, const char *what) {
     if (!r->st) {
         r->st = fail(r->err, PLM_EFORMAT, "the request's \"%s\" %s", key, what);
     }
 }
 
-static const char *want_text(struct reader *r, const char *key, size_t min, size_t max)
-{
+static const char *want_text(struct reader *r, const char *key, size_t min, size_t max) {
     const char *s = json_text(r->doc, key);
     if (!s) {
         refuse(r, key, "is missing or no text");
@@ -218,8 +209,7 @@ static const char *want_text(struct reader *r, const char *key, size_t min, size
     return s;
 }
 
-static int64_t want_number(struct reader *r, const json_t *o, const char *key, int64_t min, int64_t max)
-{
+static int64_t want_number(struct reader *r, const json_t *o, const char *key, int64_t min, int64_t max) {
     const json_t *v = json_object_get(o, key);
     if (!json_is_integer(v) || json_integer_value(v) < min || json_integer_value(v) > max) {
         refuse(r, key, "is missing, no whole number, or out of range");
@@ -228,8 +218,7 @@ static int64_t want_number(struct reader *r, const json_t *o, const char *key, i
     return json_integer_value(v);
 }
 
-static const json_t *want_array(struct reader *r, const char *key, size_t max)
-{
+static const json_t *want_array(struct reader *r, const char *key, size_t max) {
     const json_t *v = json_object_get(r->doc, key);
     if (!json_is_array(v) || json_array_size(v) > max) {
         refuse(r, key, "is missing, no list, or too long");
@@ -238,8 +227,7 @@ static const json_t *want_array(struct reader *r, const char *key, size_t max)
     return v;
 }
 
-static void read_range(struct reader *r, const json_t *words, const char *key, struct wire_range *out)
-{
+static void read_range(struct reader *r, const json_t *words, const char *key, struct wire_range *out) {
     const json_t *o = json_object_get(words, key), *mean = json_object_get(o, "mean");
     if (!json_is_object(o) || !json_is_number(mean) || !(json_number_value(mean) >= 0) ||
         json_number_value(mean) > 1e6) {
@@ -251,8 +239,7 @@ static void read_range(struct reader *r, const json_t *words, const char *key, s
     out->p95 = (int)want_number(r, o, "p95", out->p5, 1000000);
 }
 
-static int *read_numbers(struct reader *r, const char *key, size_t n_records, size_t *n)
-{
+static int *read_numbers(struct reader *r, const char *key, size_t n_records, size_t *n) {
     const json_t *a = want_array(r, key, n_records);
     size_t size = json_array_size(a);
     int *v = mem_alloc(size + 1, sizeof *v);
@@ -261,7 +248,8 @@ static int *read_numbers(struct reader *r, const char *key, size_t n_records, si
     }
     for (size_t i = 0; v && i < size; i++) {
         const json_t *x = json_array_get(a, i);
-        if (!json_is_integer(x) || json_integer_value(x) < 1 || json_integer_value(x) > (json_int_t)n_records) {
+        if (!json_is_integer(x) || json_integer_value(x) < 1 ||
+            json_integer_value(x) > (json_int_t)n_records) {
             refuse(r, key, "names a record that is not there");
             break;
         }
@@ -271,8 +259,7 @@ static int *read_numbers(struct reader *r, const char *key, size_t n_records, si
     return v;
 }
 
-static void read_records(struct reader *r, struct wire_request *q)
-{
+static void read_records(struct reader *r, struct wire_request *q) {
     const json_t *a = want_array(r, "records", WIRE_RECORDS_MAX);
     size_t n = json_array_size(a);
     q->records = mem_zero(n + 1, sizeof *q->records);
@@ -292,8 +279,7 @@ static void read_records(struct reader *r, struct wire_request *q)
     }
 }
 
-static void read_labels(struct reader *r, struct wire_request *q)
-{
+static void read_labels(struct reader *r, struct wire_request *q) {
     const json_t *a = want_array(r, "labels", 1000);
     size_t n = json_array_size(a);
     q->labels = mem_zero(n + 1, sizeof *q->labels);
@@ -314,8 +300,7 @@ static void read_labels(struct reader *r, struct wire_request *q)
     }
 }
 
-static void read_topics(struct reader *r, struct wire_request *q)
-{
+static void read_topics(struct reader *r, struct wire_request *q) {
     const json_t *a = want_array(r, "topics", 100);
     size_t n = json_array_size(a);
     q->topics = mem_zero(n + 1, sizeof *q->topics);
@@ -333,8 +318,7 @@ static void read_topics(struct reader *r, struct wire_request *q)
     }
 }
 
-static bool want_one_of(struct reader *r, const char *key, const char *yes, const char *no)
-{
+static bool want_one_of(struct reader *r, const char *key, const char *yes, const char *no) {
     const char *s = want_text(r, key, 1, 20);
     if (strcmp(s, yes) != 0 && strcmp(s, no) != 0) {
         refuse(r, key, "is none of the two words it may be");
@@ -342,13 +326,11 @@ static bool want_one_of(struct reader *r, const char *key, const char *yes, cons
     return strcmp(s, yes) == 0;
 }
 
-static bool is_hex(const char *s, size_t n)
-{
+static bool is_hex(const char *s, size_t n) {
     return strlen(s) == n && strspn(s, "0123456789abcdef") == n;
 }
 
-static void read_fields(struct reader *r, struct wire_request *q)
-{
+static void read_fields(struct reader *r, struct wire_request *q) {
     if (want_number(r, r->doc, "version", 0, INT32_MAX) != WIRE_VERSION) {
         refuse(r, "version", "is one that this build does not know");
     }
@@ -388,8 +370,7 @@ static void read_fields(struct reader *r, struct wire_request *q)
     }
 }
 
-plm_status wire_request_parse(struct wire_request *q, const char *request, size_t len, plm_error *err)
-{
+plm_status wire_request_parse(struct wire_request *q, const char *request, size_t len, plm_error *err) {
     *q = (struct wire_request){0};
     if (len > WIRE_REQUEST_MAX) {
         return fail(err, PLM_ELIMIT, "the request is over %d MiB", WIRE_REQUEST_MAX >> 20);
@@ -411,8 +392,7 @@ plm_status wire_request_parse(struct wire_request *q, const char *request, size_
     return r.st;
 }
 
-void wire_request_free(struct wire_request *q)
-{
+void wire_request_free(struct wire_request *q) {
     mem_free(q->labels);
     mem_free(q->label_counts);
     mem_free(q->records);
@@ -423,9 +403,8 @@ void wire_request_free(struct wire_request *q)
     *q = (struct wire_request){0};
 }
 
-static plm_status read_shown(struct wire_candidate *c, int **shown, const json_t *doc, const struct wire_request *q,
-                             plm_error *err)
-{
+static plm_status read_shown(struct wire_candidate *c, int **shown, const json_t *doc,
+                             const struct wire_request *q, plm_error *err) {
     const json_t *a = json_object_get(doc, "shown");
     size_t n = json_array_size(a);
     if (!a) {
@@ -440,8 +419,10 @@ static plm_status read_shown(struct wire_candidate *c, int **shown, const json_t
     }
     for (size_t i = 0; i < n; i++) {
         const json_t *x = json_array_get(a, i);
-        if (!json_is_integer(x) || json_integer_value(x) < 1 || json_integer_value(x) > (json_int_t)q->n_records) {
-            return fail(err, PLM_EFORMAT, "a candidate's \"shown\" names a record that is not in the request");
+        if (!json_is_integer(x) || json_integer_value(x) < 1 ||
+            json_integer_value(x) > (json_int_t)q->n_records) {
+            return fail(err, PLM_EFORMAT,
+                        "a candidate's \"shown\" names a record that is not in the request");
         }
         (*shown)[i] = (int)json_integer_value(x);
     }
@@ -450,15 +431,16 @@ static plm_status read_shown(struct wire_candidate *c, int **shown, const json_t
     return PLM_OK;
 }
 
-// The source must be one that the request asks to rewrite, in the modes that rewrite, and absent in the others.
+// The source must be one that the request asks to rewrite, in the modes that rewrite, and absent in the
+// others.
 static plm_status read_source(struct wire_candidate *c, const json_t *doc, const struct wire_request *q,
-                              plm_error *err)
-{
+                              plm_error *err) {
     const json_t *v = json_object_get(doc, "source");
     bool rewrites = c->mode == PLM_MODE_REVERSE || c->mode == PLM_MODE_REWRITE;
     if (!v || json_is_null(v)) {
-        return rewrites && !c->bad ? fail(err, PLM_EFORMAT, "a candidate does not say which record it rewrites")
-                                   : PLM_OK;
+        return rewrites && !c->bad
+                   ? fail(err, PLM_EFORMAT, "a candidate does not say which record it rewrites")
+                   : PLM_OK;
     }
     for (size_t i = 0; rewrites && json_is_integer(v) && i < q->n_rewrite; i++) {
         if (json_integer_value(v) == q->rewrite[i]) {
@@ -470,8 +452,7 @@ static plm_status read_source(struct wire_candidate *c, const json_t *doc, const
 }
 
 static plm_status read_candidate(struct wire_candidate *c, const json_t *doc, int **shown,
-                                 const struct wire_request *q, plm_error *err)
-{
+                                 const struct wire_request *q, plm_error *err) {
     c->mode = mode_named(json_text(doc, "mode"));
     c->call = json_text(doc, "call");
     if (!c->mode || !c->call || !is_hex(c->call, 64)) {
@@ -497,9 +478,8 @@ static plm_status read_candidate(struct wire_candidate *c, const json_t *doc, in
     return PLM_OK;
 }
 
-plm_status wire_candidate_parse(struct wire_candidate *c, json_t **doc, int **shown, const char *line, size_t len,
-                                const struct wire_request *q, plm_error *err)
-{
+plm_status wire_candidate_parse(struct wire_candidate *c, json_t **doc, int **shown, const char *line,
+                                size_t len, const struct wire_request *q, plm_error *err) {
     *c = (struct wire_candidate){0};
     *doc = NULL;
     *shown = NULL;

@@ -10,17 +10,17 @@ enum { ASK_MAX = 6, SHOW_MAX = 8 };
 
 struct task {
     unsigned mode;
-    bool outputs;            /* the second call of mode B: the inputs are there, their outputs are asked for */
-    bool strict;             /* a later round: says the format twice */
-    size_t n;                /* how many things are asked for */
-    int number[ASK_MAX];     /* A, A': records to rewrite */
+    bool outputs;        /* the second call of mode B: the inputs are there, their outputs are asked for */
+    bool strict;         /* a later round: says the format twice */
+    size_t n;            /* how many things are asked for */
+    int number[ASK_MAX]; /* A, A': records to rewrite */
     const char *label[ASK_MAX]; /* C: borrowed from the request */
-    char *input[ASK_MAX];    /* B, second call: owned */
-    int shown[SHOW_MAX];     /* exemplars */
+    char *input[ASK_MAX];       /* B, second call: owned */
+    int shown[SHOW_MAX];        /* exemplars */
     size_t n_shown;
-    const char *topic;       /* NULL: none */
+    const char *topic; /* NULL: none */
     int words, variation;
-    uint64_t fence;          /* marks where a record's text begins and ends */
+    uint64_t fence; /* marks where a record's text begins and ends */
 };
 void task_free(struct task *t);
 
@@ -33,18 +33,19 @@ struct prompt {
     float temperature;
     int max_tokens;
 };
-plm_status recipe_write(struct prompt *out, const struct wire_request *q, const struct task *t, plm_error *err);
+plm_status recipe_write(struct prompt *out, const struct wire_request *q, const struct task *t,
+                        plm_error *err);
 void prompt_free(struct prompt *p);
 
 /* ---- reply.c: a reply as the texts that were asked for ---- */
 
 struct piece {
-    char *text;              /* NULL: none, see bad */
-    const char *bad;         /* static */
+    char *text;      /* NULL: none, see bad */
+    const char *bad; /* static */
 };
 /* n = task's n pieces, in the task's order; extra things in the reply are added to *surplus. */
-plm_status reply_read(struct piece *pieces, size_t *surplus, const struct task *t, bool single, const char *text,
-                      const char *finish, plm_error *err);
+plm_status reply_read(struct piece *pieces, size_t *surplus, const struct task *t, bool single,
+                      const char *text, const char *finish, plm_error *err);
 /* An OpenAI-compatible completion. Whatever is wrong with it, the answer says so ("none" and why). */
 plm_status completion_read(struct answer *out, const char *body, size_t len, plm_error *err);
 
@@ -56,7 +57,8 @@ plm_status body_write(const char *teacher, const struct call *c, char **body, pl
 struct remote;
 plm_status remote_open(struct remote **out, const struct teacher_options *opt, plm_error *err);
 void remote_close(struct remote *r);
-plm_status remote_ask(struct remote *r, const char *body, const struct call *c, struct answer *out, plm_error *err);
+plm_status remote_ask(struct remote *r, const char *body, const struct call *c, struct answer *out,
+                      plm_error *err);
 
 struct local;
 plm_status local_open(struct local **out, const struct teacher_options *opt, char name[80], bool *capable,

@@ -1,6 +1,6 @@
-/* reply.c: what a teacher wrote, as the texts that were asked for. Every reply is hostile until read: only a whole
- * object on a line of its own, with a number that was asked about and one text, is taken. What can't be read
- * is counted and never guessed at. */
+/* reply.c: what a teacher wrote, as the texts that were asked for. Every reply is hostile until read: only a
+ * whole object on a line of its own, with a number that was asked about and one text, is taken. What can't be
+ * read is counted and never guessed at. */
 #include <string.h>
 
 #include "synth/inside.h"
@@ -8,9 +8,9 @@
 /* ---- single: the reply is the text ---- */
 
 // A pair of quotation marks around the whole, which weak teachers like to add.
-static struct str unquote(struct str t)
-{
-    static const char *const pairs[][2] = {{"\"", "\""}, {"'", "'"}, {"\xe2\x80\x9c", "\xe2\x80\x9d"}, {"`", "`"}};
+static struct str unquote(struct str t) {
+    static const char *const pairs[][2] = {
+        {"\"", "\""}, {"'", "'"}, {"\xe2\x80\x9c", "\xe2\x80\x9d"}, {"`", "`"}};
     for (size_t i = 0; i < sizeof pairs / sizeof *pairs; i++) {
         size_t a = strlen(pairs[i][0]), b = strlen(pairs[i][1]);
         if (t.n > a + b && str_starts(t, pairs[i][0]) && str_ends(t, pairs[i][1]) &&
@@ -22,8 +22,7 @@ static struct str unquote(struct str t)
 }
 
 static plm_status read_single(struct piece *piece, const struct task *t, const char *text, const char *finish,
-                              plm_error *err)
-{
+                              plm_error *err) {
     struct str s = str_trim(str_of(text)), line;
     if (t->outputs && str_cut(&s, '\n', &line)) {
         s = str_trim(line); // one answer: what follows is the teacher going on by itself
@@ -43,8 +42,7 @@ static plm_status read_single(struct piece *piece, const struct task *t, const c
 /* ---- lines ---- */
 
 static plm_status read_object(struct piece *pieces, size_t *surplus, const struct task *t, struct str line,
-                              plm_error *err)
-{
+                              plm_error *err) {
     json_t *doc = NULL;
     if (json_parse(&doc, line.p, line.n, "a line", NULL)) {
         ++*surplus;
@@ -71,8 +69,7 @@ static plm_status read_object(struct piece *pieces, size_t *surplus, const struc
 }
 
 static plm_status read_lines(struct piece *pieces, size_t *surplus, const struct task *t, const char *text,
-                             const char *finish, plm_error *err)
-{
+                             const char *finish, plm_error *err) {
     bool cut = strcmp(finish, "length") == 0;
     struct str rest = str_of(text), line;
     for (size_t i = 0; i < t->n; i++) {
@@ -95,9 +92,8 @@ static plm_status read_lines(struct piece *pieces, size_t *surplus, const struct
     return PLM_OK;
 }
 
-plm_status reply_read(struct piece *pieces, size_t *surplus, const struct task *t, bool single, const char *text,
-                      const char *finish, plm_error *err)
-{
+plm_status reply_read(struct piece *pieces, size_t *surplus, const struct task *t, bool single,
+                      const char *text, const char *finish, plm_error *err) {
     memset(pieces, 0, t->n * sizeof *pieces);
     if (strcmp(finish, "none") == 0 || !utf8_valid(text, strlen(text), NULL)) {
         for (size_t i = 0; i < t->n; i++) {
@@ -105,22 +101,22 @@ plm_status reply_read(struct piece *pieces, size_t *surplus, const struct task *
         }
         return PLM_OK;
     }
-    return single ? read_single(pieces, t, text, finish, err) : read_lines(pieces, surplus, t, text, finish, err);
+    return single ? read_single(pieces, t, text, finish, err)
+                  : read_lines(pieces, surplus, t, text, finish, err);
 }
 
 /* ---- the envelope ---- */
 
-static int64_t usage_of(const json_t *doc, const char *key)
-{
+static int64_t usage_of(const json_t *doc, const char *key) {
     const json_t *v = json_object_get(json_object_get(doc, "usage"), key);
     json_int_t n = json_is_integer(v) ? json_integer_value(v) : -1;
     return n >= 0 && n <= 100000000 ? n : -1;
 }
 
-static const char *what_is_wrong(const json_t *doc, const char **text, const char **finish)
-{
+static const char *what_is_wrong(const json_t *doc, const char **text, const char **finish) {
     const json_t *choice = json_array_get(json_object_get(doc, "choices"), 0);
-    const json_t *message = json_object_get(choice, "message"), *refusal = json_object_get(message, "refusal");
+    const json_t *message = json_object_get(choice, "message"),
+                 *refusal = json_object_get(message, "refusal");
     const char *reason = json_text(choice, "finish_reason");
     if (!json_is_object(doc)) {
         return "not JSON";
@@ -147,8 +143,7 @@ static const char *what_is_wrong(const json_t *doc, const char **text, const cha
     return NULL;
 }
 
-plm_status completion_read(struct answer *out, const char *body, size_t len, plm_error *err)
-{
+plm_status completion_read(struct answer *out, const char *body, size_t len, plm_error *err) {
     json_t *doc = NULL;
     const char *text = "", *finish = "none";
     plm_status st = json_parse(&doc, body, len, "a reply", err);

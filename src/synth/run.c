@@ -1,6 +1,7 @@
-/* run.c: a request turned into calls, and their replies into candidate lines, in rounds: each asks for what the
- * rounds before did not bring. Calls are numbered in the order in which they are made; body and number decide
- * the seed and the hash, so that a run with the same replies is the same run, wherever it was broken off. */
+/* run.c: a request turned into calls, and their replies into candidate lines, in rounds: each asks for what
+ * the rounds before did not bring. Calls are numbered in the order in which they are made; body and number
+ * decide the seed and the hash, so that a run with the same replies is the same run, wherever it was broken
+ * off. */
 #include <stdio.h>
 #include <string.h>
 
@@ -9,7 +10,7 @@
 
 enum { ROUNDS = 3, NONSENSE_MAX = 5, CANDIDATES_MAX = WIRE_CANDIDATES_MAX };
 
-struct pending {             /* a reply without a text, kept once the teacher makes sense again */
+struct pending { /* a reply without a text, kept once the teacher makes sense again */
     char hash[65], *body;
     struct task task;
     int64_t tokens_in, tokens_out;
@@ -22,11 +23,11 @@ struct run {
     void *each_ctx;
     struct teacher *teacher;
     const struct synth_hooks *hooks;
-    const char *name;        /* of the teacher, asked or replayed */
+    const char *name; /* of the teacher, asked or replayed */
     struct bytes out;
-    size_t number, planned, done, good; /* calls so far, foreseen, with a kept reply; candidates */
+    size_t number, planned, done, good;     /* calls so far, foreseen, with a kept reply; candidates */
     int got[WIRE_MODES], asked[WIRE_MODES]; /* things by mode */
-    struct task *drafts;     /* second calls of mode B of this round */
+    struct task *drafts;                    /* second calls of mode B of this round */
     size_t n_drafts;
     struct pending pending[NONSENSE_MAX];
     size_t n_pending;
@@ -34,8 +35,7 @@ struct run {
 
 /* ---- asking ---- */
 
-static size_t sources_of(const struct task *t, int64_t *v)
-{
+static size_t sources_of(const struct task *t, int64_t *v) {
     size_t n = 0;
     for (size_t i = 0; i < t->n; i++) {
         if (t->number[i]) {
@@ -49,20 +49,21 @@ static size_t sources_of(const struct task *t, int64_t *v)
 }
 
 static plm_status keep(struct run *r, const char *hash, const char *body, const struct task *t,
-                       const struct answer *a, plm_error *err)
-{
+                       const struct answer *a, plm_error *err) {
     int64_t sources[ASK_MAX + SHOW_MAX];
     size_t n = sources_of(t, sources);
     return r->hooks->keep ? r->hooks->keep(r->hooks->ctx, hash, body, a, sources, n, err) : PLM_OK;
 }
 
-static plm_status keep_pending(struct run *r, plm_error *err)
-{
+static plm_status keep_pending(struct run *r, plm_error *err) {
     plm_status st = PLM_OK;
     for (size_t i = 0; i < r->n_pending; i++) {
         struct pending *p = &r->pending[i];
         char nothing[] = "";
-        struct answer a = {.text = nothing, .finish = "none", .tokens_in = p->tokens_in, .tokens_out = p->tokens_out,
+        struct answer a = {.text = nothing,
+                           .finish = "none",
+                           .tokens_in = p->tokens_in,
+                           .tokens_out = p->tokens_out,
                            .seconds = p->seconds};
         st = st ? st : keep(r, p->hash, p->body, &p->task, &a, err);
         plm_free(p->body);
@@ -73,22 +74,24 @@ static plm_status keep_pending(struct run *r, plm_error *err)
 
 // A service that talks nonsense again and again is as good as down: the run stops and nothing of it is kept.
 static plm_status set_aside(struct run *r, const char *hash, char **body, const struct task *t,
-                            const struct answer *a, plm_error *err)
-{
+                            const struct answer *a, plm_error *err) {
     struct pending *p = &r->pending[r->n_pending++];
-    *p = (struct pending){.body = *body, .task = *t, .tokens_in = a->tokens_in, .tokens_out = a->tokens_out,
+    *p = (struct pending){.body = *body,
+                          .task = *t,
+                          .tokens_in = a->tokens_in,
+                          .tokens_out = a->tokens_out,
                           .seconds = a->seconds};
     memcpy(p->hash, hash, sizeof p->hash);
     *body = NULL;
     if (r->n_pending < NONSENSE_MAX) {
         return PLM_OK;
     }
-    return fail(err, PLM_EREMOTE, "the teacher's last %d replies hold nothing of use (%s)", NONSENSE_MAX, a->why);
+    return fail(err, PLM_EREMOTE, "the teacher's last %d replies hold nothing of use (%s)", NONSENSE_MAX,
+                a->why);
 }
 
 static plm_status ask_teacher(struct run *r, const struct call *c, const struct task *t, const char *hash,
-                              char **body, char **text, const char **finish, plm_error *err)
-{
+                              char **body, char **text, const char **finish, plm_error *err) {
     if (!r->teacher) {
         return fail(err, PLM_EREMOTE, "call %zu is not among the kept replies", r->number);
     }
@@ -111,9 +114,8 @@ static plm_status ask_teacher(struct run *r, const struct call *c, const struct 
 }
 
 // Finds the reply to a call, or asks for it. *text is the caller's.
-static plm_status reply_to(struct run *r, const struct task *t, char hash[65], char **text, const char **finish,
-                           plm_error *err)
-{
+static plm_status reply_to(struct run *r, const struct task *t, char hash[65], char **text,
+                           const char **finish, plm_error *err) {
     struct prompt p;
     char *body = NULL, *kept_finish = NULL;
     struct rng rng;
@@ -138,7 +140,9 @@ static plm_status reply_to(struct run *r, const struct task *t, char hash[65], c
         }
     }
     if (!st && *text && kept_finish) {
-        *finish = strcmp(kept_finish, "stop") == 0 ? "stop" : strcmp(kept_finish, "length") == 0 ? "length" : "none";
+        *finish = strcmp(kept_finish, "stop") == 0     ? "stop"
+                  : strcmp(kept_finish, "length") == 0 ? "length"
+                                                       : "none";
     } else if (!st && !*text) {
         st = ask_teacher(r, &c, t, hash, &body, text, finish, err);
     }
@@ -152,8 +156,7 @@ static plm_status reply_to(struct run *r, const struct task *t, char hash[65], c
 
 /* ---- replies to candidates ---- */
 
-static size_t slot_of(unsigned mode)
-{
+static size_t slot_of(unsigned mode) {
     size_t i = 0;
     while (mode_at(i) != mode) {
         i++;
@@ -161,10 +164,14 @@ static size_t slot_of(unsigned mode)
     return i;
 }
 
-static void put_candidate(struct run *r, const struct task *t, size_t i, const struct piece *piece, const char *hash)
-{
-    struct wire_candidate c = {.mode = t->mode, .call = hash, .source = t->number[i], .bad = piece->bad,
-                               .shown = t->shown, .n_shown = t->n_shown};
+static void put_candidate(struct run *r, const struct task *t, size_t i, const struct piece *piece,
+                          const char *hash) {
+    struct wire_candidate c = {.mode = t->mode,
+                               .call = hash,
+                               .source = t->number[i],
+                               .bad = piece->bad,
+                               .shown = t->shown,
+                               .n_shown = t->n_shown};
     if (!piece->bad) {
         c.input = t->outputs ? t->input[i] : piece->text;
         c.output = t->outputs ? piece->text : t->mode == PLM_MODE_LABEL ? t->label[i] : "";
@@ -175,8 +182,7 @@ static void put_candidate(struct run *r, const struct task *t, size_t i, const s
 }
 
 // The inputs that a first call of mode B brought become the task of a second call with the same exemplars.
-static plm_status put_draft(struct run *r, const struct task *t, struct piece *pieces, plm_error *err)
-{
+static plm_status put_draft(struct run *r, const struct task *t, struct piece *pieces, plm_error *err) {
     struct task *more = mem_grow(r->drafts, r->n_drafts + 1, sizeof *more);
     if (!more) {
         return fail(err, PLM_ENOMEM, "no memory for drafts");
@@ -197,8 +203,7 @@ static plm_status put_draft(struct run *r, const struct task *t, struct piece *p
     return PLM_OK;
 }
 
-static plm_status run_task(struct run *r, const struct task *t, plm_error *err)
-{
+static plm_status run_task(struct run *r, const struct task *t, plm_error *err) {
     struct piece pieces[ASK_MAX] = {0};
     char hash[65], *text = NULL;
     const char *finish = "none";
@@ -221,7 +226,8 @@ static plm_status run_task(struct run *r, const struct task *t, plm_error *err)
     plm_free(text);
     st = st ? st : bytes_status(&r->out, "the candidates", err);
     if (!st && r->hooks && r->hooks->progress &&
-        r->hooks->progress(r->hooks->ctx, r->number, r->planned > r->number ? r->planned : r->number, r->good)) {
+        r->hooks->progress(r->hooks->ctx, r->number, r->planned > r->number ? r->planned : r->number,
+                           r->good)) {
         st = fail(err, PLM_ESTOPPED, "stopped after %zu calls", r->number);
     }
     return st;
@@ -230,21 +236,18 @@ static plm_status run_task(struct run *r, const struct task *t, plm_error *err)
 /* ---- planning ---- */
 
 // Twice what is wanted: the filters drop about half.
-static int target(const struct run *r, size_t slot)
-{
+static int target(const struct run *r, size_t slot) {
     return r->q.want[slot] * 2;
 }
 
 // How many more things a round asks for.
-static int missing(const struct run *r, size_t slot, int round)
-{
+static int missing(const struct run *r, size_t slot, int round) {
     int lack = target(r, slot) - r->got[slot];
     return round == 0 ? target(r, slot) : lack * 4 <= target(r, slot) ? 0 : lack;
 }
 
 // Labels in the person's own share, smoothed: dealt out evenly and never drawn to one side by chance.
-static const char *label_for(const struct run *r, int nth)
-{
+static const char *label_for(const struct run *r, int nth) {
     size_t best = 0;
     double best_lack = -1e300, all = 0;
     int dealt[1000] = {0};
@@ -265,8 +268,7 @@ static const char *label_for(const struct run *r, int nth)
     return r->q.labels[best];
 }
 
-static struct task plan_task(struct run *r, size_t slot, int round, int left)
-{
+static struct task plan_task(struct run *r, size_t slot, int round, int left) {
     unsigned mode = mode_at(slot);
     struct task t = {.mode = mode, .strict = round > 0};
     int max = r->q.single ? 1 : ASK_MAX;
@@ -294,8 +296,7 @@ static struct task plan_task(struct run *r, size_t slot, int round, int left)
     return t;
 }
 
-static plm_status run_round(struct run *r, int round, plm_error *err)
-{
+static plm_status run_round(struct run *r, int round, plm_error *err) {
     int lack[WIRE_MODES], per_call = r->q.single ? 1 : ASK_MAX;
     plm_status st = PLM_OK;
     for (size_t s = 0; s < WIRE_MODES; s++) {
@@ -318,8 +319,7 @@ static plm_status run_round(struct run *r, int round, plm_error *err)
     return st;
 }
 
-static void run_close(struct run *r)
-{
+static void run_close(struct run *r) {
     for (size_t i = 0; i < r->n_drafts; i++) {
         task_free(&r->drafts[i]);
     }
@@ -332,8 +332,7 @@ static void run_close(struct run *r)
 }
 
 // A broken run says what is safe and how to go on.
-static plm_status how_to_go_on(const struct run *r, plm_status st, plm_error *err)
-{
+static plm_status how_to_go_on(const struct run *r, plm_status st, plm_error *err) {
     if ((st != PLM_EREMOTE && st != PLM_ELIMIT) || !err || !r->teacher) {
         return st;
     }
@@ -345,8 +344,7 @@ static plm_status how_to_go_on(const struct run *r, plm_status st, plm_error *er
 }
 
 plm_status synth_run(const char *request, struct teacher *t, const struct synth_hooks *h, char **candidates,
-                     size_t *calls, plm_error *err)
-{
+                     size_t *calls, plm_error *err) {
     static const struct synth_hooks none = {0};
     struct run r = {.teacher = t, .hooks = h ? h : &none};
     plm_status st = wire_request_parse(&r.q, request, strlen(request), err);
@@ -370,9 +368,8 @@ plm_status synth_run(const char *request, struct teacher *t, const struct synth_
     return st;
 }
 
-plm_status synth_preview(const char *request, const struct teacher *t, int (*each)(void *ctx, const char *body),
-                         void *ctx, plm_error *err)
-{
+plm_status synth_preview(const char *request, const struct teacher *t,
+                         int (*each)(void *ctx, const char *body), void *ctx, plm_error *err) {
     struct run r = {.each = each, .each_ctx = ctx};
     plm_status st = wire_request_parse(&r.q, request, strlen(request), err);
     if (st) {

@@ -1,39 +1,42 @@
-/* synth.h: the door of synth/. A request in, candidates out: plans the calls of each mode, asks a teacher, and
- * reads its replies line by line. Knows nothing of the store: replies are found and kept through hooks. */
+/* synth.h: the door of synth/. A request in, candidates out: plans the calls of each mode, asks a teacher,
+ * and reads its replies line by line. Knows nothing of the store: replies are found and kept through hooks.
+ */
 #ifndef SYNTH_SYNTH_H
 #define SYNTH_SYNTH_H
 #include "base/base.h"
 
 /* ---- teachers ---- */
-struct call {               /* one chat completion */
+struct call { /* one chat completion */
     const char *system, *user;
     float temperature, top_p;
     int max_tokens;
     uint64_t seed;
 };
 struct answer {
-    char *text;             /* the caller's, plm_free */
-    const char *finish;     /* "stop", "length", or "none": no text that could be used; static */
-    const char *why;        /* with "none": the reason, static */
+    char *text;         /* the caller's, plm_free */
+    const char *finish; /* "stop", "length", or "none": no text that could be used; static */
+    const char *why;    /* with "none": the reason, static */
     int64_t tokens_in, tokens_out;
     double seconds;
 };
 struct teacher;
-/* spec: MODEL.gguf, or an http(s) address of an OpenAI-compatible API (".../v1"). model_name: what the API calls it. */
+/* spec: MODEL.gguf, or an http(s) address of an OpenAI-compatible API (".../v1"). model_name: what the API
+ * calls it. */
 struct teacher_options {
     const char *spec, *model_name, *key; /* key: bearer token */
     int threads;
     const char *cpu, *digest_cache;
-    double max_cost;                      /* in money units; 0: no cap */
-    double cost_in, cost_out;             /* per million tokens */
+    double max_cost;          /* in money units; 0: no cap */
+    double cost_in, cost_out; /* per million tokens */
     int (*waiting)(void *ctx, const char *why, double seconds);
     void *ctx;
 };
 plm_status teacher_open(struct teacher **out, const struct teacher_options *opt, plm_error *err);
 void teacher_close(struct teacher *t);
-const char *teacher_name(const struct teacher *t);  /* stable: "gguf:sha256..." or "url model" */
-bool teacher_is_local(const struct teacher *t);     /* nothing leaves this machine */
-bool teacher_is_capable(const struct teacher *t);   /* a service elsewhere, or a GGUF of 3 billion weights or more */
+const char *teacher_name(const struct teacher *t); /* stable: "gguf:sha256..." or "url model" */
+bool teacher_is_local(const struct teacher *t);    /* nothing leaves this machine */
+bool teacher_is_capable(
+    const struct teacher *t); /* a service elsewhere, or a GGUF of 3 billion weights or more */
 const char *teacher_endpoint(const struct teacher *t);
 /* The exact HTTP body for a call (also the text that call hashes are taken of, for GGUF teachers too). */
 plm_status teacher_body(const struct teacher *t, const struct call *c, char **body, plm_error *err);
@@ -43,11 +46,11 @@ plm_status teacher_ask(struct teacher *t, const struct call *c, struct answer *o
 struct synth_hooks {
     void *ctx;
     const char *replay_of; /* with no teacher: the teacher_name whose kept replies are replayed */
-    /* *text NULL: not known. Both may be NULL hooks. hash: sha256 of body and call number. sources: the request's
-     * record numbers quoted in the call; plm_augment_sources turns them into ids. */
+    /* *text NULL: not known. Both may be NULL hooks. hash: sha256 of body and call number. sources: the
+     * request's record numbers quoted in the call; plm_augment_sources turns them into ids. */
     plm_status (*find)(void *ctx, const char *hash, char **text, char **finish, plm_error *err);
-    plm_status (*keep)(void *ctx, const char *hash, const char *body, const struct answer *a, const int64_t *sources,
-                       size_t n_sources, plm_error *err);
+    plm_status (*keep)(void *ctx, const char *hash, const char *body, const struct answer *a,
+                       const int64_t *sources, size_t n_sources, plm_error *err);
     /* before bytes leave: the egress ledger; an error stops the call */
     plm_status (*leaving)(void *ctx, const char *body, size_t len, plm_error *err);
     int (*progress)(void *ctx, size_t done, size_t total, size_t candidates);

@@ -1,6 +1,6 @@
-/* teacher.c: one door for both kinds of teacher: a GGUF model in this process, or a service behind HTTP. A teacher
- * has a name that says exactly which it is; the body of a call depends on that name and the call alone, so
- * that kept replies can be found again without the teacher. */
+/* teacher.c: one door for both kinds of teacher: a GGUF model in this process, or a service behind HTTP. A
+ * teacher has a name that says exactly which it is; the body of a call depends on that name and the call
+ * alone, so that kept replies can be found again without the teacher. */
 #include <stdio.h>
 #include <string.h>
 
@@ -8,21 +8,19 @@
 #include "synth/inside.h"
 
 struct teacher {
-    struct local *local;     /* one of the two */
+    struct local *local; /* one of the two */
     struct remote *remote;
     char *name, *endpoint;
     bool on_device, capable;
 };
 
 // What the service calls the model: the end of "URL MODEL", or the whole "gguf:HASH".
-static const char *model_of(const char *name)
-{
+static const char *model_of(const char *name) {
     const char *blank = strchr(name, ' ');
     return blank ? blank + 1 : name;
 }
 
-plm_status body_write(const char *teacher, const struct call *c, char **body, plm_error *err)
-{
+plm_status body_write(const char *teacher, const struct call *c, char **body, plm_error *err) {
     const char *model = model_of(teacher);
     struct bytes b;
     bytes_init(&b, (size_t)WIRE_REQUEST_MAX);
@@ -36,7 +34,8 @@ plm_status body_write(const char *teacher, const struct call *c, char **body, pl
     }
     bytes_puts(&b, "{\"role\":\"user\",\"content\":");
     bytes_json(&b, c->user, strlen(c->user));
-    bytes_printf(&b, "}],\"temperature\":%.3g,\"top_p\":%.3g,\"max_tokens\":%d,\"seed\":%llu,\"stream\":false}",
+    bytes_printf(&b,
+                 "}],\"temperature\":%.3g,\"top_p\":%.3g,\"max_tokens\":%d,\"seed\":%llu,\"stream\":false}",
                  (double)c->temperature, (double)c->top_p, c->max_tokens, (unsigned long long)c->seed);
     plm_status st = bytes_status(&b, "a call", err);
     if (!st && !(*body = bytes_take(&b))) {
@@ -46,8 +45,7 @@ plm_status body_write(const char *teacher, const struct call *c, char **body, pl
     return st;
 }
 
-static plm_status open_remote(struct teacher *t, const struct teacher_options *opt, plm_error *err)
-{
+static plm_status open_remote(struct teacher *t, const struct teacher_options *opt, plm_error *err) {
     plm_status st = http_check_url(opt->spec, &t->on_device, err);
     if (st) {
         return st;
@@ -63,8 +61,7 @@ static plm_status open_remote(struct teacher *t, const struct teacher_options *o
     return remote_open(&t->remote, opt, err);
 }
 
-static plm_status open_local(struct teacher *t, const struct teacher_options *opt, plm_error *err)
-{
+static plm_status open_local(struct teacher *t, const struct teacher_options *opt, plm_error *err) {
     char name[80];
     plm_status st = local_open(&t->local, opt, name, &t->capable, err);
     if (st) {
@@ -76,8 +73,7 @@ static plm_status open_local(struct teacher *t, const struct teacher_options *op
     return t->name && t->endpoint ? PLM_OK : fail(err, PLM_ENOMEM, "no memory for a teacher");
 }
 
-plm_status teacher_open(struct teacher **out, const struct teacher_options *opt, plm_error *err)
-{
+plm_status teacher_open(struct teacher **out, const struct teacher_options *opt, plm_error *err) {
     if (!opt || !opt->spec || !*opt->spec) {
         return fail(err, PLM_EINVAL, "a teacher is a GGUF file or an https address");
     }
@@ -87,10 +83,11 @@ plm_status teacher_open(struct teacher **out, const struct teacher_options *opt,
     }
     struct str spec = str_of(opt->spec);
     bool remote = str_starts(spec, "https://") || str_starts(spec, "http://");
-    plm_status st = remote ? open_remote(t, opt, err)
-                    : strstr(opt->spec, "://")
-                        ? fail(err, PLM_ENOTSUP, "%s: a teacher is a GGUF file or an https address", opt->spec)
-                        : open_local(t, opt, err);
+    plm_status st =
+        remote ? open_remote(t, opt, err)
+        : strstr(opt->spec, "://")
+            ? fail(err, PLM_ENOTSUP, "%s: a teacher is a GGUF file or an https address", opt->spec)
+            : open_local(t, opt, err);
     if (st) {
         teacher_close(t);
         return st;
@@ -99,8 +96,7 @@ plm_status teacher_open(struct teacher **out, const struct teacher_options *opt,
     return PLM_OK;
 }
 
-void teacher_close(struct teacher *t)
-{
+void teacher_close(struct teacher *t) {
     if (t) {
         local_close(t->local);
         remote_close(t->remote);
@@ -110,33 +106,27 @@ void teacher_close(struct teacher *t)
     }
 }
 
-const char *teacher_name(const struct teacher *t)
-{
+const char *teacher_name(const struct teacher *t) {
     return t->name;
 }
 
-bool teacher_is_local(const struct teacher *t)
-{
+bool teacher_is_local(const struct teacher *t) {
     return t->on_device;
 }
 
-bool teacher_is_capable(const struct teacher *t)
-{
+bool teacher_is_capable(const struct teacher *t) {
     return t->capable || !t->on_device;
 }
 
-const char *teacher_endpoint(const struct teacher *t)
-{
+const char *teacher_endpoint(const struct teacher *t) {
     return t->endpoint;
 }
 
-plm_status teacher_body(const struct teacher *t, const struct call *c, char **body, plm_error *err)
-{
+plm_status teacher_body(const struct teacher *t, const struct call *c, char **body, plm_error *err) {
     return body_write(t->name, c, body, err);
 }
 
-plm_status teacher_ask(struct teacher *t, const struct call *c, struct answer *out, plm_error *err)
-{
+plm_status teacher_ask(struct teacher *t, const struct call *c, struct answer *out, plm_error *err) {
     *out = (struct answer){0};
     if (t->local) {
         return local_ask(t->local, c, out, err);

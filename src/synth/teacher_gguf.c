@@ -1,5 +1,5 @@
-/* teacher_gguf.c: a teacher in this process: a GGUF model with its own chat template, through plm.h alone. One
- * session serves all calls, so that a prompt's common beginning is computed once. */
+/* teacher_gguf.c: a teacher in this process: a GGUF model with its own chat template, through plm.h alone.
+ * One session serves all calls, so that a prompt's common beginning is computed once. */
 #include <stdio.h>
 #include <string.h>
 
@@ -11,12 +11,11 @@ struct local {
     plm_model *model;
     plm_session *session;
     int context;
-    int32_t *ids;            /* [context] */
+    int32_t *ids; /* [context] */
 };
 
 plm_status local_open(struct local **out, const struct teacher_options *opt, char name[80], bool *capable,
-                      plm_error *err)
-{
+                      plm_error *err) {
     struct local *l = mem_zero(1, sizeof *l);
     if (!l) {
         return fail(err, PLM_ENOMEM, "no memory for a teacher");
@@ -32,8 +31,9 @@ plm_status local_open(struct local **out, const struct teacher_options *opt, cha
         int context = plm_model_describe(l->model)->context;
         l->context = context > 0 && context < 4096 ? context : 4096;
         l->ids = mem_alloc((size_t)l->context, sizeof *l->ids);
-        st = l->ids ? plm_session_new(&l->session, l->model, &(plm_session_options){.context = l->context}, err)
-                    : fail(err, PLM_ENOMEM, "no memory for a teacher");
+        st = l->ids
+                 ? plm_session_new(&l->session, l->model, &(plm_session_options){.context = l->context}, err)
+                 : fail(err, PLM_ENOMEM, "no memory for a teacher");
     }
     if (st) {
         local_close(l);
@@ -45,8 +45,7 @@ plm_status local_open(struct local **out, const struct teacher_options *opt, cha
     return PLM_OK;
 }
 
-void local_close(struct local *l)
-{
+void local_close(struct local *l) {
     if (l) {
         plm_session_free(l->session);
         plm_model_close(l->model);
@@ -55,16 +54,14 @@ void local_close(struct local *l)
     }
 }
 
-static int on_token(void *ctx, int32_t id, const char *text, size_t len)
-{
+static int on_token(void *ctx, int32_t id, const char *text, size_t len) {
     struct bytes *b = ctx;
     (void)id;
     bytes_put(b, text, len);
     return b->st != PLM_OK;
 }
 
-plm_status local_ask(struct local *l, const struct call *c, struct answer *out, plm_error *err)
-{
+plm_status local_ask(struct local *l, const struct call *c, struct answer *out, plm_error *err) {
     plm_message m[2] = {{"system", c->system ? c->system : ""}, {"user", c->user}};
     size_t skip = !c->system, n = 0;
     double from = clock_now();
@@ -79,8 +76,9 @@ plm_status local_ask(struct local *l, const struct call *c, struct answer *out, 
     st = PLM_OK;
     if (!too_long) {
         size_t room = (size_t)l->context - n;
-        plm_generate_options how = {.sampling = {.temperature = c->temperature, .top_p = c->top_p, .seed = c->seed},
-                                    .max_tokens = (size_t)c->max_tokens < room ? c->max_tokens : (int)room};
+        plm_generate_options how = {
+            .sampling = {.temperature = c->temperature, .top_p = c->top_p, .seed = c->seed},
+            .max_tokens = (size_t)c->max_tokens < room ? c->max_tokens : (int)room};
         st = plm_generate(l->session, l->ids, n, &how, on_token, &b, &report, err);
         st = b.st == PLM_ENOMEM ? fail(err, PLM_ENOMEM, "no memory for a reply") : st;
         st = b.st == PLM_ELIMIT ? PLM_OK : st;

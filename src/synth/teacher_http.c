@@ -1,5 +1,5 @@
-/* teacher_http.c: a teacher behind an OpenAI-compatible API. Knows its costs, stops before the cap, and treats a
- * refused call as that call's failure, an unreachable service as the run's. */
+/* teacher_http.c: a teacher behind an OpenAI-compatible API. Knows its costs, stops before the cap, and
+ * treats a refused call as that call's failure, an unreachable service as the run's. */
 #include <stdio.h>
 #include <string.h>
 
@@ -13,8 +13,7 @@ struct remote {
     void *ctx;
 };
 
-plm_status remote_open(struct remote **out, const struct teacher_options *opt, plm_error *err)
-{
+plm_status remote_open(struct remote **out, const struct teacher_options *opt, plm_error *err) {
     static const char path[] = "/chat/completions";
     struct remote *r = mem_zero(1, sizeof *r);
     size_t n = strlen(opt->spec);
@@ -40,8 +39,7 @@ plm_status remote_open(struct remote **out, const struct teacher_options *opt, p
     return PLM_OK;
 }
 
-void remote_close(struct remote *r)
-{
+void remote_close(struct remote *r) {
     if (r) {
         if (r->key) {
             explicit_bzero(r->key, strlen(r->key));
@@ -53,15 +51,13 @@ void remote_close(struct remote *r)
 }
 
 // What a call cost; where the service does not say, or says nonsense, three bytes are taken for a token.
-static void count_cost(struct remote *r, struct answer *a, size_t sent)
-{
+static void count_cost(struct remote *r, struct answer *a, size_t sent) {
     a->tokens_in = a->tokens_in >= 0 ? a->tokens_in : (int64_t)(sent / 3 + 1);
     a->tokens_out = a->tokens_out >= 0 ? a->tokens_out : (int64_t)(strlen(a->text) / 3 + 1);
     r->spent += ((double)a->tokens_in * r->cost_in + (double)a->tokens_out * r->cost_out) / 1e6;
 }
 
-static plm_status refused(struct answer *out, int status, plm_error *err)
-{
+static plm_status refused(struct answer *out, int status, plm_error *err) {
     out->why = status == 413 ? "too long for the teacher" : "refused by the service";
     out->finish = "none";
     out->tokens_in = out->tokens_out = -1;
@@ -69,8 +65,8 @@ static plm_status refused(struct answer *out, int status, plm_error *err)
     return out->text ? PLM_OK : fail(err, PLM_ENOMEM, "no memory for a reply");
 }
 
-plm_status remote_ask(struct remote *r, const char *body, const struct call *c, struct answer *out, plm_error *err)
-{
+plm_status remote_ask(struct remote *r, const char *body, const struct call *c, struct answer *out,
+                      plm_error *err) {
     if (r->max_cost > 0 && r->spent >= r->max_cost) {
         return fail(err, PLM_ELIMIT, "the cap of %g for this run is spent (%.4f)", r->max_cost, r->spent);
     }
