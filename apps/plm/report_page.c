@@ -10,7 +10,8 @@ static const char head[] =
     "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\">"
     "<meta name=\"viewport\" content=\"width=device-width\"><title>plm report</title><style>"
     "body{font:16px/1.5 system-ui,sans-serif;max-width:46em;margin:2em auto;padding:0 1em;color:#222}"
-    "table{border-collapse:collapse}td,th{padding:.2em .8em;text-align:left;border-bottom:1px solid #ddd}"
+    "table{border-collapse:collapse}td,th{padding:.2em .8em;text-align:left;border-bottom:1px solid "
+    "#ddd;overflow-wrap:anywhere}"
     "td.n{text-align:right;font-variant-numeric:tabular-nums}.win{font-weight:600;background:#eef6ee}"
     "code{font-size:.85em;word-break:break-all}svg{max-width:100%;height:auto}"
     "h2{margin-top:1.6em;font-size:1.1em}</style>\n";
@@ -171,11 +172,9 @@ static void plot(struct bytes *b, const json_t *curve) {
     axes(b, &s);
     line(b, &s, curve, "loss", "#8ab");
     line(b, &s, curve, "validation", "#c52");
-    bytes_printf(
-        b,
-        "<text x=\"%d\" y=\"14\" text-anchor=\"end\" font-size=\"12\"><tspan fill=\"#579\">training</tspan> "
-        "<tspan fill=\"#c52\">validation</tspan></text></svg>\n",
-        PLOT_W - 10);
+    bytes_printf(b, "<text x=\"%d\" y=\"14\" font-size=\"12\" fill=\"#579\">training</text>", PLOT_W - 150);
+    bytes_printf(b, "<text x=\"%d\" y=\"14\" font-size=\"12\" fill=\"#c52\">validation</text></svg>\n",
+                 PLOT_W - 80);
 }
 
 static void arms(struct bytes *b, const json_t *list) {
