@@ -208,7 +208,7 @@ typedef struct plm_sampling {
 PLM_API plm_status plm_session_new(plm_session **out, const plm_model *m, const plm_session_options *opt,
                                    plm_error *err) PLM_MUST_CHECK;
 PLM_API void plm_session_free(plm_session *s);
-/* Adapters for what follows; n 0: the base model. A change forgets the cached prefix. Borrowed. */
+/* Adapters for what follows; n 0: the base model. Forgets the cached prefix, always. Borrowed. */
 PLM_API plm_status plm_session_use(plm_session *s, const plm_lora *uses, size_t n,
                                    plm_error *err) PLM_MUST_CHECK;
 /* The session's whole prefix becomes ids; what it already holds is not computed again. */

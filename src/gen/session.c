@@ -63,10 +63,8 @@ plm_status plm_session_use(plm_session *s, const plm_lora *uses, size_t n, plm_e
             return fail(err, PLM_EINVAL, "adapter %zu: its strength is not a number", i + 1);
         }
     }
-    if (n || s->n_use) { /* the same adapter may have learned since: never trust the cache */
-        s->kv.n = 0;
-        s->ready = false;
-    }
+    s->kv.n = 0; /* even for the same adapter: it may have learned since */
+    s->ready = false;
     if (n) {
         memcpy(s->use, uses, n * sizeof *uses);
     }

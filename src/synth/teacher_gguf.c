@@ -1,5 +1,6 @@
 /* teacher_gguf.c: a teacher in this process: a GGUF model with its own chat template, through plm.h alone.
- * One session serves all calls, so that a prompt's common beginning is computed once. */
+ * Each call starts from an empty session: with a prefix kept from the call before, sums would be made in
+ * another order, and a job that was stopped and goes on would get other replies than one that was not. */
 #include <stdio.h>
 #include <string.h>
 
@@ -79,7 +80,9 @@ plm_status local_ask(struct local *l, const struct call *c, struct answer *out, 
         plm_generate_options how = {
             .sampling = {.temperature = c->temperature, .top_p = c->top_p, .seed = c->seed},
             .max_tokens = (size_t)c->max_tokens < room ? c->max_tokens : (int)room};
-        st = plm_generate(l->session, l->ids, n, &how, on_token, &b, &report, err);
+        st = plm_session_use(l->session, NULL, 0, err);
+        if (!st)
+            st = plm_generate(l->session, l->ids, n, &how, on_token, &b, &report, err);
         st = b.st == PLM_ENOMEM ? fail(err, PLM_ENOMEM, "no memory for a reply") : st;
         st = b.st == PLM_ELIMIT ? PLM_OK : st;
     }
