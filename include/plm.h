@@ -78,7 +78,7 @@ typedef struct plm_model_facts {
     const char *chat_template; /* name of the template in use, NULL: none */
     const char *cpu;           /* kernels in use */
     int vocab, width, ffn_width, layers, heads, kv_heads, head_width, context, threads;
-    bool tied_head; /* the head is the embedding */
+    bool tied_head;      /* the head is the embedding */
     uint64_t parameters; /* weights in all tensors */
     uint64_t file_bytes;
     uint64_t bytes_per_token; /* weight bytes that one decoded token reads */
@@ -99,6 +99,21 @@ typedef struct plm_ceilings {
 } plm_ceilings;
 
 PLM_API plm_status plm_model_ceilings(const plm_model *m, plm_ceilings *out, plm_error *err) PLM_MUST_CHECK;
+
+/* Where time goes, for programs that measure. plm_model_profile starts counting at 0, for sessions and
+ * trainers made afterwards; only one of them may work at a time. It costs a look at the clock for each
+ * operation, and nothing where it was never called. */
+typedef struct plm_op_time {
+    const char *name; /* "linear", "attention back"; borrowed for ever */
+    uint64_t calls;
+    double seconds;
+    double operations; /* arithmetic of the products in it; 0: not counted */
+} plm_op_time;
+
+PLM_API plm_status plm_model_profile(plm_model *m, plm_error *err) PLM_MUST_CHECK;
+/* Writes at most cap kinds of operation and returns how many there are; 0: nothing is counted. "decoding
+ * weights" is a part of "linear", "linear back" and "head and loss", and counted there too. */
+PLM_API size_t plm_model_times(const plm_model *m, plm_op_time *out, size_t cap);
 
 /* ---- 3 text and tokens ----
  * Each writes at most cap items, reports the full length in *n, and returns PLM_ELIMIT when it did

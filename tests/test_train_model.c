@@ -433,6 +433,31 @@ static void every_failed_allocation_is_a_clean_status(void **state) {
     plm_model_close(m);
 }
 
+static void a_profile_counts_each_kind_of_operation(void **state) {
+    (void)state;
+    struct run r;
+    run_open(&r, NULL, 2, &usual);
+    plm_op_time t[32];
+    assert_int_equal(plm_model_times(r.m, t, 32), 0);
+    plm_trainer_free(r.t);
+    assert_ok(plm_model_profile(r.m, &why));
+    assert_ok(plm_trainer_new(&r.t, r.m, r.a, &usual, &why));
+    add_conversations(r.t, 10, 2);
+    double start = clock_now();
+    steps(r.t, 2);
+    double took = clock_now() - start, sum = 0;
+    size_t n = plm_model_times(r.m, t, 32);
+    assert_int_equal(n, OP_KINDS);
+    for (size_t i = 0; i < n; i++) {
+        assert_non_null(t[i].name);
+        assert_true(t[i].calls > 0 && t[i].seconds >= 0);
+        sum += i == OP_DECODE ? 0 : t[i].seconds;
+    }
+    assert_true(sum <= took);
+    assert_true(t[OP_LINEAR].operations > 0 && t[OP_LOSS].operations > 0);
+    run_close(&r);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(packed_and_single_passes_agree),
@@ -445,6 +470,7 @@ int main(void) {
         cmocka_unit_test(a_killed_run_gives_the_same_file),
         cmocka_unit_test(a_damaged_embedding_is_blamed_on_the_example_that_has_it),
         cmocka_unit_test(long_conversations_are_cut_inside_their_longest_text),
+        cmocka_unit_test(a_profile_counts_each_kind_of_operation),
         cmocka_unit_test(every_failed_allocation_is_a_clean_status),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);

@@ -150,7 +150,8 @@ plm_status runner_open(struct runner **out, const plm_model *m, int max_tokens, 
         return st;
     }
     runner_carve(r);
-    r->ops = (struct ops){m->kern, m->pool, &r->scratch, ops_kernel_exact(m->kern) ? PREC_EXACT : PREC_INT8};
+    r->ops = (struct ops){m->kern, m->pool, &r->scratch, ops_kernel_exact(m->kern) ? PREC_EXACT : PREC_INT8,
+                          m->profile};
     *out = r;
     return PLM_OK;
 }

@@ -32,6 +32,7 @@ struct plm_model {
     struct chat *chat; /* NULL: none */
     const struct kern *kern;
     struct pool *pool;
+    struct ops_profile *profile; /* NULL: nobody asks */
     struct lora_shape shape;
     plm_model_facts facts;
     char *name, *path, *types, *digest_cache;

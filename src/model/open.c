@@ -117,6 +117,7 @@ void plm_model_close(plm_model *m) {
     if (!m)
         return;
     pool_close(m->pool);
+    mem_free(m->profile);
     chat_close(m->chat);
     vocab_close(m->vocab);
     weights_free(m);
@@ -138,6 +139,20 @@ plm_status plm_model_ceilings(const plm_model *m, plm_ceilings *out, plm_error *
     if (st == PLM_OK)
         *out = (plm_ceilings){c.f32, c.bf16, c.int8, c.read};
     return st;
+}
+
+plm_status plm_model_profile(plm_model *m, plm_error *err) {
+    mem_free(m->profile);
+    m->profile = mem_zero(1, sizeof *m->profile);
+    return m->profile ? PLM_OK : fail(err, PLM_ENOMEM, "no memory for a profile");
+}
+
+size_t plm_model_times(const plm_model *m, plm_op_time *out, size_t cap) {
+    for (size_t i = 0; m->profile && i < OP_KINDS && i < cap; i++) {
+        const struct op_cost *c = &m->profile->cost[i];
+        out[i] = (plm_op_time){op_name[i], c->calls, c->seconds, c->operations};
+    }
+    return m->profile ? OP_KINDS : 0;
 }
 
 /* ---- the hash, and the file that remembers it ----

@@ -219,12 +219,21 @@ static void attend_blocks(void *ctx, size_t from, size_t to, int worker) {
     }
 }
 
+/* Keys that are looked at, by all tokens together. */
+static double pairs_of(const int32_t *first, const int32_t *last, int T) {
+    double n = 0;
+    for (int t = 0; t < T; t++)
+        n += last[t] >= first[t] ? last[t] - first[t] + 1 : 0;
+    return n;
+}
+
 static size_t pieces_of(int T) {
     return (size_t)(T + TOKENS - 1) / TOKENS;
 }
 
 void op_attention(struct ops *o, float *y, float *lse, const float *q, const struct kv_view *kv,
                   const int32_t *first, const int32_t *last, int T, int H, int Hkv, int D) {
+    double began = op_began(o);
     size_t mark = arena_mark(o->scratch);
     struct job j = {.k = o->kern,
                     .y = y,
@@ -245,6 +254,7 @@ void op_attention(struct ops *o, float *y, float *lse, const float *q, const str
     else
         run(o, pieces_of(T) * (size_t)Hkv, 1, false, attend_blocks, &j);
     arena_reset(o->scratch, mark);
+    op_ended(o, OP_ATTENTION, began, 4.0 * pairs_of(first, last, T) * H * D);
 }
 
 size_t attention_work(int H, int Hkv, int D) {
@@ -351,6 +361,7 @@ int attention_chunk(int T, int H) {
 void op_attention_back(struct ops *o, float *dq, float *dk, float *dv, const float *dy, const float *y,
                        const float *lse, const float *q, const struct kv_view *kv, const int32_t *first,
                        const int32_t *last, int T, int H, int Hkv, int D) {
+    double began = op_began(o);
     assert(!kv->f16);
     size_t mark = arena_mark(o->scratch);
     struct job j = {.k = o->kern,
@@ -386,4 +397,5 @@ void op_attention_back(struct ops *o, float *dq, float *dk, float *dv, const flo
         }
     }
     arena_reset(o->scratch, mark);
+    op_ended(o, OP_ATTENTION_BACK, began, 10.0 * pairs_of(first, last, T) * H * D);
 }

@@ -23,14 +23,16 @@ static void linear_float(struct ops *o, float *y, int ldy, const float *x, const
 
 void op_linear(struct ops *o, float *y, int ldy, const float *x, const struct matrix *w, const float *bias,
                int T) {
-    if (!q8_takes(o, w)) {
+    double began = op_began(o);
+    if (q8_takes(o, w)) {
+        size_t mark = arena_mark(o->scratch);
+        struct q8_rows q = q8_prepare(o, x, T, w->in);
+        q8_linear(o, &y, &ldy, &q, &w, &bias, 1, T);
+        arena_reset(o->scratch, mark);
+    } else {
         linear_float(o, y, ldy, x, w, bias, T);
-        return;
     }
-    size_t mark = arena_mark(o->scratch);
-    struct q8_rows q = q8_prepare(o, x, T, w->in);
-    q8_linear(o, &y, &ldy, &q, &w, &bias, 1, T);
-    arena_reset(o->scratch, mark);
+    op_ended(o, OP_LINEAR, began, 2.0 * T * w->in * w->out);
 }
 
 void op_linear_n(struct ops *o, float *const *y, const float *x, const struct matrix *const *w,
@@ -39,9 +41,11 @@ void op_linear_n(struct ops *o, float *const *y, const float *x, const struct ma
     float *to[MOST];
     const float *add[MOST];
     int ld[MOST], taken = 0;
+    double began = op_began(o), operations = 0;
     assert(n <= MOST);
     for (int i = 0; i < n; i++) {
         const float *b = bias ? bias[i] : NULL;
+        operations += 2.0 * T * w[i]->in * w[i]->out;
         if (!q8_takes(o, w[i])) {
             linear_float(o, y[i], w[i]->out, x, w[i], b, T);
             continue;
@@ -51,16 +55,19 @@ void op_linear_n(struct ops *o, float *const *y, const float *x, const struct ma
         add[taken] = b;
         ld[taken++] = w[i]->out;
     }
-    if (taken == 0)
-        return;
-    size_t mark = arena_mark(o->scratch);
-    struct q8_rows q = q8_prepare(o, x, T, ints[0]->in);
-    q8_linear(o, to, ld, &q, ints, add, taken, T);
-    arena_reset(o->scratch, mark);
+    if (taken) {
+        size_t mark = arena_mark(o->scratch);
+        struct q8_rows q = q8_prepare(o, x, T, ints[0]->in);
+        q8_linear(o, to, ld, &q, ints, add, taken, T);
+        arena_reset(o->scratch, mark);
+    }
+    op_ended(o, OP_LINEAR, began, operations);
 }
 
 void op_linear_back(struct ops *o, float *dx, const float *dy, const struct matrix *w, int T) {
+    double began = op_began(o);
     product_nn(o, dx, (size_t)w->in, dy, (size_t)w->out, w, T, product_half(o), true);
+    op_ended(o, OP_LINEAR_BACK, began, 2.0 * T * w->in * w->out);
 }
 
 /* u = x A^T; y += scale u B^T, a token at a time */
@@ -72,12 +79,8 @@ static void lora_few(const struct kern *k, float *y, int ldy, float *u, const fl
     }
 }
 
-void op_lora(struct ops *o, float *y, int ldy, float *u, const float *x, const float *A, const float *B,
-             float scale, int T, int in, int r, int out) {
-    if (T < FEW) {
-        lora_few(o->kern, y, ldy, u, x, A, B, scale, T, in, r, out);
-        return;
-    }
+static void lora_many(struct ops *o, float *y, int ldy, float *u, const float *x, const float *A,
+                      const float *B, float scale, int T, int in, int r, int out) {
     size_t mark = arena_mark(o->scratch), n = (size_t)T * (size_t)r;
     struct matrix a = matrix_of(A, DT_F32, r, in), b = matrix_of(B, DT_F32, out, r);
     float *scaled = take(o, n, sizeof *scaled);
@@ -88,10 +91,21 @@ void op_lora(struct ops *o, float *y, int ldy, float *u, const float *x, const f
     arena_reset(o->scratch, mark);
 }
 
+void op_lora(struct ops *o, float *y, int ldy, float *u, const float *x, const float *A, const float *B,
+             float scale, int T, int in, int r, int out) {
+    double began = op_began(o);
+    if (T < FEW)
+        lora_few(o->kern, y, ldy, u, x, A, B, scale, T, in, r, out);
+    else
+        lora_many(o, y, ldy, u, x, A, B, scale, T, in, r, out);
+    op_ended(o, OP_LORA, began, 2.0 * T * r * (in + out));
+}
+
 /* du = scale dy B; dA += du^T x; dB += scale dy^T u; dx += du A */
 void op_lora_back(struct ops *o, float *dx, float *dA, float *dB, const float *dy, const float *u,
                   const float *x, const float *A, const float *B, float scale, int T, int in, int r,
                   int out) {
+    double began = op_began(o);
     size_t mark = arena_mark(o->scratch), n = (size_t)T * (size_t)r;
     struct matrix a = matrix_of(A, DT_F32, r, in), b = matrix_of(B, DT_F32, out, r);
     float *du = take(o, n, sizeof *du), *dBt = take(o, (size_t)r * (size_t)out, sizeof *dBt);
@@ -105,4 +119,5 @@ void op_lora_back(struct ops *o, float *dx, float *dA, float *dB, const float *d
     if (dx)
         product_nn(o, dx, (size_t)in, du, (size_t)r, &a, T, false, true);
     arena_reset(o->scratch, mark);
+    op_ended(o, OP_LORA_BACK, began, T * (double)r * (4.0 * out + (dx ? 4.0 : 2.0) * in));
 }

@@ -61,6 +61,7 @@ static void chunk_loss(struct ops *o, double *nll, float *dx, const float *x, co
 /* Rows that need a gradient first, then those that only need their loss; a target below 0 has neither. */
 void op_cross_entropy(struct ops *o, double *nll, float *dx, const float *x, const struct matrix *w,
                       const int32_t *target, const float *weight, int T) {
+    double began = op_began(o), operations = 0;
     size_t mark = arena_mark(o->scratch);
     int32_t *rows = take(o, (size_t)T, sizeof *rows);
     for (int back = 1; back >= 0; back--) {
@@ -71,8 +72,10 @@ void op_cross_entropy(struct ops *o, double *nll, float *dx, const float *x, con
             else if ((dx && weight[t] != 0) == (back == 1))
                 rows[n++] = t;
         }
+        operations += (back ? 4.0 : 2.0) * n * w->in * w->out;
         for (int i = 0, step = n ? chunk_of(n, w->out) : 0; i < n; i += step)
             chunk_loss(o, nll, back ? dx : NULL, x, w, target, weight, rows + i, n - i < step ? n - i : step);
     }
     arena_reset(o->scratch, mark);
+    op_ended(o, OP_LOSS, began, operations);
 }

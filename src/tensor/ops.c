@@ -51,8 +51,10 @@ static void embed_rows(void *ctx, size_t from, size_t to, int worker) {
 }
 
 void op_embed(struct ops *o, float *y, const struct matrix *w, const int32_t *ids, int T, float scale) {
+    double began = op_began(o);
     struct embed j = {y, o->kern, w, ids, scale};
     run(o, (size_t)T, 4, T * w->in <= SMALL, embed_rows, &j);
+    op_ended(o, OP_EMBED, began, 0);
 }
 
 /* ---- rmsnorm ---- */
@@ -79,8 +81,10 @@ static void norm_rows(void *ctx, size_t from, size_t to, int worker) {
 
 void op_rmsnorm(struct ops *o, float *y, float *inv_rms, const float *x, const float *gain, int T, int C,
                 float eps) {
+    double began = op_began(o);
     struct norm j = {.k = o->kern, .y = y, .inv_rms = inv_rms, .x = x, .gain = gain, .C = C, .eps = eps};
     run(o, (size_t)T, 8, T * C <= SMALL, norm_rows, &j);
+    op_ended(o, OP_NORM, began, 0);
 }
 
 static void norm_rows_back(void *ctx, size_t from, size_t to, int worker) {
@@ -94,8 +98,10 @@ static void norm_rows_back(void *ctx, size_t from, size_t to, int worker) {
 
 void op_rmsnorm_back(struct ops *o, float *dx, const float *dy, const float *x, const float *gain,
                      const float *inv_rms, int T, int C) {
+    double began = op_began(o);
     struct norm j = {.k = o->kern, .y = dx, .dy = dy, .x = x, .gain = gain, .inv = inv_rms, .C = C};
     run(o, (size_t)T, 8, T * C <= SMALL, norm_rows_back, &j);
+    op_ended(o, OP_NORM_BACK, began, 0);
 }
 
 /* ---- rotary positions: the backward turns the other way ---- */
@@ -123,11 +129,13 @@ static void rope_rows(void *ctx, size_t from, size_t to, int worker) {
 
 void op_rope(struct ops *o, float *x, const int32_t *pos, int T, int H, int D, int rotary, const float *freq,
              bool neox, bool inverse) {
+    double began = op_began(o);
     size_t mark = arena_mark(o->scratch);
     float *table = take(o, (size_t)pool_threads(o->pool) * (size_t)rotary, sizeof *table);
     struct rope j = {o->kern, x, table, pos, freq, H, D, rotary, neox, inverse};
     run(o, (size_t)T, 8, T * H * D <= SMALL, rope_rows, &j);
     arena_reset(o->scratch, mark);
+    op_ended(o, OP_ROPE, began, 0);
 }
 
 /* ---- the cache's rows ---- */
@@ -174,8 +182,10 @@ static void swiglu_part(void *ctx, size_t from, size_t to, int worker) {
 }
 
 void op_swiglu(struct ops *o, float *y, const float *gate, const float *up, int T, int F) {
+    double began = op_began(o);
     struct swiglu j = {.k = o->kern, .y = y, .gate = gate, .up = up};
     run(o, (size_t)T * (size_t)F, GRAIN, T * F <= SMALL, swiglu_part, &j);
+    op_ended(o, OP_SWIGLU, began, 0);
 }
 
 static void swiglu_part_back(void *ctx, size_t from, size_t to, int worker) {
@@ -186,8 +196,10 @@ static void swiglu_part_back(void *ctx, size_t from, size_t to, int worker) {
 
 void op_swiglu_back(struct ops *o, float *dgate, float *dup, const float *dy, const float *gate,
                     const float *up, int T, int F) {
+    double began = op_began(o);
     struct swiglu j = {.k = o->kern, .dgate = dgate, .dup = dup, .dy = dy, .gate = gate, .up = up};
     run(o, (size_t)T * (size_t)F, GRAIN, T * F <= SMALL, swiglu_part_back, &j);
+    op_ended(o, OP_SWIGLU_BACK, began, 0);
 }
 
 /* ---- sums ---- */
@@ -205,6 +217,8 @@ static void add_part(void *ctx, size_t from, size_t to, int worker) {
 }
 
 void op_add(struct ops *o, float *y, const float *x, size_t n) {
+    double began = op_began(o);
     struct sum j = {o->kern, y, x};
     run(o, n, GRAIN, n <= SMALL, add_part, &j);
+    op_ended(o, OP_SUM, began, 0);
 }

@@ -151,7 +151,9 @@ void product_nt(struct ops *o, float *y, size_t ldy, const float *x, size_t ldx,
             run(o, (size_t)T, 8, T < 8, half_rows, &j);
         for (j.from = 0; j.from < w->out; j.from = j.to) {
             j.to = w->out - j.from < step ? w->out : j.from + step;
+            double began = op_began(o);
             run(o, panel_count(&j), 1, false, pack_rows, &j);
+            op_ended(o, OP_DECODE, began, 0);
             multiply_all(o, &j);
         }
     }
@@ -209,7 +211,9 @@ void product_nn(struct ops *o, float *y, size_t ldy, const float *x, size_t ldx,
             run(o, (size_t)T, 8, T < 8, half_rows, &j);
         for (j.from = 0; j.from < w->in; j.from = j.to) {
             j.to = w->in - j.from < COLUMNS ? w->in : j.from + COLUMNS;
+            double began = op_began(o);
             run(o, (size_t)(j.k1 - j.k0 + 1) / 2, 16, false, pack_columns, &j);
+            op_ended(o, OP_DECODE, began, 0);
             multiply_all(o, &j);
         }
     }

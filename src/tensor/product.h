@@ -17,6 +17,11 @@ void product_tn(struct ops *o, float *y, const float *a, const float *b, int T, 
 
 /* fn over [0, n), on this thread alone where the whole work is small. */
 void run(struct ops *o, size_t n, size_t grain, bool small, pool_fn fn, void *ctx);
+/* When an op began, and that it ended. Nothing without a profile. */
+static inline double op_began(const struct ops *o) {
+    return o->profile ? clock_now() : 0;
+}
+void op_ended(struct ops *o, enum op_kind kind, double began, double operations);
 /* Scratch of o, which ops_scratch promised to hold. */
 void *take(struct ops *o, size_t n, size_t size);
 #endif

@@ -57,12 +57,42 @@ enum precision {
     PREC_BF16,  /* bf16 activations and gradients into the products: training */
 };
 
+/* Where time goes, for whoever asks: an op adds to the entry of its kind. */
+enum op_kind {
+    OP_EMBED,
+    OP_NORM,
+    OP_NORM_BACK,
+    OP_LINEAR,
+    OP_LINEAR_BACK,
+    OP_ROPE,
+    OP_ATTENTION,
+    OP_ATTENTION_BACK,
+    OP_SWIGLU,
+    OP_SWIGLU_BACK,
+    OP_SUM,
+    OP_LORA,
+    OP_LORA_BACK,
+    OP_LOSS,
+    OP_DECODE, /* frozen weights into panels: a part of the linear ops and of the loss, counted there too */
+    OP_KINDS,
+};
+extern const char *const op_name[OP_KINDS];
+struct op_cost {
+    uint64_t calls;
+    double seconds;
+    double operations; /* of floating-point numbers or integers, where they are what costs; else 0 */
+};
+struct ops_profile {
+    struct op_cost cost[OP_KINDS];
+};
+
 /* One owner at a time. scratch holds per-call temporaries; ops take and release with marks. */
 struct ops {
     const struct kern *kern;
     struct pool *pool;
     struct arena *scratch;
     enum precision precision;
+    struct ops_profile *profile; /* NULL: nobody asks */
 };
 /* Kernels by name (NULL or "auto": the best this CPU has); PLM_ENOTSUP names what is there. */
 plm_status ops_kernels(const struct kern **out, const char *cpu, plm_error *err);
