@@ -238,11 +238,6 @@ static void others_close(struct others *o) {
     mem_free(o->old);
 }
 
-static void nearest(struct candidate *c, const struct doc *d) {
-    double f = doc_likeness(&c->text, d, c->near > NEAR_MAX ? c->near : NEAR_MAX);
-    c->near = f > c->near ? f : c->near;
-}
-
 static bool has_word(const struct doc *d, struct str w) {
     for (size_t i = 0; i < d->words.n; i++) {
         if (d->words.w[i].n == w.n && memcmp(d->words.w[i].p, w.p, w.n) == 0) {
@@ -318,30 +313,29 @@ static plm_status rule_own_source(const struct filter *f, const struct others *o
 
 static plm_status rule_near(struct filter *f, plm_error *err) {
     struct others o = {0};
+    struct crowd crowd = {0};
     plm_status st = others_open(&o, f, err);
+    st = st ? st : crowd_open(&crowd, o.n_real + o.n_old + f->n, err);
+    for (size_t i = 0; i < o.n_real + o.n_old && !st; i++) {
+        crowd_add(&crowd, i < o.n_real ? &o.real[i] : &o.old[i - o.n_real], i < o.n_real);
+    }
     for (size_t i = 0; i < f->n && !st; i++) {
         struct candidate *c = &f->c[i];
         if (c->verdict != VERDICT_NONE) {
             continue;
         }
         st = doc_open(&c->text, c->input, err);
-        for (size_t j = 0; !st && !rewrites(c) && j < o.n_real; j++) {
-            nearest(c, &o.real[j]);
-        }
-        for (size_t j = 0; !st && j < o.n_old; j++) {
-            nearest(c, &o.old[j]);
-        }
-        for (size_t j = 0; !st && j < i; j++) {
-            if (f->c[j].verdict == VERDICT_NONE) {
-                nearest(c, &f->c[j].text);
-            }
-        }
+        c->near = st ? 0 : crowd_nearest(&crowd, &c->text, !rewrites(c), NEAR_MAX);
         if (c->near > NEAR_MAX) {
             drop(c, PLM_RULE_NEAR, "too like another input");
         } else if (!st && rewrites(c)) {
             st = rule_own_source(f, &o, c, err);
         }
+        if (!st && c->verdict == VERDICT_NONE) {
+            crowd_add(&crowd, &c->text, false);
+        }
     }
+    crowd_close(&crowd);
     others_close(&o);
     return st;
 }

@@ -126,6 +126,25 @@ void doc_close(struct doc *d);
 /* ROUGE-L F, or 0 where the words in common already say that it is not over floor. */
 double doc_likeness(const struct doc *a, const struct doc *b, double floor);
 
+/* ---- crowd.c: many texts that one is compared with ---- */
+
+enum { CROWD_ALL = 2000 }; /* up to here, with every one of them */
+
+struct crowd {
+    struct member {
+        const struct doc *doc; /* borrowed */
+        bool real;
+    } * m;
+    size_t n, most, heads;
+    uint32_t *head, *link; /* texts by MinHash value; NULL: most is not over CROWD_ALL */
+    uint32_t *seen, round;
+};
+plm_status crowd_open(struct crowd *c, size_t most, plm_error *err); /* room for most of them */
+void crowd_close(struct crowd *c);
+void crowd_add(struct crowd *c, const struct doc *d, bool real);
+/* The highest ROUGE-L F over floor, or 0. */
+double crowd_nearest(struct crowd *c, const struct doc *d, bool real_too, double floor);
+
 /* ---- filter.c ---- */
 
 enum { VERDICT_NONE = -1 };
