@@ -166,26 +166,30 @@ static void linear(double *y, const plm_model *m, const struct lora *l, float sc
     }
 }
 
-static void rope(double *x, int pos, int heads, const struct config *c) {
+/* local: a layer that sees a window turns by a base of its own and is not stretched */
+static void rope(double *x, int pos, int heads, const struct config *c, bool local) {
+    double base = local ? (double)c->window_rope_base : (double)c->rope_base;
+    double at = local ? pos : pos / (double)c->rope_stretch;
     for (int h = 0; h < heads; h++) {
         for (int j = 0; j < c->rotary / 2; j++) {
             double *head = x + h * c->head_width;
             double *a = head + (c->neox ? j : 2 * j), *b = head + (c->neox ? j + c->rotary / 2 : 2 * j + 1);
-            double angle = pos * pow((double)c->rope_base, -2.0 * j / c->rotary), a0 = *a, b0 = *b;
+            double angle = at * pow(base, -2.0 * j / c->rotary), a0 = *a, b0 = *b;
             *a = a0 * cos(angle) - b0 * sin(angle);
             *b = a0 * sin(angle) + b0 * cos(angle);
         }
     }
 }
 
-static void attend(double *y, const double *q, const double *k, const double *v, int n,
+/* over rows from .. n */
+static void attend(double *y, const double *q, const double *k, const double *v, int from, int n,
                    const struct config *c) {
     int D = c->head_width, kv = c->kv_heads * D;
     double *p = malloc(sizeof *p * (size_t)n);
     for (int h = 0; h < c->heads; h++) {
         int g = h / (c->heads / c->kv_heads);
         double sum = 0;
-        for (int u = 0; u < n; u++) {
+        for (int u = from; u < n; u++) {
             double s = 0;
             for (int i = 0; i < D; i++)
                 s += q[h * D + i] * k[u * kv + g * D + i];
@@ -194,11 +198,30 @@ static void attend(double *y, const double *q, const double *k, const double *v,
         }
         for (int i = 0; i < D; i++) {
             y[h * D + i] = 0;
-            for (int u = 0; u < n; u++)
+            for (int u = from; u < n; u++)
                 y[h * D + i] += p[u] / sum * v[u * kv + g * D + i];
         }
     }
     free(p);
+}
+
+static void norm_heads(double *x, int heads, const float *gain, const struct config *c) {
+    for (int h = 0; gain && h < heads; h++)
+        norm(x + h * c->head_width, x + h * c->head_width, gain, c->head_width, (double)c->norm_eps);
+}
+
+static double gate_of(double g, const struct config *c) {
+    if (!c->gelu)
+        return g / (1 + exp(-g));
+    return 0.5 * g * (1 + tanh(sqrt(2 / acos(-1)) * (g + 0.044715 * g * g * g)));
+}
+
+/* row += out, or its norm where there is a gain */
+static void join(double *row, double *out, const float *gain, const struct config *c) {
+    if (gain)
+        norm(out, out, gain, c->width, (double)c->norm_eps);
+    for (int i = 0; i < c->width; i++)
+        row[i] += out[i];
 }
 
 /* x [n, C] through one layer */
@@ -206,6 +229,7 @@ static void oracle_layer(const plm_model *m, const struct lora *l, float scale, 
     const struct config *c = &m->cfg;
     const struct layer_weights *w = &m->layer[layer];
     int C = c->width, D = c->head_width, kv = c->kv_heads * D;
+    bool local = c->window && layer % c->window_period != c->window_period - 1;
     double *k = malloc(sizeof *k * (size_t)(n * kv)), *v = malloc(sizeof *v * (size_t)(n * kv));
     double *a = malloc(sizeof *a * (size_t)(4 * (C + c->ffn + c->heads * D))), *y = a + C,
            *q = y + c->heads * D;
@@ -216,20 +240,20 @@ static void oracle_layer(const plm_model *m, const struct lora *l, float scale, 
         linear(q, m, l, scale, layer, LORA_Q, a);
         linear(k + t * kv, m, l, scale, layer, LORA_K, a);
         linear(v + t * kv, m, l, scale, layer, LORA_V, a);
-        rope(q, t, c->heads, c);
-        rope(k + t * kv, t, c->kv_heads, c);
-        attend(y, q, k, v, t + 1, c);
+        norm_heads(q, c->heads, w->q_norm, c);
+        norm_heads(k + t * kv, c->kv_heads, w->k_norm, c);
+        rope(q, t, c->heads, c, local);
+        rope(k + t * kv, t, c->kv_heads, c, local);
+        attend(y, q, k, v, local && t >= c->window ? t - c->window + 1 : 0, t + 1, c);
         linear(out, m, l, scale, layer, LORA_O, y);
-        for (int i = 0; i < C; i++)
-            row[i] += out[i];
+        join(row, out, w->attn_out_norm, c);
         norm(a, row, w->ffn_norm, C, (double)c->norm_eps);
         linear(gate, m, l, scale, layer, LORA_GATE, a);
         linear(up, m, l, scale, layer, LORA_UP, a);
         for (int i = 0; i < c->ffn; i++)
-            gate[i] = gate[i] / (1 + exp(-gate[i])) * up[i];
+            gate[i] = gate_of(gate[i], c) * up[i];
         linear(out, m, l, scale, layer, LORA_DOWN, gate);
-        for (int i = 0; i < C; i++)
-            row[i] += out[i];
+        join(row, out, w->ffn_out_norm, c);
     }
     free(k);
     free(v);
@@ -240,13 +264,14 @@ void oracle(const plm_model *m, const struct lora *l, float scale, const int32_t
             double *logits) {
     const struct config *c = &m->cfg;
     int C = c->width, V = c->vocab;
+    bool gemma = !strcmp(c->arch, "gemma3");
     double *x = malloc(sizeof *x * (size_t)(n * C)), *z = malloc(sizeof *z * (size_t)V),
            *a = malloc(sizeof *a * (size_t)C);
     float *row = malloc(sizeof *row * (size_t)C);
     for (int t = 0; t < n; t++) {
         matrix_row_f32(row, &m->embed, ids[t]);
         for (int i = 0; i < C; i++)
-            x[t * C + i] = (double)row[i];
+            x[t * C + i] = (double)row[i] * (gemma ? sqrt(C) : 1);
     }
     for (int layer = 0; layer < c->layers; layer++)
         oracle_layer(m, l, scale, layer, x, n);

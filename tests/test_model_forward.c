@@ -11,6 +11,9 @@ static const struct tiny_model specs[] = {
     {.arch = "qwen2", .seed = 2, .heads = 4, .kv_heads = 1},
     {.arch = "llama", .seed = 3, .type = DT_Q4_1, .layers = 3},
     {.arch = "qwen2", .seed = 4, .type = DT_Q8_0},
+    {.arch = "qwen3", .seed = 5},
+    {.arch = "gemma3", .seed = 6, .layers = 4},
+    {.arch = "gemma3", .seed = 7, .type = DT_Q5_0, .kv_heads = 1},
 };
 enum { SPECS = sizeof specs / sizeof *specs };
 

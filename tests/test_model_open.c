@@ -119,7 +119,7 @@ static void wrong_numbers_are_named(void **state) {
         {"llama.attention.layer_norm_rms_epsilon", CHANGE_F32, 0, INFINITY, PLM_EFORMAT,
          "layer_norm_rms_epsilon"},
         {"llama.attention.layer_norm_rms_epsilon", CHANGE_DROP, 0, 0, PLM_EFORMAT, "layer_norm_rms_epsilon"},
-        {"llama.rope.scaling.factor", CHANGE_F32, 0, 2, PLM_ENOTSUP, "llama.rope.scaling.factor is 2"},
+        {"llama.rope.scaling.factor", CHANGE_F32, 0, -2, PLM_EFORMAT, "llama.rope.scaling.factor is -2"},
         {"llama.expert_count", CHANGE_U32, 8, 0, PLM_ENOTSUP, "llama.expert_count is 8"},
         {"llama.final_logit_softcapping", CHANGE_F32, 0, 30, PLM_ENOTSUP,
          "llama.final_logit_softcapping is 30"},
@@ -134,7 +134,12 @@ static void wrong_numbers_are_named(void **state) {
            &(struct change){.key = "llama.rope.scaling.type", .kind = CHANGE_STRING, .string = "yarn"},
            PLM_ENOTSUP, "llama.rope.scaling.type is yarn");
     refuse("llama", &(struct change){.key = "general.architecture", .kind = CHANGE_STRING, .string = "mamba"},
-           PLM_ENOTSUP, "architecture mamba is not supported (there are: llama, qwen2)");
+           PLM_ENOTSUP, "architecture mamba is not supported (there are: llama, qwen2, qwen3, gemma3)");
+    refuse("gemma3",
+           &(struct change){.key = "gemma3.attention.sliding_window_pattern", .kind = CHANGE_U32, .u32 = 0},
+           PLM_EFORMAT, "gemma3.attention.sliding_window_pattern is 0");
+    refuse("gemma3", &(struct change){.key = "gemma3.block_count", .kind = CHANGE_U32, .u32 = 62},
+           PLM_ENOTSUP, "a gemma3 model of 62 layers");
     refuse("llama", &(struct change){.key = "general.type", .kind = CHANGE_STRING, .string = "adapter"},
            PLM_EFORMAT, "an adapter, not a model");
 }

@@ -184,18 +184,26 @@ static void case_rope_odd(struct ops *o, struct setting *s) {
     rope_of(o, s, 2, 22, 22, false);
 }
 
-static void case_swiglu(struct ops *o, struct setting *s) {
+static void gate_of(struct ops *o, struct setting *s, bool gelu) {
     int F = 203;
     size_t n = (size_t)(s->T * F);
     float *gate = random_floats(&s->rng, n, 5), *up = random_floats(&s->rng, n, 1),
           *dy = random_floats(&s->rng, n, 1);
     float *y = put(s, 3 * n);
-    op_swiglu(o, y, gate, up, s->T, F);
-    op_swiglu_back(o, y + n, y + 2 * n, dy, gate, up, s->T, F);
+    (gelu ? op_geglu : op_swiglu)(o, y, gate, up, s->T, F);
+    (gelu ? op_geglu_back : op_swiglu_back)(o, y + n, y + 2 * n, dy, gate, up, s->T, F);
     op_add(o, y, up, n);
     mem_free(gate);
     mem_free(up);
     mem_free(dy);
+}
+
+static void case_swiglu(struct ops *o, struct setting *s) {
+    gate_of(o, s, false);
+}
+
+static void case_geglu(struct ops *o, struct setting *s) {
+    gate_of(o, s, true);
 }
 
 static void attention_of(struct ops *o, struct setting *s, int past, int H, int Hkv, int D, bool f16,
@@ -309,6 +317,7 @@ static const struct {
     {"rope halves", case_rope_halves, 1e-6, 1e-6},
     {"rope odd", case_rope_odd, 1e-6, 1e-6},
     {"swiglu", case_swiglu, 1e-6, 1e-6},
+    {"geglu", case_geglu, 1e-6, 1e-6},
     {"attention", case_attention, 1e-5, 1e-5},
     {"attention odd", case_attention_odd, 1e-5, 1e-5},
     {"attention f16", case_attention_f16, 1e-5, 1e-5},

@@ -159,21 +159,36 @@ static void gradient_of_rope(void **state) {
     }
 }
 
-/* ---- swiglu ---- */
+/* ---- gated activations ---- */
 
 static void swiglu_forward(struct point *p) {
     op_swiglu(&p->stage.ops, p->out, p->in[0].x, p->in[1].x, T, 19);
 }
 
-static void gradient_of_swiglu(void **state) {
-    (void)state;
+static void geglu_forward(struct point *p) {
+    op_geglu(&p->stage.ops, p->out, p->in[0].x, p->in[1].x, T, 19);
+}
+
+static void check_gate(void (*forward)(struct point *p),
+                       void (*back)(struct ops *o, float *dgate, float *dup, const float *dy,
+                                    const float *gate, const float *up, int tokens, int F)) {
     struct point p;
     point_open(&p, T * 19, 256);
-    p.forward = swiglu_forward;
+    p.forward = forward;
     float *gate = point_input(&p, T * 19, 2), *up = point_input(&p, T * 19, 1);
-    op_swiglu_back(&p.stage.ops, p.in[0].dx, p.in[1].dx, p.weight, gate, up, T, 19);
+    back(&p.stage.ops, p.in[0].dx, p.in[1].dx, p.weight, gate, up, T, 19);
     point_check(&p, 0.1f, 1e-3);
     point_close(&p);
+}
+
+static void gradient_of_swiglu(void **state) {
+    (void)state;
+    check_gate(swiglu_forward, op_swiglu_back);
+}
+
+static void gradient_of_geglu(void **state) {
+    (void)state;
+    check_gate(geglu_forward, op_geglu_back);
 }
 
 /* ---- attention ---- */
@@ -316,6 +331,7 @@ int main(void) {
         cmocka_unit_test(gradient_of_rmsnorm),
         cmocka_unit_test(gradient_of_rope),
         cmocka_unit_test(gradient_of_swiglu),
+        cmocka_unit_test(gradient_of_geglu),
         cmocka_unit_test(gradient_of_causal_attention),
         cmocka_unit_test(gradient_of_attention_over_windows_and_packed_texts),
         cmocka_unit_test(gradient_of_lora),

@@ -28,6 +28,20 @@ int tiny_model_vocab(void) {
     return VOCAB;
 }
 
+static const struct family {
+    const char *arch;
+    bool controls_first, tied, biases, head_norm, post_norm;
+} families[] = {
+    {.arch = "llama", .controls_first = true, .tied = true},
+    {.arch = "qwen2", .biases = true},
+    {.arch = "qwen3", .head_norm = true},
+    {.arch = "gemma3", .controls_first = true, .tied = true, .head_norm = true, .post_norm = true},
+};
+
+static int head_width(const struct tiny_model *m, const struct family *f) {
+    return m->width / m->heads * (f->head_norm ? 2 : 1);
+}
+
 /* ---- vocabulary ---- */
 
 struct words {
@@ -84,13 +98,14 @@ static void fill_words(struct words *w, bool controls_first) {
         w->token[i] = w->text[i];
 }
 
-static plm_status put_words(struct gguf_writer *w, const struct tiny_model *m, bool llama, plm_error *err) {
+static plm_status put_words(struct gguf_writer *w, const struct tiny_model *m, bool controls_first,
+                            plm_error *err) {
     struct words *v = mem_alloc(1, sizeof *v);
     if (!v)
         return fail(err, PLM_ENOMEM, "no memory for a tiny vocabulary");
-    fill_words(v, llama);
+    fill_words(v, controls_first);
     gguf_put_string(w, "tokenizer.ggml.model", "gpt2");
-    gguf_put_string(w, "tokenizer.ggml.pre", llama ? "smollm" : "qwen2");
+    gguf_put_string(w, "tokenizer.ggml.pre", controls_first ? "smollm" : "qwen2");
     gguf_put_strings(w, "tokenizer.ggml.tokens", v->token, VOCAB);
     gguf_put_i32s(w, "tokenizer.ggml.token_type", v->type, VOCAB);
     gguf_put_strings(w, "tokenizer.ggml.merges", v->merge, MERGES);
@@ -127,23 +142,31 @@ static void plan(struct plans *p, const char *name, int layer, int type, int in,
         snprintf(t->name, sizeof t->name, "blk.%d.%s", layer, name);
 }
 
-static void plan_layer(struct plans *p, const struct tiny_model *m, bool llama, int i) {
-    int w = m->width, kv = w / m->heads * m->kv_heads;
-    float c = 1 / sqrtf((float)w), f = 1 / sqrtf((float)m->ffn);
+static void plan_layer(struct plans *p, const struct tiny_model *m, const struct family *f, int i) {
+    int w = m->width, head = head_width(m, f), q = head * m->heads, kv = head * m->kv_heads;
+    float c = 1 / sqrtf((float)w), by_q = 1 / sqrtf((float)q), by_f = 1 / sqrtf((float)m->ffn);
     plan(p, "attn_norm.weight", i, DT_F32, w, 0, 1, .1f);
-    plan(p, "attn_q.weight", i, m->type, w, w, 0, c);
+    plan(p, "attn_q.weight", i, m->type, w, q, 0, c);
     plan(p, "attn_k.weight", i, m->type, w, kv, 0, c);
     plan(p, "attn_v.weight", i, m->type, w, kv, 0, c);
-    plan(p, "attn_output.weight", i, m->type, w, w, 0, c);
-    if (!llama) {
-        plan(p, "attn_q.bias", i, DT_F32, w, 0, 0, .2f);
+    plan(p, "attn_output.weight", i, m->type, q, w, 0, by_q);
+    if (f->head_norm) {
+        plan(p, "attn_q_norm.weight", i, DT_F32, head, 0, 1, .1f);
+        plan(p, "attn_k_norm.weight", i, DT_F32, head, 0, 1, .1f);
+    }
+    if (f->post_norm) {
+        plan(p, "post_attention_norm.weight", i, DT_F32, w, 0, 1, .1f);
+        plan(p, "post_ffw_norm.weight", i, DT_F32, w, 0, 1, .1f);
+    }
+    if (f->biases) {
+        plan(p, "attn_q.bias", i, DT_F32, q, 0, 0, .2f);
         plan(p, "attn_k.bias", i, DT_F32, kv, 0, 0, .2f);
         plan(p, "attn_v.bias", i, DT_F32, kv, 0, 0, .2f);
     }
     plan(p, "ffn_norm.weight", i, DT_F32, w, 0, 1, .1f);
     plan(p, "ffn_gate.weight", i, m->type, w, m->ffn, 0, c);
     plan(p, "ffn_up.weight", i, m->type, w, m->ffn, 0, c);
-    plan(p, "ffn_down.weight", i, m->type, m->ffn, w, 0, f);
+    plan(p, "ffn_down.weight", i, m->type, m->ffn, w, 0, by_f);
 }
 
 static plm_status put_values(struct gguf_writer *w, const struct plan *t, uint64_t seed, uint64_t stream,
@@ -171,16 +194,17 @@ static plm_status put_values(struct gguf_writer *w, const struct plan *t, uint64
     return st;
 }
 
-static plm_status put_weights(struct gguf_writer *w, const struct tiny_model *m, bool llama, plm_error *err) {
-    struct plans p = {.t = mem_alloc((size_t)m->layers * 12 + 3, sizeof *p.t)};
+static plm_status put_weights(struct gguf_writer *w, const struct tiny_model *m, const struct family *f,
+                              plm_error *err) {
+    struct plans p = {.t = mem_alloc((size_t)m->layers * 14 + 3, sizeof *p.t)};
     plm_status st = PLM_OK;
     if (!p.t)
         return fail(err, PLM_ENOMEM, "no memory for a tiny model's plan");
     plan(&p, "token_embd.weight", -1, m->type, m->width, VOCAB, 0, .5f);
     for (int i = 0; i < m->layers; i++)
-        plan_layer(&p, m, llama, i);
+        plan_layer(&p, m, f, i);
     plan(&p, "output_norm.weight", -1, DT_F32, m->width, 0, 1, .1f);
-    if (!llama)
+    if (!f->tied)
         plan(&p, "output.weight", -1, m->type, m->width, VOCAB, 0, .5f);
     for (int i = 0; i < p.n; i++)
         gguf_put_tensor(w, p.t[i].name, p.t[i].type, p.t[i].out ? 2 : 1,
@@ -193,32 +217,42 @@ static plm_status put_weights(struct gguf_writer *w, const struct tiny_model *m,
 
 /* ---- the file ---- */
 
-static void put_config(struct gguf_writer *w, const struct tiny_model *m) {
+static void put_config(struct gguf_writer *w, const struct tiny_model *m, const struct family *f) {
+    enum { WIDTHS = 2 }; // the first two only where a head has another width than width / heads
     const struct {
         const char *key;
         int value;
     } numbers[] = {
+        {"attention.key_length", head_width(m, f)},
+        {"attention.value_length", head_width(m, f)},
         {"context_length", m->context},
         {"embedding_length", m->width},
         {"block_count", m->layers},
         {"feed_forward_length", m->ffn},
         {"attention.head_count", m->heads},
         {"attention.head_count_kv", m->kv_heads},
-        {"rope.dimension_count", m->width / m->heads},
+        {"rope.dimension_count", head_width(m, f)},
         {"vocab_size", VOCAB},
     };
     char key[64];
     gguf_put_string(w, "general.architecture", m->arch);
     gguf_put_string(w, "general.name", "tiny");
     gguf_put_u32(w, "general.quantization_version", 2);
-    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
+    size_t n = sizeof numbers / sizeof *numbers;
+    for (size_t i = f->head_norm ? 0 : WIDTHS; i < n; i++) {
         snprintf(key, sizeof key, "%s.%s", m->arch, numbers[i].key);
         gguf_put_u32(w, key, (uint32_t)numbers[i].value);
     }
     snprintf(key, sizeof key, "%s.attention.layer_norm_rms_epsilon", m->arch);
     gguf_put_f32(w, key, 1e-5f);
     snprintf(key, sizeof key, "%s.rope.freq_base", m->arch);
-    gguf_put_f32(w, key, 10000);
+    gguf_put_f32(w, key, f->post_norm ? 1000000 : 10000);
+    if (f->post_norm) {
+        gguf_put_u32(w, "gemma3.attention.sliding_window", 8);
+        gguf_put_u32(w, "gemma3.attention.sliding_window_pattern", 2);
+        gguf_put_string(w, "gemma3.rope.scaling.type", "linear");
+        gguf_put_f32(w, "gemma3.rope.scaling.factor", 4);
+    }
 }
 
 static int given(int value, int other) {
@@ -235,9 +269,11 @@ plm_status tiny_model_write(const char *path, const struct tiny_model *spec, plm
     m.kv_heads = given(m.kv_heads, 2);
     m.ffn = given(m.ffn, 96);
     m.context = given(m.context, 256);
-    bool llama = strcmp(m.arch, "llama") == 0;
-    if (!llama && strcmp(m.arch, "qwen2") != 0)
-        return fail(err, PLM_EINVAL, "a tiny model is llama or qwen2, not %s", m.arch);
+    const struct family *f = NULL;
+    for (size_t i = 0; i < sizeof families / sizeof *families; i++)
+        f = strcmp(m.arch, families[i].arch) == 0 ? &families[i] : f;
+    if (!f)
+        return fail(err, PLM_EINVAL, "a tiny model is llama, qwen2, qwen3 or gemma3, not %s", m.arch);
     if (m.width < 1 || m.layers < 1 || m.heads < 1 || m.kv_heads < 1 || m.ffn < 1 || m.context < 1 ||
         m.width % (2 * m.heads) || m.heads % m.kv_heads)
         return fail(err, PLM_EINVAL, "no model has width %d with %d heads and %d for keys", m.width, m.heads,
@@ -246,10 +282,10 @@ plm_status tiny_model_write(const char *path, const struct tiny_model *spec, plm
     plm_status st = gguf_writer_open(&w, path, err);
     if (st)
         return st;
-    put_config(w, &m);
-    st = put_words(w, &m, llama, err);
+    put_config(w, &m, f);
+    st = put_words(w, &m, f->controls_first, err);
     if (!st)
-        st = put_weights(w, &m, llama, err);
+        st = put_weights(w, &m, f, err);
     if (!st)
         return gguf_writer_commit(w, err);
     gguf_writer_abort(w);

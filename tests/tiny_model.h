@@ -6,9 +6,11 @@
 
 /* Zeros are the defaults in brackets. */
 struct tiny_model {
-    const char
-        *arch; /* "llama" (tied head, q and k rotated in pairs) or "qwen2" (biases, own head) ["llama"] */
-    int type;  /* of every matrix: a dtype that can be written [DT_F32] */
+    /* "llama" (tied head, q and k rotated in pairs), "qwen2" (biases, own head), "qwen3" (normed heads wider
+     * than width / heads, own head) or "gemma3" (the same and post norms, GELU, a window of 8 tokens in each
+     * second layer, stretched positions in the others, tied head) ["llama"] */
+    const char *arch;
+    int type; /* of every matrix: a dtype that can be written [DT_F32] */
     uint64_t seed;
     int width, layers, heads, kv_heads, ffn, context; /* [64 2 4 2 96 256] */
     const char *template;                             /* chat template; "" for none [ChatML] */

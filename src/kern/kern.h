@@ -62,6 +62,10 @@ struct kern {
     void (*swiglu)(float *y, const float *gate, const float *up, size_t n);
     void (*swiglu_back)(float *dgate, float *dup, const float *dy, const float *gate, const float *up,
                         size_t n);
+    /* gelu(gate) * up, gelu in its tanh form */
+    void (*geglu)(float *y, const float *gate, const float *up, size_t n);
+    void (*geglu_back)(float *dgate, float *dup, const float *dy, const float *gate, const float *up,
+                       size_t n);
     float (*max)(const float *x, size_t n);
     /* p = exp(x * scale - shift), returns their sum; p may be x */
     double (*exp_sum)(float *p, const float *x, float scale, float shift, size_t n);
@@ -109,6 +113,10 @@ struct kern {
     double (*peak_q8)(size_t loops);                /* integer operations; NULL in the reference */
     double (*read)(const void *data, size_t bytes); /* bytes, a multiple of 256 */
 };
+
+/* gelu(x) = x sigmoid(GELU_1 x + GELU_3 x^3): 2 sqrt(2 / pi), and 0.044715 of it. */
+#define GELU_1 1.5957691216f
+#define GELU_3 0.0713548163f
 
 /* The tables in order of preference, the reference last; NULL past the end. Only what this CPU can run. */
 const struct kern *kern_at(int i);

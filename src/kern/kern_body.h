@@ -162,6 +162,27 @@ static void swiglu_back(float *dgate, float *dup, const float *dy, const float *
     }
 }
 
+static void geglu(float *y, const float *gate, const float *up, size_t n) {
+    for (size_t i = 0; i < n; i += LANES) {
+        int m = n - i < LANES ? (int)(n - i) : LANES;
+        vf g = vf_load_n(gate + i, m);
+        vf s = vf_sigmoid(g * vf_fma(g * g, vf_set(GELU_3), vf_set(GELU_1)));
+        vf_store_n(y + i, g * s * vf_load_n(up + i, m), m);
+    }
+}
+
+static void geglu_back(float *dgate, float *dup, const float *dy, const float *gate, const float *up,
+                       size_t n) {
+    for (size_t i = 0; i < n; i += LANES) {
+        int m = n - i < LANES ? (int)(n - i) : LANES;
+        vf g = vf_load_n(gate + i, m), d = vf_load_n(dy + i, m), u = vf_load_n(up + i, m);
+        vf s = vf_sigmoid(g * vf_fma(g * g, vf_set(GELU_3), vf_set(GELU_1))), gelu = g * s;
+        vf slope = vf_fma(g * g, vf_set(3 * GELU_3), vf_set(GELU_1));
+        vf_store_n(dup + i, d * gelu, m);
+        vf_store_n(dgate + i, d * u * (s + gelu * (vf_set(1) - s) * slope), m);
+    }
+}
+
 static float max(const float *x, size_t n) {
     float best = x[0];
     if (n >= LANES) {
@@ -596,10 +617,11 @@ static double read_bytes(const void *data, size_t bytes) {
 }
 
 /* What every table made of this body holds. */
-#define BODY                                                                                              \
-    .lanes = LANES, .width = VECTORS * LANES, .width_q8 = Q8_VECTORS * LANES, .add = add, .scale = scale, \
-    .dot = dot, .rmsnorm = rmsnorm, .rmsnorm_back = rmsnorm_back, .rope = rope, .cos_sin = cos_sin,       \
-    .swiglu = swiglu, .swiglu_back = swiglu_back, .max = max, .exp_sum = exp_sum, .f16_put = f16_put,     \
-    .scores = scores, .weigh = weigh, .rows_dot = rows_dot, .decode = decoders, .mul_f32 = mul_f32,       \
-    .pack_f32 = pack_f32, .quantise = quantise, .unpack = unpackers, .dot_q8 = dots, .pack_q8 = pack_q8,  \
-    .mul_q8 = mul_q8, .peak_f32 = peak_f32, .peak_q8 = peak_q8, .read = read_bytes
+#define BODY                                                                                                 \
+    .lanes = LANES, .width = VECTORS * LANES, .width_q8 = Q8_VECTORS * LANES, .add = add, .scale = scale,    \
+    .dot = dot, .rmsnorm = rmsnorm, .rmsnorm_back = rmsnorm_back, .rope = rope, .cos_sin = cos_sin,          \
+    .swiglu = swiglu, .swiglu_back = swiglu_back, .geglu = geglu, .geglu_back = geglu_back, .max = max,      \
+    .exp_sum = exp_sum, .f16_put = f16_put, .scores = scores, .weigh = weigh, .rows_dot = rows_dot,          \
+    .decode = decoders, .mul_f32 = mul_f32, .pack_f32 = pack_f32, .quantise = quantise, .unpack = unpackers, \
+    .dot_q8 = dots, .pack_q8 = pack_q8, .mul_q8 = mul_q8, .peak_f32 = peak_f32, .peak_q8 = peak_q8,          \
+    .read = read_bytes

@@ -77,6 +77,23 @@ static void swiglu_back(float *dgate, float *dup, const float *dy, const float *
     }
 }
 
+/* 0.5 g (1 + tanh(c (g + a g^3))) is g sigmoid(z) with z = 2c (g + a g^3). */
+static void geglu(float *y, const float *gate, const float *up, size_t n) {
+    for (size_t i = 0; i < n; i++) {
+        float g = gate[i];
+        y[i] = g * sigmoid(g * (GELU_1 + GELU_3 * g * g)) * up[i];
+    }
+}
+
+static void geglu_back(float *dgate, float *dup, const float *dy, const float *gate, const float *up,
+                       size_t n) {
+    for (size_t i = 0; i < n; i++) {
+        float g = gate[i], s = sigmoid(g * (GELU_1 + GELU_3 * g * g)), gelu = g * s, d = dy[i], u = up[i];
+        dup[i] = d * gelu;
+        dgate[i] = d * u * (s + gelu * (1 - s) * (GELU_1 + 3 * GELU_3 * g * g));
+    }
+}
+
 static float max(const float *x, size_t n) {
     float best = x[0];
     for (size_t i = 1; i < n; i++)
@@ -197,6 +214,8 @@ const struct kern *kern_ref(void) {
         .cos_sin = cos_sin,
         .swiglu = swiglu,
         .swiglu_back = swiglu_back,
+        .geglu = geglu,
+        .geglu_back = geglu_back,
         .max = max,
         .exp_sum = exp_sum,
         .f16_put = f16_put,

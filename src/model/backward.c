@@ -1,6 +1,6 @@
 /* backward.c: layer_forward read from its end. Each step turns the gradient of what it produced into that of
  * what it read; frozen weights get none, pairs of the adapter add theirs to grad. docs/maths.md derives each.
- * What is cheap is computed again instead of kept: the normed residuals and silu(gate) * up. */
+ * What is cheap is computed again instead of kept: what was normed, and the gated activation. */
 #include "model/inside.h"
 #include <assert.h>
 #include <string.h>
@@ -22,7 +22,10 @@ size_t layer_backward_scratch(const struct config *c, int T) {
     size_t F = arena_need((size_t)T * (size_t)c->ffn, sizeof(float));
     size_t Q = arena_need((size_t)T * (size_t)(c->heads * c->head_width), sizeof(float));
     size_t K = arena_need((size_t)T * (size_t)(c->kv_heads * c->head_width), sizeof(float));
-    size_t ffn = 4 * F + 2 * C, attention = 2 * Q + 2 * K + 2 * C;
+    size_t out = c->post_norm ? C : 0, ffn = 4 * F + 2 * C + out, attention = 2 * Q + 2 * K + 2 * C + out;
+    if (c->head_norm) // q and k again, their inv_rms, and the gradients before the norm
+        attention += 2 * Q + 2 * K + arena_need((size_t)T * (size_t)c->heads, sizeof(float)) +
+                     arena_need((size_t)T * (size_t)c->kv_heads, sizeof(float));
     return ffn > attention ? ffn : attention;
 }
 
@@ -46,7 +49,18 @@ static bool adapts_qkv(const struct pass *p, int l) {
     return pair[LORA_Q].A || pair[LORA_K].A || pair[LORA_V].A;
 }
 
-/* x_out = x_mid + Wdown (silu(Wgate n) * Wup n), n = norm(x_mid) */
+/* Of what a half added to the residual: dx itself, or what its norm passes on. */
+static const float *join_back(const struct pass *p, const float *dx, const float *out, const float *gain,
+                              const float *inv_rms) {
+    int C = p->m->cfg.width;
+    if (!gain)
+        return dx;
+    float *dout = take_zero(p, C);
+    op_rmsnorm_back(p->ops, dout, dx, out, gain, inv_rms, p->b->T, C);
+    return dout;
+}
+
+/* x_out = x_mid + norm(Wdown (gate(Wgate n) * Wup n)), n = norm(x_mid) */
 static void ffn_backward(const struct pass *p, int l, float *dx, const struct acts *a, float *grad) {
     const struct config *c = &p->m->cfg;
     const struct layer_weights *w = &p->m->layer[l];
@@ -54,11 +68,12 @@ static void ffn_backward(const struct pass *p, int l, float *dx, const struct ac
     int T = p->b->T, C = c->width, F = c->ffn;
     size_t mark = arena_mark(o->scratch);
 
+    const float *dout = join_back(p, dx, a->ffn_out, w->ffn_out_norm, a->ffn_out_inv_rms);
     float *act = take(p, F), *dact = take_zero(p, F);
-    op_swiglu(o, act, a->gate, a->up, T, F);
-    linear_back(p, l, LORA_DOWN, dact, dx, act, a, grad);
+    gate_forward(o, c, act, a->gate, a->up, T);
+    linear_back(p, l, LORA_DOWN, dact, dout, act, a, grad);
     float *dgate = take(p, F), *dup = take(p, F);
-    op_swiglu_back(o, dgate, dup, dact, a->gate, a->up, T, F);
+    (c->gelu ? op_geglu_back : op_swiglu_back)(o, dgate, dup, dact, a->gate, a->up, T, F);
     float *norm = take(p, C), *dnorm = take_zero(p, C);
     op_rmsnorm(o, norm, NULL, a->x_mid, w->ffn_norm, T, C, c->norm_eps);
     linear_back(p, l, LORA_UP, dnorm, dup, norm, a, grad);
@@ -68,7 +83,16 @@ static void ffn_backward(const struct pass *p, int l, float *dx, const struct ac
     arena_reset(o->scratch, mark);
 }
 
-/* x_mid = x_in + Wo attend(rope Wq n, rope Wk n, Wv n), n = norm(x_in) */
+/* The gradient of what a linear gave, from that of its normed heads. */
+static float *norm_heads_back(const struct pass *p, const float *dy, const float *raw, const float *gain,
+                              const float *inv_rms, int heads) {
+    int D = p->m->cfg.head_width;
+    float *dx = take_zero(p, heads * D);
+    op_rmsnorm_back(p->ops, dx, dy, raw, gain, inv_rms, p->b->T * heads, D);
+    return dx;
+}
+
+/* x_mid = x_in + norm(Wo attend(rope Wq n, rope Wk n, Wv n)), n = norm(x_in) */
 static void attention_backward(const struct pass *p, int l, float *dx, const float *x_in,
                                const struct acts *a, float *grad, bool lowest) {
     const struct config *c = &p->m->cfg;
@@ -76,19 +100,30 @@ static void attention_backward(const struct pass *p, int l, float *dx, const flo
     const struct batch *b = p->b;
     struct ops *o = p->ops;
     int T = b->T, C = c->width, H = c->heads, Hkv = c->kv_heads, D = c->head_width;
-    if (lowest && !adapts_qkv(p, l)) {
-        linear_back(p, l, LORA_O, NULL, dx, a->y, a, grad);
-        return;
-    }
     size_t mark = arena_mark(o->scratch);
 
+    const float *dout = join_back(p, dx, a->attn_out, w->attn_out_norm, a->attn_out_inv_rms);
+    if (lowest && !adapts_qkv(p, l)) {
+        linear_back(p, l, LORA_O, NULL, dout, a->y, a, grad);
+        arena_reset(o->scratch, mark);
+        return;
+    }
+    float *q = a->q, *k = a->k, *q_inv_rms = NULL, *k_inv_rms = NULL;
+    if (c->head_norm) {
+        q = take(p, H * D), k = take(p, Hkv * D), q_inv_rms = take(p, H), k_inv_rms = take(p, Hkv);
+        heads_forward(p, l, q, k, q_inv_rms, k_inv_rms, a->q_raw, a->k_raw);
+    }
     float *dy = take_zero(p, H * D);
-    linear_back(p, l, LORA_O, dy, dx, a->y, a, grad);
+    linear_back(p, l, LORA_O, dy, dout, a->y, a, grad);
     float *dq = take(p, H * D), *dk = take_zero(p, Hkv * D), *dv = take_zero(p, Hkv * D);
-    struct kv_view kv = {.k = a->k, .v = a->v, .n = T};
-    op_attention_back(o, dq, dk, dv, dy, a->y, a->lse, a->q, &kv, b->first, p->last, T, H, Hkv, D);
-    op_rope(o, dk, b->pos, T, Hkv, D, c->rotary, p->m->freq, c->neox, true);
-    op_rope(o, dq, b->pos, T, H, D, c->rotary, p->m->freq, c->neox, true);
+    struct kv_view kv = {.k = k, .v = a->v, .n = T};
+    op_attention_back(o, dq, dk, dv, dy, a->y, a->lse, q, &kv, first_rows(p, l), p->last, T, H, Hkv, D);
+    op_rope(o, dk, b->pos, T, Hkv, D, c->rotary, w->freq, c->neox, true);
+    op_rope(o, dq, b->pos, T, H, D, c->rotary, w->freq, c->neox, true);
+    if (c->head_norm) {
+        dk = norm_heads_back(p, dk, a->k_raw, w->k_norm, k_inv_rms, Hkv);
+        dq = norm_heads_back(p, dq, a->q_raw, w->q_norm, q_inv_rms, H);
+    }
     float *norm = take(p, C), *dnorm = lowest ? NULL : take_zero(p, C);
     op_rmsnorm(o, norm, NULL, x_in, w->attn_norm, T, C, c->norm_eps);
     linear_back(p, l, LORA_V, dnorm, dv, norm, a, grad);

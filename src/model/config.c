@@ -1,16 +1,25 @@
 /* config.c: the family table, and a model's hyperparameters read from its keys. Every number is range-checked
  * here, so that the rest of model/ computes with them unchecked. Refuses what would change the forward pass
- * without being in it: other architectures, RoPE scaling, experts, soft caps. */
+ * without being in it: other architectures, RoPE scaling that is not linear, experts, soft caps. */
 #include "model/inside.h"
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
 enum { QKV = 1 << LORA_Q | 1 << LORA_K | 1 << LORA_V, ALL = (1 << LORA_LINEARS) - 1 };
 
 static const struct family families[] = {
-    /* name    neox   permuted  biases needed, known */
-    {"llama", false, true, 0, ALL},
-    {"qwen2", true, false, QKV, ALL},
+    {.name = "llama", .permuted = true, .bias_known = ALL},
+    {.name = "qwen2", .neox = true, .bias_needed = QKV, .bias_known = ALL},
+    {.name = "qwen3", .neox = true, .head_norm = true},
+    {.name = "gemma3",
+     .neox = true,
+     .head_norm = true,
+     .post_norm = true,
+     .gelu = true,
+     .scaled_embed = true,
+     .odd_layers = 62,
+     .window_period = 6},
 };
 enum { FAMILIES = sizeof families / sizeof *families };
 
@@ -95,12 +104,10 @@ static void refuse_unknown_rules(struct reader *r) {
         const char *name;
         float neutral;
     } rules[] = {
-        {"rope.scaling.factor", 1},      {"rope.scale_linear", 1},
-        {"rope.scaling.attn_factor", 1}, {"expert_count", 0},
-        {"attention.scale", 0},          {"attention.clamp_kqv", 0},
-        {"attention.max_alibi_bias", 0}, {"attn_logit_softcapping", 0},
-        {"final_logit_softcapping", 0},  {"logit_scale", 1},
-        {"embedding_scale", 1},          {"residual_scale", 1},
+        {"rope.scale_linear", 1},      {"rope.scaling.attn_factor", 1}, {"expert_count", 0},
+        {"attention.scale", 0},        {"attention.clamp_kqv", 0},      {"attention.max_alibi_bias", 0},
+        {"attn_logit_softcapping", 0}, {"final_logit_softcapping", 0},  {"logit_scale", 1},
+        {"embedding_scale", 1},        {"residual_scale", 1},
     };
     char key[128];
     for (size_t i = 0; !r->st && i < sizeof rules / sizeof *rules; i++) {
@@ -116,16 +123,7 @@ static void refuse_unknown_rules(struct reader *r) {
             r->st = fail(r->err, PLM_ENOTSUP, "%s is %g, which is not supported", key, (double)v);
         }
     }
-    struct str scaling = {0};
-    bool found = false;
-    if (r->st)
-        return;
-    r->st = gguf_string(r->g, key_of(r, "rope.scaling.type", key), &scaling, &found, r->err);
-    if (!r->st && found && !str_eq(scaling, "none")) {
-        r->st = fail(r->err, PLM_ENOTSUP, "%s is %.*s, which is not supported", key,
-                     (int)(scaling.n < 64 ? scaling.n : 64), scaling.p);
-    }
-    bool causal = true;
+    bool causal = true, found = false;
     if (r->st)
         return;
     r->st = gguf_bool(r->g, key_of(r, "attention.causal", key), &causal, &found, r->err);
@@ -133,7 +131,40 @@ static void refuse_unknown_rules(struct reader *r) {
         r->st = fail(r->err, PLM_ENOTSUP, "%s is false, which is not supported", key);
 }
 
-static plm_status check_fit(const struct config *c, int value_width, plm_error *err) {
+/* Positions divided by a factor, so that a long text turns no further than a short one did. */
+static void read_scaling(struct reader *r, struct config *c) {
+    char key[128];
+    struct str type = {0};
+    bool found = false;
+    float factor = number(r, "rope.scaling.factor", 0, 1e6f, 1);
+    if (r->st)
+        return;
+    r->st = gguf_string(r->g, key_of(r, "rope.scaling.type", key), &type, &found, r->err);
+    if (!r->st && found && !str_eq(type, "none") && !str_eq(type, "linear")) {
+        r->st = fail(r->err, PLM_ENOTSUP, "%s is %.*s, which is not supported", key,
+                     (int)(type.n < 64 ? type.n : 64), type.p);
+    }
+    bool stretched = factor != 0 && !(found && str_eq(type, "none"));
+    c->rope_stretch = stretched ? factor : 1;
+}
+
+static void read_window(struct reader *r, struct config *c, const struct family *family) {
+    int window = integer(r, "attention.sliding_window", 0, 1 << 24, c->context);
+    if (!family->window_period) {
+        // A window at least as long as the context changes nothing, so the context ends where it would begin
+        // to.
+        if (window && window < c->context)
+            c->context = window;
+        return;
+    }
+    c->window = window;
+    c->window_period = integer(r, "attention.sliding_window_pattern", 1, 1024, family->window_period);
+    c->window_rope_base = number(r, "rope.freq_base_swa", 1, 1e12f, 10000);
+}
+
+static plm_status check_fit(const struct config *c, const struct family *f, int value_width, plm_error *err) {
+    if (c->layers == f->odd_layers)
+        return fail(err, PLM_ENOTSUP, "a %s model of %d layers is not supported", f->name, c->layers);
     if (c->heads % c->kv_heads) {
         return fail(err, PLM_EFORMAT, "%d heads are not a multiple of %d key-value heads", c->heads,
                     c->kv_heads);
@@ -156,7 +187,12 @@ plm_status config_read(struct config *c, const struct family **family, const str
     plm_status st = family_find(family, g, err);
     if (st)
         return st;
-    *c = (struct config){.neox = (*family)->neox, .permuted = (*family)->permuted};
+    const struct family *f = *family;
+    *c = (struct config){.neox = f->neox,
+                         .permuted = f->permuted,
+                         .head_norm = f->head_norm,
+                         .post_norm = f->post_norm,
+                         .gelu = f->gelu};
     snprintf(c->arch, sizeof c->arch, "%s", (*family)->name);
     struct reader r = {.g = g, .arch = c->arch, .err = err};
 
@@ -175,12 +211,11 @@ plm_status config_read(struct config *c, const struct family **family, const str
         integer(&r, "attention.key_length", 2, 1024, c->width % c->heads ? 0 : c->width / c->heads);
     int value_width = integer(&r, "attention.value_length", 2, 1024, c->head_width);
     c->rotary = integer(&r, "rope.dimension_count", 2, 1024, c->head_width);
-    // A window at least as long as the context changes nothing, so the context ends where it would begin to.
-    int window = integer(&r, "attention.sliding_window", 0, 1 << 24, c->context);
-    if (window && window < c->context)
-        c->context = window;
+    c->embed_scale = f->scaled_embed ? sqrtf((float)c->width) : 1;
+    read_window(&r, c, f);
+    read_scaling(&r, c);
     refuse_unknown_rules(&r);
-    return r.st ? r.st : check_fit(c, value_width, err);
+    return r.st ? r.st : check_fit(c, f, value_width, err);
 }
 
 int linear_in(const struct config *c, int linear) {

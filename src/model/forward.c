@@ -53,33 +53,79 @@ static struct kv_view keys_and_values(const struct pass *p, int l, const struct 
     return view;
 }
 
+void window_rows(int32_t *near, const struct config *c, const int32_t *first, const int32_t *last, int T) {
+    for (int t = 0; t < T; t++) {
+        int32_t begin = c->window ? last[t] - c->window + 1 : 0;
+        near[t] = begin > first[t] ? begin : first[t];
+    }
+}
+
+/* y = x with each of its heads normed, or x itself where there is no gain */
+static void norm_heads(const struct pass *p, float *y, float *inv_rms, const float *x, const float *gain,
+                       int heads) {
+    const struct config *c = &p->m->cfg;
+    int rows = p->b->T * heads;
+    if (gain)
+        op_rmsnorm(p->ops, y, inv_rms, x, gain, rows, c->head_width, c->norm_eps);
+    else if (y != x)
+        memcpy(y, x, (size_t)rows * (size_t)c->head_width * sizeof *y);
+}
+
+void heads_forward(const struct pass *p, int l, float *q, float *k, float *q_inv_rms, float *k_inv_rms,
+                   const float *q_raw, const float *k_raw) {
+    const struct config *c = &p->m->cfg;
+    const struct layer_weights *w = &p->m->layer[l];
+    const struct batch *b = p->b;
+    norm_heads(p, q, q_inv_rms, q_raw, w->q_norm, c->heads);
+    norm_heads(p, k, k_inv_rms, k_raw, w->k_norm, c->kv_heads);
+    op_rope(p->ops, q, b->pos, b->T, c->heads, c->head_width, c->rotary, w->freq, c->neox, false);
+    op_rope(p->ops, k, b->pos, b->T, c->kv_heads, c->head_width, c->rotary, w->freq, c->neox, false);
+}
+
+void gate_forward(struct ops *o, const struct config *c, float *act, const float *gate, const float *up,
+                  int T) {
+    (c->gelu ? op_geglu : op_swiglu)(o, act, gate, up, T, c->ffn);
+}
+
+/* y = x + out, or x + norm(out) where there is a gain; y NULL: only inv_rms is wanted */
+static void join(const struct pass *p, float *y, const float *x, const float *out, const float *gain,
+                 float *inv_rms, struct acts *a) {
+    int T = p->b->T, C = p->m->cfg.width;
+    if (gain) {
+        op_rmsnorm(p->ops, a->norm, inv_rms, out, gain, T, C, p->m->cfg.norm_eps);
+        out = a->norm;
+    }
+    if (y)
+        residual(p->ops, y, x, out, (size_t)T * (size_t)C);
+}
+
 void layer_forward(const struct pass *p, int l, float *x_out, const float *x_in, struct acts *a) {
     const struct config *c = &p->m->cfg;
     const struct layer_weights *w = &p->m->layer[l];
     const struct batch *b = p->b;
     struct ops *o = p->ops;
-    int T = b->T, C = c->width, H = c->heads, D = c->head_width;
+    int T = b->T, C = c->width;
 
     // x_mid = x_in + Wo attend(Wq n, Wk n, Wv n), n = norm(x_in)
     op_rmsnorm(o, a->norm, a->attn_inv_rms, x_in, w->attn_norm, T, C, c->norm_eps);
-    linears(p, l, LORA_Q, 3, (float *const[]){a->q, a->k, a->v}, a->norm, a);
-    op_rope(o, a->q, b->pos, T, H, D, c->rotary, p->m->freq, c->neox, false);
-    op_rope(o, a->k, b->pos, T, c->kv_heads, D, c->rotary, p->m->freq, c->neox, false);
+    linears(p, l, LORA_Q, 3, (float *const[]){a->q_raw, a->k_raw, a->v}, a->norm, a);
+    heads_forward(p, l, a->q, a->k, NULL, NULL, a->q_raw, a->k_raw);
     struct kv_view kv = keys_and_values(p, l, a);
-    op_attention(o, a->y, a->lse, a->q, &kv, b->first, p->last, T, H, c->kv_heads, D);
-    linears(p, l, LORA_O, 1, &a->out, a->y, a);
-    residual(o, a->x_mid, x_in, a->out, (size_t)T * (size_t)C);
+    op_attention(o, a->y, a->lse, a->q, &kv, first_rows(p, l), p->last, T, c->heads, c->kv_heads,
+                 c->head_width);
+    linears(p, l, LORA_O, 1, &a->attn_out, a->y, a);
+    join(p, a->x_mid, x_in, a->attn_out, w->attn_out_norm, a->attn_out_inv_rms, a);
 
-    // x_out = x_mid + Wdown (silu(Wgate n) * Wup n), n = norm(x_mid)
+    // x_out = x_mid + Wdown (gate(Wgate n) * Wup n), n = norm(x_mid)
     op_rmsnorm(o, a->norm, a->ffn_inv_rms, a->x_mid, w->ffn_norm, T, C, c->norm_eps);
     linears(p, l, LORA_GATE, 2, (float *const[]){a->gate, a->up}, a->norm, a);
-    op_swiglu(o, a->act, a->gate, a->up, T, c->ffn);
-    if (!x_out) {
-        adapt(p, l, LORA_DOWN, a->out, a->act, a); // for its u; the sum goes nowhere
+    gate_forward(o, c, a->act, a->gate, a->up, T);
+    if (!x_out && !w->ffn_out_norm) {
+        adapt(p, l, LORA_DOWN, a->ffn_out, a->act, a); // for its u; the sum goes nowhere
         return;
     }
-    linears(p, l, LORA_DOWN, 1, &a->out, a->act, a);
-    residual(o, x_out, a->x_mid, a->out, (size_t)T * (size_t)C);
+    linears(p, l, LORA_DOWN, 1, &a->ffn_out, a->act, a);
+    join(p, x_out, a->x_mid, a->ffn_out, w->ffn_out_norm, a->ffn_out_inv_rms, a);
 }
 
 /* ---- a run for its answer ---- */
@@ -90,8 +136,8 @@ struct runner {
     struct arena keep, scratch;
     struct ops ops;
     struct acts acts;
-    float *x, *x_norm; /* [T, C] */
-    int32_t *last;     /* [T] */
+    float *x, *x_norm;    /* [T, C] */
+    int32_t *last, *near; /* [T] */
 };
 
 static float *floats(struct arena *a, int T, int width) {
@@ -105,7 +151,7 @@ static size_t runner_need(const struct config *c, int T) {
     int q = c->heads * c->head_width, kv = c->kv_heads * c->head_width;
     const int widths[] = {c->width, c->width, c->width, c->width, q,      q,
                           kv,       kv,       c->ffn,   c->ffn,   c->ffn, ADAPTER_MAX_RANK};
-    size_t need = arena_need((size_t)T, sizeof(int32_t));
+    size_t need = 2 * arena_need((size_t)T, sizeof(int32_t));
     for (size_t i = 0; i < sizeof widths / sizeof *widths; i++) {
         need += arena_need((size_t)T * (size_t)widths[i], sizeof(float));
     }
@@ -119,11 +165,11 @@ static void runner_carve(struct runner *r) {
     r->x = floats(&r->keep, T, c->width);
     r->x_norm = floats(&r->keep, T, c->width);
     a->norm = floats(&r->keep, T, c->width);
-    a->out = floats(&r->keep, T, c->width);
+    a->attn_out = a->ffn_out = floats(&r->keep, T, c->width);
     a->x_mid = r->x;
-    a->q = floats(&r->keep, T, q);
+    a->q = a->q_raw = floats(&r->keep, T, q);
     a->y = floats(&r->keep, T, q);
-    a->k = floats(&r->keep, T, kv);
+    a->k = a->k_raw = floats(&r->keep, T, kv);
     a->v = floats(&r->keep, T, kv);
     a->gate = floats(&r->keep, T, c->ffn);
     a->up = floats(&r->keep, T, c->ffn);
@@ -132,7 +178,8 @@ static void runner_carve(struct runner *r) {
     for (int i = 1; i < LORA_LINEARS; i++)
         a->u[i] = a->u[0];
     r->last = arena_take(&r->keep, (size_t)T, sizeof *r->last);
-    assert(r->last);
+    r->near = arena_take(&r->keep, (size_t)T, sizeof *r->near);
+    assert(r->last && r->near);
 }
 
 plm_status runner_open(struct runner **out, const plm_model *m, int max_tokens, plm_error *err) {
@@ -197,8 +244,16 @@ plm_status model_forward(struct runner *r, const struct batch *b, struct kv_cach
         use[i] = (struct use){uses[i].adapter->lora, uses[i].scale};
     for (int t = 0; t < b->T; t++)
         r->last[t] = kv->n + t;
-    struct pass p = {.ops = &r->ops, .m = m, .b = b, .last = r->last, .use = use, .n_use = n_uses, .kv = kv};
-    op_embed(&r->ops, r->x, &m->embed, b->ids, b->T, 1);
+    window_rows(r->near, &m->cfg, b->first, r->last, b->T);
+    struct pass p = {.ops = &r->ops,
+                     .m = m,
+                     .b = b,
+                     .last = r->last,
+                     .near = r->near,
+                     .use = use,
+                     .n_use = n_uses,
+                     .kv = kv};
+    op_embed(&r->ops, r->x, &m->embed, b->ids, b->T, m->cfg.embed_scale);
     for (int l = 0; l < m->cfg.layers; l++)
         layer_forward(&p, l, r->x, r->x, &r->acts);
     op_rmsnorm(&r->ops, r->x_norm, NULL, r->x, m->out_norm, b->T, m->cfg.width, m->cfg.norm_eps);

@@ -8,6 +8,12 @@ struct family {
     const char *name;
     bool neox, permuted;
     unsigned bias_needed, bias_known; /* bits 1 << LORA_Q ... */
+    bool head_norm;                   /* heads of q and k are normed before RoPE */
+    bool post_norm;                   /* what attention and FFN add to the residual is normed */
+    bool gelu;                        /* the FFN's gate is GELU, not SiLU */
+    bool scaled_embed;                /* embeddings are multiplied by sqrt(width) */
+    int odd_layers;    /* of the one size whose attention is scaled by a number that its files do not hold */
+    int window_period; /* of so many layers the last sees all, the others a window; 0: all see all */
 };
 
 /* Reads and checks every hyperparameter. */
@@ -25,14 +31,17 @@ enum { ADAPTER_MAX_RANK = 256 };
 /* Where a pass leaves what it computes. A run for its answer points all at scratch of its own, with lse and
  * inv_rms NULL and x_mid the residual stream itself; a run for training keeps what backward reads. */
 struct acts {
-    float *norm;                       /* [T, C] scratch: a normed residual */
+    float *norm;                       /* [T, C] scratch: a normed row */
     float *attn_inv_rms, *ffn_inv_rms; /* [T] */
-    float *q, *k, *v;                  /* [T, H D], [T, Hkv D], after RoPE */
-    float *y, *lse;                    /* [T, H D] what attention gathered, [T, H] */
-    float *x_mid;                      /* [T, C] the residual between attention and FFN */
-    float *gate, *up;                  /* [T, F] */
-    float *act;                        /* [T, F] scratch: silu(gate) * up */
-    float *out;                        /* [T, C] scratch: what a half adds to the residual */
+    float *q_raw, *k_raw;              /* [T, H D], [T, Hkv D] as the linears gave them */
+    float *q, *k, *v;          /* what attention reads. q is q_raw, and k k_raw, turned in place, but in
+                                * training where heads are normed: then q and k are scratch */
+    float *y, *lse;            /* [T, H D] what attention gathered, [T, H] */
+    float *attn_out, *ffn_out; /* [T, C] of the last linear of each half; scratch without post norms */
+    float *attn_out_inv_rms, *ffn_out_inv_rms; /* [T] */
+    float *x_mid;                              /* [T, C] the residual between attention and FFN */
+    float *gate, *up;                          /* [T, F] */
+    float *act;                                /* [T, F] scratch: the gated activation */
     float *u[LORA_LINEARS]; /* [T, rank] x A^T of each adapted linear; one scratch for all where not kept */
 };
 
@@ -48,10 +57,25 @@ struct pass {
     const plm_model *m;
     const struct batch *b;
     const int32_t *last; /* [T] last row a token may see */
+    const int32_t *near; /* [T] first row it may see in a layer with a window */
     const struct use *use;
     size_t n_use;
     struct kv_cache *kv; /* NULL: the pass attends to its own keys and values */
 };
+
+/* near[t] = the first row of the window that ends at last[t], within the token's own sequence */
+void window_rows(int32_t *near, const struct config *c, const int32_t *first, const int32_t *last, int T);
+/* Rows that tokens see in layer l begin here. */
+static inline const int32_t *first_rows(const struct pass *p, int l) {
+    return p->m->layer[l].windowed ? p->near : p->b->first;
+}
+/* q and k as attention reads them, from what the linears gave: normed where the family does, and turned.
+ * inv_rms [T, H], [T, Hkv] may be NULL. */
+void heads_forward(const struct pass *p, int l, float *q, float *k, float *q_inv_rms, float *k_inv_rms,
+                   const float *q_raw, const float *k_raw);
+/* act = the family's gate over gate and up */
+void gate_forward(struct ops *o, const struct config *c, float *act, const float *gate, const float *up,
+                  int T);
 
 /* x_out = layer l of x_in; x_out NULL: only acts is wanted again, so the down projection is left out. */
 void layer_forward(const struct pass *p, int l, float *x_out, const float *x_in, struct acts *a);

@@ -10,13 +10,23 @@ struct config { /* one row of the family table, filled from the file */
     char arch[32];
     int vocab, width /* C */, ffn /* F */, layers /* L */, heads /* H */, kv_heads, head_width /* D */,
         context, rotary;
-    float norm_eps, rope_base;
-    bool neox;     /* RoPE turns halves of a head, not neighbours */
-    bool permuted; /* rows of q and k stand in GGUF's order, not in PEFT's */
+    int window, window_period; /* tokens that a layer with a window sees; which layers see all. 0: all do */
+    float norm_eps, rope_base, rope_stretch; /* positions are divided by it */
+    float window_rope_base;                  /* of layers with a window, which are not stretched */
+    float embed_scale;
+    bool neox;      /* RoPE turns halves of a head, not neighbours */
+    bool permuted;  /* rows of q and k stand in GGUF's order, not in PEFT's */
+    bool head_norm; /* heads of q and k are normed before RoPE */
+    bool post_norm; /* what attention and FFN add to the residual is normed */
+    bool gelu;      /* the FFN's gate is GELU, not SiLU */
 };
 
 struct layer_weights {
-    const float *attn_norm, *ffn_norm;  /* [C] */
+    const float *attn_norm, *ffn_norm;         /* [C] */
+    const float *attn_out_norm, *ffn_out_norm; /* [C]; NULL: none */
+    const float *q_norm, *k_norm;              /* [D]; NULL: none */
+    const float *freq;                         /* [rotary/2] radians a position, the model's */
+    bool windowed;
     struct matrix linear[LORA_LINEARS]; /* q k v o gate up down */
     const float *bias[LORA_LINEARS];    /* NULL: none */
 };
@@ -26,7 +36,7 @@ struct plm_model {
     struct matrix embed, head;   /* [V, C] */
     const float *out_norm;       /* [C] */
     struct layer_weights *layer; /* [L] */
-    float *freq;                 /* [rotary/2] radians a position */
+    float *freq, *window_freq;   /* [rotary/2] radians a position; NULL without windows */
     struct gguf *file;
     struct vocab *vocab;
     struct chat *chat; /* NULL: none */

@@ -18,10 +18,10 @@ struct trace {
     int rank[LORA_LINEARS]; /* the largest of each linear */
     struct arena keep, scratch;
     struct ops ops;
-    float **x;        /* [n_x + 1] of [T, C]: inputs of the layers, and the output of the last */
-    struct acts *set; /* [n_sets] */
-    float *dx;        /* [T, C] */
-    int32_t *last;    /* [T] */
+    float **x;            /* [n_x + 1] of [T, C]: inputs of the layers, and the output of the last */
+    struct acts *set;     /* [n_sets] */
+    float *dx;            /* [T, C] */
+    int32_t *last, *near; /* [T] */
 };
 
 static size_t need(int T, int width) {
@@ -34,13 +34,15 @@ static size_t set_need(const struct trace *t) {
     int T = t->max_tokens, q = c->heads * c->head_width, kv = c->kv_heads * c->head_width;
     size_t n = 2 * need(T, 1) + 2 * need(T, q) + 2 * need(T, kv) + need(T, c->heads) + need(T, c->width) +
                2 * need(T, c->ffn);
+    if (c->post_norm)
+        n += 2 * need(T, c->width) + 2 * need(T, 1);
     for (int i = 0; i < LORA_LINEARS; i++)
         n += need(T, t->rank[i]);
     return n;
 }
 
 static size_t fixed_need(const struct trace *t) {
-    return (size_t)(t->n_x + 2) * need(t->max_tokens, t->m->cfg.width) + need(t->max_tokens, 1);
+    return (size_t)(t->n_x + 2) * need(t->max_tokens, t->m->cfg.width) + 2 * need(t->max_tokens, 1);
 }
 
 /* The three that use the scratch take turns: a layer forward, a layer backward, and the loss. */
@@ -48,6 +50,8 @@ static size_t scratch_need(const struct trace *t) {
     const struct config *c = &t->m->cfg;
     int T = t->max_tokens;
     size_t forward = 2 * need(T, c->width) + need(T, c->ffn);
+    if (c->head_norm)
+        forward += need(T, c->heads * c->head_width) + need(T, c->kv_heads * c->head_width);
     size_t loss = 4 * need(T, c->width) + need(T, 1);
     size_t most = layer_backward_scratch(c, T);
     if (forward > most)
@@ -86,19 +90,26 @@ static void carve(struct trace *t) {
         t->x[i] = floats(&t->keep, T, c->width);
     t->dx = floats(&t->keep, T, c->width);
     t->last = arena_take(&t->keep, (size_t)T, sizeof *t->last);
-    assert(t->last);
+    t->near = arena_take(&t->keep, (size_t)T, sizeof *t->near);
+    assert(t->last && t->near);
     for (int i = 0; i < t->n_sets; i++) {
         struct acts *a = &t->set[i];
         a->attn_inv_rms = floats(&t->keep, T, 1);
         a->ffn_inv_rms = floats(&t->keep, T, 1);
-        a->q = floats(&t->keep, T, q);
-        a->k = floats(&t->keep, T, kv);
+        a->q = a->q_raw = floats(&t->keep, T, q);
+        a->k = a->k_raw = floats(&t->keep, T, kv);
         a->v = floats(&t->keep, T, kv);
         a->y = floats(&t->keep, T, q);
         a->lse = floats(&t->keep, T, c->heads);
         a->x_mid = floats(&t->keep, T, c->width);
         a->gate = floats(&t->keep, T, c->ffn);
         a->up = floats(&t->keep, T, c->ffn);
+        if (c->post_norm) {
+            a->attn_out = floats(&t->keep, T, c->width);
+            a->attn_out_inv_rms = floats(&t->keep, T, 1);
+            a->ffn_out = floats(&t->keep, T, c->width);
+            a->ffn_out_inv_rms = floats(&t->keep, T, 1);
+        }
         for (int j = 0; j < LORA_LINEARS; j++)
             a->u[j] = floats(&t->keep, T, t->rank[j]);
     }
@@ -172,8 +183,13 @@ static void trace_layer(struct trace *t, const struct pass *p, int l, float *x_o
     const struct config *c = &t->m->cfg;
     size_t mark = arena_mark(&t->scratch);
     a->norm = floats(&t->scratch, p->b->T, c->width);
-    a->out = floats(&t->scratch, p->b->T, c->width);
     a->act = floats(&t->scratch, p->b->T, c->ffn);
+    if (!c->post_norm)
+        a->attn_out = a->ffn_out = floats(&t->scratch, p->b->T, c->width);
+    if (c->head_norm) {
+        a->q = floats(&t->scratch, p->b->T, c->heads * c->head_width);
+        a->k = floats(&t->scratch, p->b->T, c->kv_heads * c->head_width);
+    }
     layer_forward(p, l, x_out, x_in, a);
     arena_reset(&t->scratch, mark);
 }
@@ -183,7 +199,7 @@ static struct acts *set_of(struct trace *t, int i) {
 }
 
 static void trace_forward(struct trace *t, const struct pass *p) {
-    op_embed(&t->ops, t->x[0], &t->m->embed, p->b->ids, p->b->T, 1);
+    op_embed(&t->ops, t->x[0], &t->m->embed, p->b->ids, p->b->T, t->m->cfg.embed_scale);
     for (int l = 0; l < t->lowest; l++)
         trace_layer(t, p, l, t->x[0], t->x[0], set_of(t, t->n_sets - 1));
     for (int i = 0; i < t->n_x; i++)
@@ -250,7 +266,9 @@ plm_status model_train(struct trace *t, const struct batch *b, const int32_t *at
         }
     }
     const struct use use = {l, 1};
-    struct pass p = {.ops = &t->ops, .m = t->m, .b = b, .last = t->last, .use = &use, .n_use = 1};
+    window_rows(t->near, &t->m->cfg, b->first, t->last, b->T);
+    struct pass p = {
+        .ops = &t->ops, .m = t->m, .b = b, .last = t->last, .near = t->near, .use = &use, .n_use = 1};
     trace_forward(t, &p);
     trace_loss(t, b->T, at, target, weight, n, nll);
     if (weight)

@@ -4,6 +4,7 @@
 #include "model/inside.h"
 #include <inttypes.h>
 #include <math.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -82,14 +83,36 @@ static struct matrix matrix(struct binder *b, const char *name, int out, int in,
     return matrix_of(t->data, (enum dtype)t->type, out, in);
 }
 
+/* The norms of a layer, and which families have them. */
+static const struct layer_norm {
+    const char *name;
+    size_t at; /* in struct layer_weights */
+    bool post, of_heads;
+} layer_norms[] = {
+    {"attn_norm.weight", offsetof(struct layer_weights, attn_norm), false, false},
+    {"ffn_norm.weight", offsetof(struct layer_weights, ffn_norm), false, false},
+    {"post_attention_norm.weight", offsetof(struct layer_weights, attn_out_norm), true, false},
+    {"post_ffw_norm.weight", offsetof(struct layer_weights, ffn_out_norm), true, false},
+    {"attn_q_norm.weight", offsetof(struct layer_weights, q_norm), false, true},
+    {"attn_k_norm.weight", offsetof(struct layer_weights, k_norm), false, true},
+};
+enum { LAYER_NORMS = sizeof layer_norms / sizeof *layer_norms };
+
+static bool has_norm(const struct config *c, const struct layer_norm *n) {
+    return (!n->post || c->post_norm) && (!n->of_heads || c->head_norm);
+}
+
 static void bind_layer(struct binder *b, const struct family *family, int l) {
     const struct config *c = &b->m->cfg;
     struct layer_weights *w = &b->m->layer[l];
     char name[64];
-    snprintf(name, sizeof name, "blk.%d.attn_norm.weight", l);
-    w->attn_norm = vector(b, name, c->width, true);
-    snprintf(name, sizeof name, "blk.%d.ffn_norm.weight", l);
-    w->ffn_norm = vector(b, name, c->width, true);
+    for (size_t i = 0; i < LAYER_NORMS; i++) {
+        const struct layer_norm *n = &layer_norms[i];
+        if (!has_norm(c, n))
+            continue;
+        snprintf(name, sizeof name, "blk.%d.%s", l, n->name);
+        *(const float **)((char *)w + n->at) = vector(b, name, n->of_heads ? c->head_width : c->width, true);
+    }
     for (int i = 0; i < LORA_LINEARS; i++) {
         snprintf(name, sizeof name, "blk.%d.%s.weight", l, lora_gguf_name[i]);
         w->linear[i] = matrix(b, name, linear_out(c, i), linear_in(c, i), true);
@@ -100,25 +123,44 @@ static void bind_layer(struct binder *b, const struct family *family, int l) {
     }
 }
 
-/* Angle a position of each pair; the Llama 3 factors divide it. */
-static void make_freq(struct binder *b) {
-    const struct config *c = &b->m->cfg;
-    int n = c->rotary / 2;
-    const float *factor = vector(b, "rope_freqs.weight", n, false);
-    if (b->st)
-        return;
-    b->m->freq = mem_alloc((size_t)n, sizeof(float));
-    if (!b->m->freq) {
+/* Angle a position of each pair. factor NULL: none. */
+static float *frequencies(struct binder *b, double base, double stretch, const float *factor) {
+    int rotary = b->m->cfg.rotary, n = rotary / 2;
+    float *freq = mem_alloc((size_t)n, sizeof *freq);
+    if (!freq) {
         b->st = fail(b->err, PLM_ENOMEM, "no memory for %d RoPE frequencies", n);
-        return;
+        return NULL;
     }
     for (int i = 0; i < n; i++) {
-        double f = pow((double)c->rope_base, -2.0 * i / c->rotary);
-        if (factor && !(factor[i] > 0)) {
+        double f = pow(base, -2.0 * i / rotary) / stretch;
+        freq[i] = (float)(factor ? f / (double)factor[i] : f);
+    }
+    return freq;
+}
+
+/* The Llama 3 factors divide the angles. */
+static void make_freq(struct binder *b) {
+    const struct config *c = &b->m->cfg;
+    const float *factor = vector(b, "rope_freqs.weight", c->rotary / 2, false);
+    for (int i = 0; factor && i < c->rotary / 2; i++) {
+        if (!(factor[i] > 0)) {
             b->st = fail(b->err, PLM_EFORMAT, "tensor rope_freqs.weight: factor %d is not positive", i);
             return;
         }
-        b->m->freq[i] = (float)(factor ? f / (double)factor[i] : f);
+    }
+    if (!b->st)
+        b->m->freq = frequencies(b, (double)c->rope_base, (double)c->rope_stretch, factor);
+    if (!b->st && c->window)
+        b->m->window_freq = frequencies(b, (double)c->window_rope_base, 1, NULL);
+}
+
+/* Of each period the last layer sees everything. */
+static void set_windows(plm_model *m) {
+    const struct config *c = &m->cfg;
+    for (int l = 0; l < c->layers; l++) {
+        struct layer_weights *w = &m->layer[l];
+        w->windowed = c->window && (l + 1) % c->window_period;
+        w->freq = w->windowed ? m->window_freq : m->freq;
     }
 }
 
@@ -140,8 +182,10 @@ static bool is_known(const struct config *c, const struct family *family, struct
     snprintf(plain, sizeof plain, "%d", (int)l);
     if (!str_eq(number, plain))
         return false; // "blk.00."
-    if (str_eq(rest, "attn_norm.weight") || str_eq(rest, "ffn_norm.weight"))
-        return true;
+    for (size_t i = 0; i < LAYER_NORMS; i++) {
+        if (has_norm(c, &layer_norms[i]) && str_eq(rest, layer_norms[i].name))
+            return true;
+    }
     for (int i = 0; i < LORA_LINEARS; i++) {
         if (!str_starts(rest, lora_gguf_name[i]))
             continue;
@@ -171,7 +215,10 @@ static void count_bytes(plm_model *m) {
     const struct config *c = &m->cfg;
     uint64_t n = (uint64_t)m->embed.row_bytes + matrix_bytes(&m->head) + sizeof(float) * (uint64_t)c->width;
     for (int l = 0; l < c->layers; l++) {
-        n += 2 * sizeof(float) * (uint64_t)c->width;
+        for (size_t i = 0; i < LAYER_NORMS; i++) {
+            if (has_norm(c, &layer_norms[i]))
+                n += sizeof(float) * (uint64_t)(layer_norms[i].of_heads ? c->head_width : c->width);
+        }
         for (int i = 0; i < LORA_LINEARS; i++) {
             n += matrix_bytes(&m->layer[l].linear[i]);
             if (m->layer[l].bias[i])
@@ -232,6 +279,7 @@ plm_status weights_bind(plm_model *m, const struct family *family, plm_error *er
     m->layer = mem_zero((size_t)c->layers, sizeof *m->layer);
     if (!m->layer)
         return fail(err, PLM_ENOMEM, "no memory for %d layers", c->layers);
+    set_windows(m);
     for (int l = 0; l < c->layers && !b.st; l++)
         bind_layer(&b, family, l);
     if (b.st)
@@ -244,6 +292,7 @@ plm_status weights_bind(plm_model *m, const struct family *family, plm_error *er
 
 void weights_free(plm_model *m) {
     mem_free(m->freq);
+    mem_free(m->window_freq);
     mem_free(m->layer);
     mem_free(m->types);
 }

@@ -165,41 +165,55 @@ void op_kv_put(struct ops *o, struct kv_view *kv, int at, const float *k, const 
     run(o, (size_t)T, 32, T * width <= SMALL, put_rows, &j);
 }
 
-/* ---- silu(gate) * up ---- */
+/* ---- gated activations: silu(gate) * up, gelu(gate) * up ---- */
 
 enum { GRAIN = 4096 };
 
-struct swiglu {
-    const struct kern *k;
+struct gated {
+    void (*forward)(float *y, const float *gate, const float *up, size_t n);
+    void (*back)(float *dgate, float *dup, const float *dy, const float *gate, const float *up, size_t n);
     float *y, *dgate, *dup;
     const float *dy, *gate, *up;
 };
 
-static void swiglu_part(void *ctx, size_t from, size_t to, int worker) {
-    struct swiglu *j = ctx;
+static void gated_part(void *ctx, size_t from, size_t to, int worker) {
+    struct gated *j = ctx;
     (void)worker;
-    j->k->swiglu(j->y + from, j->gate + from, j->up + from, to - from);
+    j->forward(j->y + from, j->gate + from, j->up + from, to - from);
+}
+
+static void gated_part_back(void *ctx, size_t from, size_t to, int worker) {
+    struct gated *j = ctx;
+    (void)worker;
+    j->back(j->dgate + from, j->dup + from, j->dy + from, j->gate + from, j->up + from, to - from);
+}
+
+static void gated(struct ops *o, struct gated j, int T, int F) {
+    double began = op_began(o);
+    run(o, (size_t)T * (size_t)F, GRAIN, T * F <= SMALL, j.back ? gated_part_back : gated_part, &j);
+    op_ended(o, j.back ? OP_GATE_BACK : OP_GATE, began, 0);
 }
 
 void op_swiglu(struct ops *o, float *y, const float *gate, const float *up, int T, int F) {
-    double began = op_began(o);
-    struct swiglu j = {.k = o->kern, .y = y, .gate = gate, .up = up};
-    run(o, (size_t)T * (size_t)F, GRAIN, T * F <= SMALL, swiglu_part, &j);
-    op_ended(o, OP_SWIGLU, began, 0);
+    gated(o, (struct gated){.forward = o->kern->swiglu, .y = y, .gate = gate, .up = up}, T, F);
 }
 
-static void swiglu_part_back(void *ctx, size_t from, size_t to, int worker) {
-    struct swiglu *j = ctx;
-    (void)worker;
-    j->k->swiglu_back(j->dgate + from, j->dup + from, j->dy + from, j->gate + from, j->up + from, to - from);
+void op_geglu(struct ops *o, float *y, const float *gate, const float *up, int T, int F) {
+    gated(o, (struct gated){.forward = o->kern->geglu, .y = y, .gate = gate, .up = up}, T, F);
 }
 
 void op_swiglu_back(struct ops *o, float *dgate, float *dup, const float *dy, const float *gate,
                     const float *up, int T, int F) {
-    double began = op_began(o);
-    struct swiglu j = {.k = o->kern, .dgate = dgate, .dup = dup, .dy = dy, .gate = gate, .up = up};
-    run(o, (size_t)T * (size_t)F, GRAIN, T * F <= SMALL, swiglu_part_back, &j);
-    op_ended(o, OP_SWIGLU_BACK, began, 0);
+    struct gated j = {
+        .back = o->kern->swiglu_back, .dgate = dgate, .dup = dup, .dy = dy, .gate = gate, .up = up};
+    gated(o, j, T, F);
+}
+
+void op_geglu_back(struct ops *o, float *dgate, float *dup, const float *dy, const float *gate,
+                   const float *up, int T, int F) {
+    struct gated j = {
+        .back = o->kern->geglu_back, .dgate = dgate, .dup = dup, .dy = dy, .gate = gate, .up = up};
+    gated(o, j, T, F);
 }
 
 /* ---- sums ---- */

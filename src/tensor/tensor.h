@@ -67,8 +67,8 @@ enum op_kind {
     OP_ROPE,
     OP_ATTENTION,
     OP_ATTENTION_BACK,
-    OP_SWIGLU,
-    OP_SWIGLU_BACK,
+    OP_GATE,
+    OP_GATE_BACK,
     OP_SUM,
     OP_LORA,
     OP_LORA_BACK,
@@ -106,7 +106,7 @@ size_t ops_scratch(int T, int width, int threads);
 /* y[t] = W[ids[t]] * scale */
 void op_embed(struct ops *o, float *y /* [T, C] */, const struct matrix *w, const int32_t *ids, int T,
               float scale);
-/* y = x / rms(x) * gain; inv_rms [T] may be NULL */
+/* y = x / rms(x) * gain; inv_rms [T] may be NULL; y may be x */
 void op_rmsnorm(struct ops *o, float *y, float *inv_rms, const float *x, const float *gain /* [C] */, int T,
                 int C, float eps);
 /* y = x W^T + bias; bias [out] may be NULL; ldy: floats from a row of y to the next */
@@ -132,8 +132,9 @@ void op_kv_put(struct ops *o, struct kv_view *kv, int at, const float *k, const 
 void op_attention(struct ops *o, float *y /* [T, H, D] */, float *lse, const float *q,
                   const struct kv_view *kv, const int32_t *first, const int32_t *last, int T, int H, int Hkv,
                   int D);
-/* y = silu(gate) * up */
+/* y = silu(gate) * up; y = gelu(gate) * up, gelu in its tanh form */
 void op_swiglu(struct ops *o, float *y, const float *gate, const float *up, int T, int F);
+void op_geglu(struct ops *o, float *y, const float *gate, const float *up, int T, int F);
 void op_add(struct ops *o, float *y, const float *x, size_t n); /* y += x */
 /* u = x A^T; y += scale u B^T. A [r, in], B [out, r], u [T, r] is kept for backward */
 void op_lora(struct ops *o, float *y, int ldy, float *u, const float *x, const float *A, const float *B,
@@ -153,6 +154,8 @@ void op_attention_back(struct ops *o, float *dq, float *dk, float *dv, const flo
 /* dgate, dup = ... */
 void op_swiglu_back(struct ops *o, float *dgate, float *dup, const float *dy, const float *gate,
                     const float *up, int T, int F);
+void op_geglu_back(struct ops *o, float *dgate, float *dup, const float *dy, const float *gate,
+                   const float *up, int T, int F);
 /* du = scale dy B; dA += du^T x; dB += scale dy^T u; dx += du A (dx may be NULL) */
 void op_lora_back(struct ops *o, float *dx, float *dA, float *dB, const float *dy, const float *u,
                   const float *x, const float *A, const float *B, float scale, int T, int in, int r, int out);
