@@ -21,7 +21,8 @@ static double logit_of(const float *logits, int id, double lse) {
 static double log_sum_exp(const float *x, int n) {
     double most = -INFINITY, sum = 0;
     for (int i = 0; i < n; i++)
-        most = fmax(most, (double)x[i]);
+        if ((double)x[i] > most)
+            most = (double)x[i];
     for (int i = 0; i < n; i++)
         sum += exp((double)x[i] - most);
     return most + log(sum);

@@ -57,6 +57,8 @@ struct pool {
 static inline void relax(void) {
 #if defined(__x86_64__)
     __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("isb"); // some tens of cycles, where yield takes none
 #endif
 }
 

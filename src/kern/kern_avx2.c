@@ -1,4 +1,6 @@
 /* kern_avx2.c: the kernels for AVX2, FMA and F16C. No bf16 products: training runs in f32 here. */
+#include "kern/isa.h"
+
 #if defined(__x86_64__)
 #include "kern/vec_avx2.h"
 

@@ -1,4 +1,6 @@
 /* kern_avx512.c: the kernels for AVX-512 with VNNI and BF16, and the bf16 products that only it has. */
+#include "kern/isa.h"
+
 #if defined(__x86_64__)
 #include "kern/vec_avx512.h"
 
