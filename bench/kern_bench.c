@@ -206,15 +206,15 @@ static void run_all(struct bench *b) {
     report(b, "prefill 32, linears", all_linears, 32, PREC_INT8, 2 * w * 32, int8, "Gop/s");
     report(b, "prefill 512, attention", attention_f16, TOKENS, PREC_INT8, scores, b->top.f32, "GFLOP/s");
     report(b, "prefill 512, small ops", small_ops, TOKENS, PREC_INT8, 0, 1, "");
-    report(b, "train 512, linears", all_linears, TOKENS, PREC_BF16, 2 * w * T, half, "GFLOP/s");
-    report(b, "train 512, linears back", all_back, TOKENS, PREC_BF16, 2 * w * T, half, "GFLOP/s");
-    report(b, "train 512, loss and back", loss, TOKENS, PREC_BF16, 4 * head * T, half, "GFLOP/s");
-    report(b, "train 512, attention", attention, TOKENS, PREC_BF16, scores, b->top.f32, "GFLOP/s");
-    report(b, "train 512, attention back", attention_back, TOKENS, PREC_BF16, 2.5 * scores, b->top.f32,
+    report(b, "train 512, linears", all_linears, TOKENS, PREC_HALF, 2 * w * T, half, "GFLOP/s");
+    report(b, "train 512, linears back", all_back, TOKENS, PREC_HALF, 2 * w * T, half, "GFLOP/s");
+    report(b, "train 512, loss and back", loss, TOKENS, PREC_HALF, 4 * head * T, half, "GFLOP/s");
+    report(b, "train 512, attention", attention, TOKENS, PREC_HALF, scores, b->top.f32, "GFLOP/s");
+    report(b, "train 512, attention back", attention_back, TOKENS, PREC_HALF, 2.5 * scores, b->top.f32,
            "GFLOP/s");
-    report(b, "train 512, lora", lora, TOKENS, PREC_BF16, 0, 1, "");
-    report(b, "train 512, lora back", lora_back, TOKENS, PREC_BF16, 0, 1, "");
-    report(b, "train 512, small ops", small_ops, TOKENS, PREC_BF16, 0, 1, "");
+    report(b, "train 512, lora", lora, TOKENS, PREC_HALF, 0, 1, "");
+    report(b, "train 512, lora back", lora_back, TOKENS, PREC_HALF, 0, 1, "");
+    report(b, "train 512, small ops", small_ops, TOKENS, PREC_HALF, 0, 1, "");
 }
 
 int main(int argc, char **argv) {

@@ -5,6 +5,7 @@
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdlib.h>
 
 #include <cmocka.h> /* last: it has a macro called fail */
 
@@ -347,6 +348,94 @@ static void f32_products_equal_their_twin(void **state) {
                     }
 }
 
+/* Pieces of one row: as the table prepares them, and what they then stand for. */
+static void int16_keeps_within_half_a_step_and_31_bits(void **state) {
+    (void)state;
+    for (int k = 0; kern_at(k); k++) {
+        const struct kern *table = kern_at(k);
+        for (int n = 1; table->put_i16 && n <= I16_PIECE; n += n < 40 ? 1 : 72)
+            for (int kind = 0; kind < 5; kind++) {
+                float *x = floats((size_t)n, kind == 1 ? 1e-20f : 1);
+                for (int i = 0; i < n; i++)
+                    x[i] = kind == 2 ? -1 : kind == 3 ? 0 : kind == 4 && i != n / 2 ? x[i] * 1e-3f : x[i];
+                int16_t q[I16_PIECE + 2];
+                memset(q, 85, sizeof q);
+                float scale = table->put_i16(q, x, n);
+                double squares = 0;
+                for (int i = 0; i < n; i++) {
+                    assert_true(fabs((double)x[i] - (double)scale * q[i]) <= 0.5001 * (double)scale);
+                    squares += (double)q[i] * q[i];
+                }
+                assert_true(squares < 0x1p31 - 1);
+                assert_true(squares > 1e9 || kind == 3);
+                if (n % 2)
+                    assert_int_equal(q[n], 0);
+                assert_int_equal(q[n + n % 2], 85 * 257);
+                x[n / 2] = kind & 1 ? NAN : INFINITY;
+                assert_false(isfinite(table->put_i16(q, x, n)));
+                mem_free(x);
+            }
+    }
+}
+
+static void int16_products_equal_their_twin(void **state) {
+    (void)state;
+    for (int k = 0; kern_at(k); k++) {
+        const struct kern *table = kern_at(k);
+        for (int n = 1; table->mul_i16 && n <= table->width; n += 5)
+            for (int depth = 1; depth <= I16_PIECE; depth += 51)
+                for (int columns = 0; columns < 2; columns++) {
+                    int lanes = table->lanes, width = table->width, even = depth + depth % 2, m = 9;
+                    float *a = floats((size_t)(m * depth), 1), *w = floats((size_t)(n * depth), 1),
+                          *y = floats((size_t)(m * n), 1), by[9], scales[64];
+                    int16_t *q = mem_zero((size_t)(m * even), 2), *row = mem_zero((size_t)even, 2),
+                            *panel = mem_zero((size_t)(width * even), 2);
+                    for (int i = 0; i < depth && n > 2; i++)
+                        w[columns ? i * n + 1 : depth + i] = i % 2 ? 1 : -1; // as long as can be
+                    for (int i = 0; i < m; i++) {
+                        for (int l = 0; l < depth && i == 0; l++)
+                            a[l] = l % 2 ? 1 : -1;
+                        by[i] = table->put_i16(q + i * even, a + i * depth, depth);
+                    }
+                    if (columns)
+                        table->pair_i16(panel, scales, width, w, (size_t)n, n, depth);
+                    for (int c = 0; c < width && !columns; c += lanes)
+                        table->pack_i16(panel + 2 * c, scales + c, width, w + c * depth, (size_t)depth,
+                                        n - c < 0       ? 0
+                                        : n - c < lanes ? n - c
+                                                        : lanes,
+                                        depth);
+                    float *old = floats((size_t)(m * n), 1);
+                    memcpy(old, y, (size_t)(m * n) * sizeof *y);
+                    table->mul_i16(y, (size_t)n, q, (size_t)even, by, 1, panel, scales, m, n, depth, true);
+                    for (int j = 0; j < n; j++) {
+                        float *column = floats((size_t)depth, 1);
+                        for (int l = 0; l < depth; l++)
+                            column[l] = columns ? w[l * n + j] : w[j * depth + l];
+                        float scale = table->put_i16(row, column, depth);
+                        assert_true(fabsf(scales[j] - scale) <= 1e-6f * scale);
+                        for (int l = 0; l < depth; l++)
+                            assert_true(abs(panel[(l / 2 * width + j) * 2 + l % 2] - row[l]) <= columns);
+                        for (int i = 0; i < m; i++) {
+                            int64_t sum = 0;
+                            for (int l = 0; l < depth; l++)
+                                sum += q[i * even + l] * panel[(l / 2 * width + j) * 2 + l % 2];
+                            assert_true(sum > INT32_MIN && sum < INT32_MAX);
+                            assert_true(y[i * n + j] == fmaf((float)sum, scales[j] * by[i], old[i * n + j]));
+                        }
+                        mem_free(column);
+                    }
+                    mem_free(a);
+                    mem_free(w);
+                    mem_free(y);
+                    mem_free(old);
+                    mem_free(q);
+                    mem_free(row);
+                    mem_free(panel);
+                }
+    }
+}
+
 static void bf16_products_are_within_rounding(void **state) {
     (void)state;
     for (int k = 0; kern_at(k); k++) {
@@ -441,6 +530,8 @@ int main(void) {
         cmocka_unit_test(int8_dots_equal_their_twin),
         cmocka_unit_test(int8_panels_equal_their_twin),
         cmocka_unit_test(f32_products_equal_their_twin),
+        cmocka_unit_test(int16_keeps_within_half_a_step_and_31_bits),
+        cmocka_unit_test(int16_products_equal_their_twin),
         cmocka_unit_test(bf16_products_are_within_rounding),
         cmocka_unit_test(exponentials_are_near),
         cmocka_unit_test(angles_are_near),

@@ -5,7 +5,7 @@
 #include <math.h>
 
 static const struct kern *ref;
-static const enum precision precisions[] = {PREC_EXACT, PREC_INT8, PREC_BF16};
+static const enum precision precisions[] = {PREC_EXACT, PREC_INT8, PREC_HALF};
 static const double linear_error[] = {2e-5, 2.5e-2, 8e-3}; /* relative, of one product, by precision */
 static const int some_T[] = {1, 2, 3, 7, 8, 17, 64};
 

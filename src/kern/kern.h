@@ -36,7 +36,8 @@ struct q8_weights {
     bool wide;             /* u uses all eight bits, otherwise seven */
 };
 
-enum { SCALE_ROOM = 7 }; /* more scales and offsets than there are groups may be written */
+enum { I16_PIECE = 256 }; /* numbers of an int16 product's sum */
+enum { SCALE_ROOM = 7 };  /* more scales and offsets than there are groups may be written */
 typedef void block_unpack(uint8_t *u, float *scale, float *offset, const void *row, int k);
 /* y[i] = w_i . x for rows of w as they lie in the file */
 typedef void block_dot(float *y, const void *w, size_t row_bytes, int rows, const struct q8_rows *x, int row);
@@ -93,6 +94,18 @@ struct kern {
     void (*put_bf16)(uint16_t *y, const float *x, int n); /* n padded to even with 0 */
     void (*pair_bf16)(uint16_t *y, const float *x0, const float *x1,
                       int n); /* interleaved; x1 may be NULL: 0 */
+
+    /* ---- int16 products, for a CPU without bf16 ones; NULL elsewhere ----
+     * value = scale * q, a scale for each row or column of a piece of at most I16_PIECE numbers. */
+    /* One row's piece; q is padded to even with 0. Returns the scale. */
+    float (*put_i16)(int16_t *q, const float *x, int n);
+    /* As pack_f32, two neighbours in k a step; scales [lanes]. */
+    void (*pack_i16)(int16_t *panel, float *scales, int width, const float *w, size_t ldw, int rows, int k);
+    /* A whole panel from k rows of n numbers that are its columns; scales [width]. */
+    void (*pair_i16)(int16_t *panel, float *scales, int width, const float *w, size_t ldw, int n, int k);
+    /* y[i, j] (+)= by[i ldb] scales[j] (a_i . panel_j); panels have the full width */
+    void (*mul_i16)(float *y, size_t ldy, const int16_t *a, size_t lda, const float *by, size_t ldb,
+                    const int16_t *panel, const float *scales, int m, int n, int k, bool add);
 
     /* ---- int8 products; NULL in the reference ---- */
     void (*quantise)(const struct q8_rows *to, int row, const float *x);

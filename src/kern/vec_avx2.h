@@ -23,6 +23,7 @@ INLINE vf vf_set(float x) { return _mm256_set1_ps(x); }
 INLINE vf vf_fma(vf a, vf b, vf c) { return _mm256_fmadd_ps(a, b, c); }
 INLINE vf vf_max(vf a, vf b) { return _mm256_max_ps(a, b); } /* b where either is NaN */
 INLINE vf vf_min(vf a, vf b) { return _mm256_min_ps(a, b); }
+INLINE vf vf_root(vf x) { return _mm256_sqrt_ps(x); }
 INLINE vf vf_round(vf x) { return _mm256_round_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
 /* x 2^n for n from -152 to 130: in two steps, each within an exponent's range */
 INLINE vf vf_power(vf x, vf n) {
@@ -123,6 +124,26 @@ INLINE vi vi_dot(vi sum, vi u, vi s, bool wide) {
     vi twice = _mm256_madd_epi16(_mm256_maddubs_epi16(high, s), _mm256_set1_epi16(2));
     return _mm256_add_epi32(sum,
                             _mm256_add_epi32(twice, _mm256_madd_epi16(_mm256_maddubs_epi16(low, s), one)));
+}
+
+/* Sixteen words: those of lo, then those of hi. */
+INLINE void vi_put_words(int16_t *p, vi lo, vi hi) {
+    vi_store(p, _mm256_permute4x64_epi64(_mm256_packs_epi32(lo, hi), 0xd8));
+}
+/* The same with each of lo followed by its fellow of hi. */
+INLINE void vi_put_pairs(int16_t *p, vi lo, vi hi) {
+    vi_store(p, _mm256_blend_epi16(lo, _mm256_slli_epi32(hi, 16), 0xaa));
+}
+/* x where top is above least or no number, else 0 */
+INLINE vf vf_above(vf top, float least, vf x) {
+    return _mm256_and_ps(x, _mm256_cmp_ps(top, vf_set(least), _CMP_NLE_UQ));
+}
+/* sum of two s16 x s16 in each lane. In assembly because gcc would do many products before the first sum and
+ * have no registers left for the sums. */
+INLINE vi vi_dot_words(vi sum, vi a, vi b) {
+    vi product;
+    __asm__("vpmaddwd %2, %3, %1\n\tvpaddd %1, %0, %0" : "+x"(sum), "=&x"(product) : "x"(b), "x"(a));
+    return sum;
 }
 
 /* Lane i of row j becomes lane j of row i. */

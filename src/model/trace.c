@@ -148,7 +148,7 @@ plm_status trace_open(struct trace **out, const plm_model *m, int max_tokens, co
     if (st)
         goto out;
     carve(t);
-    t->ops = (struct ops){m->kern, m->pool, &t->scratch, ops_kernel_exact(m->kern) ? PREC_EXACT : PREC_BF16,
+    t->ops = (struct ops){m->kern, m->pool, &t->scratch, ops_kernel_exact(m->kern) ? PREC_EXACT : PREC_HALF,
                           m->profile};
     *out = t;
     return PLM_OK;

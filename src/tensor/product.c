@@ -6,6 +6,8 @@
 
 #include <assert.h>
 
+#include "tensor/product_i16.h"
+
 enum {
     K_STEP = 1536,    /* longest sum kept in registers; whole super-blocks */
     K_PIECE = 256,    /* decoded at a time: the rows of one vector stay in the first-level cache */
@@ -44,7 +46,7 @@ void run(struct ops *o, size_t n, size_t grain, bool small, pool_fn fn, void *ct
 }
 
 bool product_half(const struct ops *o) {
-    return o->precision == PREC_BF16 && o->kern->mul_bf16;
+    return o->precision == PREC_HALF && (o->kern->mul_bf16 || o->kern->mul_i16);
 }
 
 static int even(int n) {
@@ -133,6 +135,10 @@ static void pack_rows(void *ctx, size_t from, size_t to, int worker) {
 
 void product_nt(struct ops *o, float *y, size_t ldy, const float *x, size_t ldx, const struct matrix *w,
                 int T, bool half, bool add) {
+    if (half && !o->kern->mul_bf16) {
+        product_i16_nt(o, y, ldy, x, ldx, w, T, add);
+        return;
+    }
     size_t mark = arena_mark(o->scratch);
     const struct kern *k = o->kern;
     int k_step = w->in < K_STEP ? w->in : K_STEP;
@@ -196,6 +202,10 @@ static void pack_columns(void *ctx, size_t from, size_t to, int worker) {
 void product_nn(struct ops *o, float *y, size_t ldy, const float *x, size_t ldx, const struct matrix *w,
                 int T, bool half, bool add) {
     enum { ROWS = 1024, COLUMNS = 1024 }; // columns: whole super-blocks
+    if (half && !o->kern->mul_bf16) {
+        product_i16_nn(o, y, ldy, x, ldx, w, T, add);
+        return;
+    }
     size_t mark = arena_mark(o->scratch);
     const struct kern *k = o->kern;
     int rows = w->out < ROWS ? w->out : ROWS, cols = w->in < COLUMNS ? w->in : COLUMNS;

@@ -4,7 +4,7 @@
 #include "kern/kern.h"
 #include "tensor/tensor.h"
 
-/* bf16 activations into the products (training on a CPU that has them), else f32. */
+/* Sixteen bits into the products, bf16 or int16 by what the CPU has; else f32. */
 bool product_half(const struct ops *o);
 /* y [T, ldy] (+)= x [T, ldx] W^T */
 void product_nt(struct ops *o, float *y, size_t ldy, const float *x, size_t ldx, const struct matrix *w,

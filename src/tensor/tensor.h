@@ -54,7 +54,7 @@ struct kern; /* the table of kernels: kern/kern.h */
 enum precision {
     PREC_EXACT, /* f32 activations: what --cpu ref means */
     PREC_INT8,  /* activations quantised a block of 32 at a time: inference */
-    PREC_BF16,  /* bf16 activations and gradients into the products: training */
+    PREC_HALF,  /* sixteen bits for activations and gradients in the products: training */
 };
 
 /* Where time goes, for whoever asks: an op adds to the entry of its kind. */
