@@ -30,6 +30,27 @@ def alphabet():
     return [chr(b) if b in plain else chr(256 + others.index(b)) for b in range(256)]
 
 
+BLANK = "\u2581"
+
+
+def scored(**changes):
+    words = [BLANK, *"helo", "he", "ll", BLANK + "he"]
+    tokens = ["<unk>", "<s>", "</s>", *("<0x%02X>" % b for b in range(256)), *words, "<start_of_turn>", "  "]
+    keys = {
+        "tokenizer.ggml.model": (STRING, text("llama")),
+        "tokenizer.ggml.tokens": strings(tokens),
+        "tokenizer.ggml.token_type": numbers(I32, "i", [2, 3, 3] + [6] * 256 + [1] * 8 + [3, 4]),
+        "tokenizer.ggml.scores": numbers(F32, "f", [0.0] * 259 + [-float(i) for i in range(8)] + [0.0] * 2),
+        "tokenizer.ggml.bos_token_id": (U32, struct.pack("<I", 1)),
+        "tokenizer.ggml.eos_token_id": (U32, struct.pack("<I", 2)),
+        "tokenizer.chat_template": (STRING, text("[INST] <<SYS>>")),
+    }
+    for name, value in changes.items():
+        name = "tokenizer.ggml." + name
+        keys.pop(name) if value is None else keys.update({name: value})
+    return gguf(keys)
+
+
 def vocabulary(**changes):
     tokens = alphabet() + [*HE, "<|im_start|>", "<|im_end|>", "<tool>"]
     keys = {
@@ -50,10 +71,22 @@ def vocabulary(**changes):
 
 def files():
     valid = vocabulary()
+    ladder = ["<0x%02X>" % (i - 3) if 3 <= i < 259 else "h" * (i % 250) for i in range(269)]
     seeds = {
         "file-valid": valid,
         "file-no-model": vocabulary(model=None),
         "file-spm": vocabulary(model=(STRING, text("llama"))),
+        "scored-valid": scored(),
+        "scored-no-scores": scored(scores=None),
+        "scored-short-scores": scored(scores=numbers(F32, "f", [0.0])),
+        "scored-infinite": scored(scores=numbers(F32, "f", [float("inf")] * 269)),
+        "scored-alike": scored(scores=numbers(F32, "f", [-0.0, 0.0] * 134 + [0.0])),
+        "scored-no-bytes": scored(token_type=numbers(I32, "i", [2, 3, 3] + [5] * 256 + [1] * 8 + [3, 4])),
+        "scored-all-user": scored(token_type=numbers(I32, "i", [4] * 269)),
+        "scored-long-token": scored(tokens=strings(["h" * 256] * 269)),
+        "scored-prefix": scored(add_space_prefix=(BOOL, b"\1")),
+        "scored-prefix-text": scored(add_space_prefix=(STRING, text("yes"))),
+        "scored-ladder": scored(tokens=strings(ladder)),
         "file-no-pre": vocabulary(pre=None),
         "file-strange-pre": vocabulary(pre=(STRING, text("\xff%s" * 40))),
         "file-no-tokens": vocabulary(tokens=None),
@@ -99,6 +132,8 @@ def texts():
         "han": "\u4f60",
         "angles": "<",
         "half-markers": "<|im_",
+        "stand-ins": BLANK,
+        "cut-stand-ins": BLANK + "\ue296",
     }
     shapes = {"text-" + k: (v * 400).encode()[:1000] for k, v in units.items()}
     shapes |= {
@@ -122,6 +157,7 @@ def templates():
         "nested": "{{" + "(" * 2000,
         "endless": "{% for i in range(10**9) %}",
         "empty": "",
+        "gemma": "{{ bos_token }}<start_of_turn>model",
         "broken-markers": "[\u2060INST] [\u2060\u2060/INST] <<SYS> <|user <|assistant|>",
     }
     return {"template-" + k: b"c" + v.encode() for k, v in shapes.items()}

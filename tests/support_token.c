@@ -57,7 +57,8 @@ int32_t fake_add(struct fake *f, const char *token, int type) {
 }
 
 void fake_default(struct fake *f) {
-    *f = (struct fake){.model = "gpt2", .pre = "gpt2", .bos = -1, .eos = -1, .add_bos = -1};
+    *f = (struct fake){
+        .model = "gpt2", .pre = "gpt2", .bos = -1, .eos = -1, .add_bos = -1, .space_prefix = -1};
     for (int i = 0; i < 256; i++) {
         fake_alphabet((unsigned char)i, f->text[i]);
         fake_add(f, f->text[i], 1);
@@ -90,6 +91,42 @@ void fake_default(struct fake *f) {
     fake_add(f, "[PAD]", 5);
 }
 
+int32_t fake_add_scored(struct fake *f, const char *token, float score) {
+    f->score[f->n] = score;
+    return fake_add(f, token, 1);
+}
+
+#define BLANK "\xE2\x96\x81"
+
+void fake_scored(struct fake *f) {
+    static const struct {
+        const char *token;
+        float score;
+    } words[] = {
+        {BLANK, -40}, {"h", -41},  {"e", -42},    {"l", -43},          {"o", -44},
+        {"a", -45},   {"b", -46},  {"w", -47},    {"<", -48},          {"|", -49},
+        {"s", -50},   {">", -51},  {"he", -1},    {"ll", -2},          {"hell", -7},
+        {"lo", -4},   {"llo", -5}, {"hello", -6}, {BLANK "hello", -3}, {"ab", -8},
+        {"ba", -8},   {"aa", -9},  {"<s", -10},   {"<s>", -11},        {"\xC3\xA9", -60},
+    };
+    *f =
+        (struct fake){.model = "llama", .no_merges = true, .scored = true, .add_bos = -1, .space_prefix = -1};
+    fake_add(f, "<unk>", 2);
+    f->bos = fake_add(f, "<s>", 3);
+    f->eos = fake_add(f, "</s>", 3);
+    for (int i = 0; i < 256; i++) {
+        snprintf(f->text[f->n], sizeof f->text[0], "<0x%02X>", i);
+        fake_add(f, f->text[f->n], 6);
+    }
+    for (size_t i = 0; i < sizeof words / sizeof *words; i++) {
+        fake_add_scored(f, words[i].token, words[i].score);
+    }
+    fake_add(f, "  ", 4);
+    fake_add(f, "\n\n", 4);
+    fake_add(f, "<start_of_turn>", 3);
+    fake_add(f, "<end_of_turn>", 3);
+}
+
 plm_status fake_open(const struct fake *f, struct gguf **g, struct vocab **v, plm_error *err) {
     char path[] = "/tmp/plm-vocab-XXXXXX";
     int fd = mkstemp(path);
@@ -111,6 +148,12 @@ plm_status fake_open(const struct fake *f, struct gguf **g, struct vocab **v, pl
     }
     if (!f->no_merges) {
         gguf_put_strings(w, "tokenizer.ggml.merges", f->merge, f->n_merges);
+    }
+    if (f->scored) {
+        gguf_put_f32s(w, "tokenizer.ggml.scores", f->score, f->n);
+    }
+    if (f->space_prefix >= 0) {
+        gguf_put_bool(w, "tokenizer.ggml.add_space_prefix", f->space_prefix);
     }
     if (f->bos >= 0) {
         gguf_put_u32(w, "tokenizer.ggml.bos_token_id", (uint32_t)f->bos);

@@ -22,7 +22,8 @@ const char *model_path(const char *file);
 /* tests/data/FILE parsed. */
 json_t *data_json(const char *file);
 
-/* What a small vocabulary is made of; fake_default gives 256 bytes, some merges and marked tokens. */
+/* What a small vocabulary is made of; fake_default gives 256 bytes, some merges and marked tokens;
+ * fake_scored a SentencePiece one of marked, 256 byte, and some scored tokens. */
 struct fake {
     const char *model, *pre;
     const char *token[600];
@@ -34,10 +35,15 @@ struct fake {
     int add_bos;          /* -1: key absent */
     const char *template; /* NULL: absent */
     bool no_types, no_merges;
+    float score[600];
+    bool scored;
+    int space_prefix;        /* -1: key absent */
     struct str raw_key, raw; /* one more key with a raw array */
     char text[600][16];      /* room for the byte tokens */
 };
 void fake_default(struct fake *f);
+void fake_scored(struct fake *f);
+int32_t fake_add_scored(struct fake *f, const char *token, float score);
 int32_t fake_add(struct fake *f, const char *token, int type);
 /* Writes the file, opens it and its vocabulary. */
 plm_status fake_open(const struct fake *f, struct gguf **g, struct vocab **v, plm_error *err);

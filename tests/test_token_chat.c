@@ -161,7 +161,6 @@ static void a_default_of_the_files_own_is_kept(void **state) {
 static void a_strange_template_is_refused_with_the_choices(void **state) {
     (void)state;
     static const char *const strange[] = {
-        "{{ '<start_of_turn>' }}",
         "",
         "[INST]",
         "{{ '<|im_start|>' }}{% if enable_thinking %}",
@@ -174,8 +173,8 @@ static void a_strange_template_is_refused_with_the_choices(void **state) {
         plm_error err = {0};
         assert_int_equal(open_chat(&o, strange[i], NULL, true, &err), PLM_ENOTSUP);
         assert_non_null(strstr(err.text, "--chat-template"));
-        assert_non_null(
-            strstr(err.text, "smollm2, qwen2.5, qwen2, chatml, llama3, llama3.1, llama2, zephyr, none"));
+        assert_non_null(strstr(
+            err.text, "smollm2, qwen2.5, qwen2, chatml, llama3, llama3.1, llama2, zephyr, gemma, none"));
         assert_null(o.chat);
         shut(&o);
         assert_int_equal(open_chat(&o, strange[i], "chatml", true, &err),

@@ -49,10 +49,8 @@ static void the_usual_one_opens(void **state) {
 static void other_tokenizers_are_named(void **state) {
     (void)state;
     WITH(f);
-    f.model = "llama";
-    assert_refused(&f, PLM_ENOTSUP, "SentencePiece");
     f.model = "t5";
-    assert_refused(&f, PLM_ENOTSUP, "\"t5\"");
+    assert_refused(&f, PLM_ENOTSUP, "\"t5\" is not supported; byte-level BPE (\"gpt2\") and SentencePiece");
     f.model = NULL;
     assert_refused(&f, PLM_EFORMAT, "no tokenizer");
     f.model = "gpt2";
@@ -166,6 +164,53 @@ static void tokens_may_hold_any_bytes(void **state) {
     fake_add(&f, "\xFF\xFE broken \xC3", 1);
     fake_add(&f, "\xFF\xFE", 4);
     fake_add(&f, "hello", 4);
+    assert_usable(&f);
+}
+
+static void scored_vocabularies_need_their_scores(void **state) {
+    (void)state;
+    struct fake f;
+    fake_scored(&f);
+    assert_usable(&f);
+    f.scored = false;
+    assert_refused(&f, PLM_EFORMAT, "no tokenizer.ggml.scores");
+    f.scored = true;
+    f.score[280] = (float)strtod("inf", NULL);
+    assert_refused(&f, PLM_EFORMAT, "token 280 has a score that is not finite");
+}
+
+static void scored_tokens_are_short(void **state) {
+    (void)state;
+    struct fake f;
+    fake_scored(&f);
+    char text[257];
+    memset(text, 'Z', sizeof text);
+    text[256] = 0;
+    fake_add_scored(&f, text, -1);
+    assert_refused(&f, PLM_EFORMAT, "256 bytes, at most 255");
+    text[255] = 0;
+    assert_usable(&f);
+}
+
+/* No byte tokens, no characters, all scores alike, every text the same: odd, and harmless. */
+static void odd_scored_vocabularies_are_usable(void **state) {
+    (void)state;
+    struct fake f;
+    fake_scored(&f);
+    for (int i = 0; i < 256; i++)
+        f.type[3 + i] = 5;
+    assert_usable(&f);
+    fake_scored(&f);
+    memset(f.score, 0, sizeof f.score);
+    assert_usable(&f);
+    for (size_t i = 3 + 256; i < f.n; i++)
+        f.token[i] = "\xE2\x96\x81";
+    assert_usable(&f);
+    fake_scored(&f);
+    fake_add_scored(&f, "\xE2\x96", -1);
+    fake_add_scored(&f, "", -1);
+    fake_add_scored(&f, "\xFF", 1e38f);
+    fake_add(&f, "", 4);
     assert_usable(&f);
 }
 
@@ -294,6 +339,9 @@ int main(void) {
         cmocka_unit_test(special_ids_must_be_in_range),
         cmocka_unit_test(no_tokens_or_one_or_all_alike),
         cmocka_unit_test(tokens_may_hold_any_bytes),
+        cmocka_unit_test(scored_vocabularies_need_their_scores),
+        cmocka_unit_test(scored_tokens_are_short),
+        cmocka_unit_test(odd_scored_vocabularies_are_usable),
         cmocka_unit_test(byte_tokens_must_be_bytes),
         cmocka_unit_test(long_tokens_are_refused),
         cmocka_unit_test(merges_must_join_tokens),

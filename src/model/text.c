@@ -83,7 +83,8 @@ plm_status plm_raw_encode(const plm_model *m, const char *prompt, const char *an
         st = vocab_encode(m->vocab, prompt, strlen(prompt), false, &list, err);
     size_t before = list.n;
     if (!st && answer) {
-        st = vocab_encode(m->vocab, answer, strlen(answer), false, &list, err);
+        st = *prompt ? vocab_continue(m->vocab, answer, strlen(answer), &list, err)
+                     : vocab_encode(m->vocab, answer, strlen(answer), false, &list, err);
         if (!st && vocab_eos(m->vocab) < 0)
             st = fail(err, PLM_ENOTSUP, "%s has no end token", m->path);
         if (!st)

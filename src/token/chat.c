@@ -19,6 +19,9 @@ struct family {
     const char *system_lead;            /* text before any system message */
     bool trim;                          /* white space around messages goes */
     bool instructed;                    /* Llama 2's shape: [INST] pairs instead of roles */
+    bool turns;                         /* user and assistant take turns, the user first */
+    bool system_inside;                 /* a system message begins the first user's, an empty line between */
+    const char *assistant;              /* what the role is called; NULL: assistant */
     bool bos;                           /* begins with BOS even if the file is silent about it */
     const char *marker[4];              /* markers that are ordinary text */
 };
@@ -36,10 +39,12 @@ static const struct family families[] = {
     {"chatml", CHATML},
     {"llama3", LLAMA3},
     {"llama3.1", LLAMA3, .system = "", .system_lead = LLAMA31_LEAD},
-    {"llama2", .trim = true, .instructed = true, .bos = true,
+    {"llama2", .trim = true, .instructed = true, .turns = true, .bos = true,
      .marker = {"[INST]", "[/INST]", "<<SYS>>", "<</SYS>>"}},
     {"zephyr", .role_open = "<|", .role_close = "|>\n", .tail = "\n",
      .marker = {"<|user|>", "<|assistant|>", "<|system|>"}},
+    {"gemma", .before = "<start_of_turn>", .role_close = "\n", .end = "<end_of_turn>", .tail = "\n",
+     .trim = true, .turns = true, .bos = true, .system_inside = true, .assistant = "model"},
 };
 
 struct chat {
@@ -127,6 +132,9 @@ static const struct family *recognise_chatml(struct str template, char **system,
 static const struct family *recognise(struct str template, char **system, struct bytes *said) {
     if (has(template, "<|im_start|>")) {
         return recognise_chatml(template, system, said);
+    }
+    if (has(template, "<start_of_turn>")) {
+        return family_named("gemma");
     }
     if (has(template, "<|start_header_id|>")) {
         return family_named(has(template, "Cutting Knowledge Date") ? "llama3.1" : "llama3");
@@ -246,6 +254,7 @@ struct render {
     struct ids *out;
     struct bytes text, target; /* target: one byte an id appended */
     bool by_assistant;
+    bool inside; /* the last that was appended is text: more of it goes on */
     plm_error *err;
 };
 
@@ -258,7 +267,12 @@ static void mark_new(struct render *r, size_t before) {
 static plm_status flush(struct render *r) {
     size_t before = r->out->n;
     plm_status st = bytes_status(&r->text, "a conversation", r->err);
-    st = st ? st : vocab_encode(r->v, r->text.data, r->text.len, false, r->out, r->err);
+    if (!st && r->inside) {
+        st = vocab_continue(r->v, r->text.data, r->text.len, r->out, r->err);
+    } else if (!st) {
+        st = vocab_encode(r->v, r->text.data, r->text.len, false, r->out, r->err);
+    }
+    r->inside = r->inside || r->text.len;
     bytes_clear(&r->text);
     mark_new(r, before);
     return st;
@@ -271,6 +285,7 @@ static plm_status put_control(struct render *r, int32_t id) {
     plm_status st = flush(r);
     size_t before = r->out->n;
     st = st ? st : ids_push(r->out, id, r->err);
+    r->inside = false;
     mark_new(r, before);
     return st;
 }
@@ -317,14 +332,15 @@ static plm_status put_role(struct render *r, const char *role) {
     const struct family *f = r->chat->family;
     plm_status st = put_control(r, r->chat->before);
     put_text(r, f->role_open);
-    put_text(r, role);
+    put_text(r, f->assistant && !strcmp(role, "assistant") ? f->assistant : role);
     put_text(r, f->role_close);
     st = st ? st : put_control(r, r->chat->after);
     put_text(r, f->lead);
     return st;
 }
 
-static plm_status put_turn(struct render *r, const char *role, const char *text) {
+/* before: put ahead of the message as it is; may be NULL */
+static plm_status put_turn(struct render *r, const char *role, const char *before, const char *text) {
     const struct family *f = r->chat->family;
     bool assistant = !strcmp(role, "assistant");
     plm_status st = put_role(r, role);
@@ -335,6 +351,8 @@ static plm_status put_turn(struct render *r, const char *role, const char *text)
     if (!strcmp(role, "system")) {
         put_text(r, f->system_lead);
     }
+    put_text(r, before);
+    put_text(r, before ? "\n\n" : NULL);
     put_data(r, text);
     st = st ? st : put_control(r, r->chat->end);
     r->by_assistant = false;
@@ -347,10 +365,12 @@ static plm_status render_turns(struct render *r, const plm_message *m, size_t n)
     const char *said = c->system ? c->system : c->family->system;
     plm_status st = c->bos ? put_control(r, vocab_bos(r->v)) : PLM_OK;
     if (!st && said && strcmp(m[0].role, "system")) {
-        st = put_turn(r, "system", said);
+        st = put_turn(r, "system", NULL, said);
     }
-    for (size_t i = 0; i < n && !st; i++) {
-        st = put_turn(r, m[i].role, m[i].text);
+    const char *before = c->family->system_inside && !strcmp(m[0].role, "system") ? m[0].text : NULL;
+    for (size_t i = before != NULL; i < n && !st; i++) {
+        st = put_turn(r, m[i].role, before, m[i].text);
+        before = NULL;
     }
     if (!st && strcmp(m[n - 1].role, "assistant")) {
         st = put_role(r, "assistant");
@@ -404,14 +424,14 @@ static plm_status check_messages(const struct family *f, const plm_message *m, s
             return fail(err, PLM_EINVAL, "message %zu: a system message can only be the first", i + 1);
         }
         const char *last = i ? m[i - 1].role : "system";
-        if (f->instructed && !system && user == !strcmp(last, "user")) {
+        if (f->turns && !system && user == !strcmp(last, "user")) {
             return fail(err, PLM_EINVAL,
                         "message %zu: with the chat template %s, user and assistant take turns, the "
                         "user first",
                         i + 1, f->name);
         }
     }
-    if (f->instructed && n == 1 && !strcmp(m[0].role, "system")) {
+    if (f->turns && n == 1 && !strcmp(m[0].role, "system")) {
         return fail(err, PLM_EINVAL, "the chat template %s needs a user's message", f->name);
     }
     return PLM_OK;

@@ -1,6 +1,6 @@
-/* encode.c: text to ids and ids to bytes. Marked tokens are cut out first, the rest is composed if the
- * tokenizer wants it, cut into pieces and merged. Bytes that are not UTF-8 are cut as if they were
- * control characters but keep their value, so decoding gives the text back byte for byte. */
+/* encode.c: text to ids and ids to bytes. Marked tokens are cut out first, the rest is changed or given its
+ * first blank if the tokenizer wants it, cut into pieces and merged. Bytes that are not UTF-8 are cut as if
+ * they were control characters but keep their value, so decoding gives the text back byte for byte. */
 #include <string.h>
 #include "token/vocab.h"
 
@@ -32,8 +32,10 @@ plm_status ids_push(struct ids *l, int32_t id, plm_error *err) {
 struct encoder {
     const struct vocab *v;
     struct cut cut;
-    struct bytes composed, shown; /* shown: the text with every bad byte replaced, of the same length */
-    struct bpe_work work;
+    struct bytes changed; /* the text in normal form, or with its first blank */
+    struct bytes shown;   /* the text with every bad byte replaced, of the same length */
+    struct merge_work work;
+    bool begins; /* nothing or a marked token comes before */
     struct ids *out;
 };
 
@@ -56,13 +58,34 @@ static plm_status show(struct encoder *e, struct str *text, plm_error *err) {
     return st;
 }
 
+/* U+2581 in a text is a blank, as in tokens. */
+static plm_status encode_scored(struct encoder *e, struct str text, plm_error *err) {
+    bytes_clear(&e->changed);
+    if (e->begins && e->v->spm.space_prefix) {
+        bytes_putc(&e->changed, ' ');
+    }
+    size_t lead = e->changed.len;
+    bytes_put(&e->changed, text.p, text.n);
+    plm_status st = bytes_status(&e->changed, "a text to tokenise", err);
+    if (st) {
+        return st;
+    }
+    struct str all = {e->changed.data, lead + spm_unblank(text, e->changed.data + lead)};
+    return spm_text(e->v, all, &e->work, e->out, err);
+}
+
 /* Text without marked tokens. */
 static plm_status encode_plain(struct encoder *e, struct str text, plm_error *err) {
     plm_status st = PLM_OK;
+    if (e->v->scored) {
+        st = encode_scored(e, text, err);
+        e->begins = false;
+        return st;
+    }
     if (splitter_composes(e->v->split)) {
-        bytes_clear(&e->composed);
-        st = compose_text(text, &e->composed, err);
-        text = (struct str){e->composed.data, e->composed.len};
+        bytes_clear(&e->changed);
+        st = compose_text(text, &e->changed, err);
+        text = (struct str){e->changed.data, e->changed.len};
     }
     struct str shown = text;
     st = st ? st : show(e, &shown, err);
@@ -96,25 +119,26 @@ static plm_status encode_text(struct encoder *e, struct str text, bool special, 
             st = at > from ? encode_plain(e, (struct str){text.p + from, at - from}, err) : PLM_OK;
             st = st ? st : ids_push(e->out, id, err);
             from = at + len;
+            e->begins = true;
         }
         at += id >= 0 ? len : 1;
     }
     return st || from == text.n ? st : encode_plain(e, (struct str){text.p + from, text.n - from}, err);
 }
 
-plm_status vocab_encode(const struct vocab *v, const char *text, size_t len, bool special, struct ids *out,
-                        plm_error *err) {
+static plm_status encode(const struct vocab *v, const char *text, size_t len, bool special, bool begins,
+                         struct ids *out, plm_error *err) {
     if (len > IDS_MAX / 4) { /* composing can lengthen a text threefold */
         return fail(err, PLM_ELIMIT, "a text of %zu bytes, at most %d", len, IDS_MAX / 4);
     }
     if (!len) {
         return PLM_OK;
     }
-    struct encoder e = {.v = v, .out = out};
-    bytes_init(&e.composed, IDS_MAX);
+    struct encoder e = {.v = v, .out = out, .begins = begins};
+    bytes_init(&e.changed, IDS_MAX);
     bytes_init(&e.shown, IDS_MAX);
     size_t before = out->n;
-    plm_status st = cut_open(&e.cut, v->split, err);
+    plm_status st = v->scored ? PLM_OK : cut_open(&e.cut, v->split, err);
     if (!st) {
         st = encode_text(&e, (struct str){text, len}, special, err);
     }
@@ -122,10 +146,20 @@ plm_status vocab_encode(const struct vocab *v, const char *text, size_t len, boo
         out->n = before;
     }
     cut_close(&e.cut);
-    bytes_free(&e.composed);
+    bytes_free(&e.changed);
     bytes_free(&e.shown);
-    bpe_work_free(&e.work);
+    merge_work_free(&e.work);
     return st;
+}
+
+plm_status vocab_encode(const struct vocab *v, const char *text, size_t len, bool special, struct ids *out,
+                        plm_error *err) {
+    return encode(v, text, len, special, true, out, err);
+}
+
+plm_status vocab_continue(const struct vocab *v, const char *text, size_t len, struct ids *out,
+                          plm_error *err) {
+    return encode(v, text, len, false, false, out, err);
 }
 
 struct str vocab_bytes(const struct vocab *v, int32_t id, bool special, char tmp[8]) {

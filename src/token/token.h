@@ -25,10 +25,13 @@ struct ids {
 void ids_free(struct ids *l);
 plm_status ids_push(struct ids *l, int32_t id, plm_error *err);
 /* Appends; linear time for any input, valid UTF-8 or not; thread-safe. Decoding gives the text back, but
- * for two things that published tokenizers do too: some bring text to NFC first, and bytes that the
- * vocabulary has no token for are left out. */
+ * for things that published tokenizers do too: some bring text to NFC first, some put a blank before it or
+ * take U+2581 for one, and bytes that the vocabulary has no token for are left out. */
 plm_status vocab_encode(const struct vocab *v, const char *text, size_t len, bool special, struct ids *out,
                         plm_error *err);
+/* The same for text that goes on after other text: no blank is put before it. Special parsing is off. */
+plm_status vocab_continue(const struct vocab *v, const char *text, size_t len, struct ids *out,
+                          plm_error *err);
 /* Bytes of one id, borrowed or in tmp; control tokens give their text only with special. */
 struct str vocab_bytes(const struct vocab *v, int32_t id, bool special, char tmp[8]);
 

@@ -1,6 +1,6 @@
-/* vocab.c: reads the tokenizer.* keys of a GGUF file. Byte-level BPE with a known pre-tokenizer is
- * supported; every count, type, id and text is checked here, and nothing is guessed: a key that is
- * there and wrong is an error. */
+/* vocab.c: reads the tokenizer.* keys of a GGUF file. Byte-level BPE with a known pre-tokenizer and
+ * SentencePiece with scores are supported; every count, type, id and text is checked here, and nothing is
+ * guessed: a key that is there and wrong is an error. */
 #include <math.h>
 #include <string.h>
 #include "token/vocab.h"
@@ -25,19 +25,23 @@ static plm_status need_array(const struct gguf *g, const char *key, bool strings
                 : fail(err, PLM_EFORMAT, "%s: its elements are not %s", key, strings ? "strings" : "numbers");
 }
 
-static plm_status check_model(const struct gguf *g, plm_error *err) {
+static plm_status read_model(struct vocab *v, const struct gguf *g, plm_error *err) {
     struct str model;
     bool found = false;
     plm_status st = gguf_string(g, "tokenizer.ggml.model", &model, &found, err);
-    if (st || (found && str_eq(model, "gpt2"))) {
+    if (st) {
         return st;
     }
     if (!found) {
         return fail(err, PLM_EFORMAT, "the file has no tokenizer (tokenizer.ggml.model)");
     }
-    return fail(err, PLM_ENOTSUP,
-                "tokenizer.ggml.model: \"%.*s\"%s is not supported; byte-level BPE (\"gpt2\") is",
-                model.n < 32 ? (int)model.n : 32, model.p, str_eq(model, "llama") ? " (SentencePiece)" : "");
+    v->scored = str_eq(model, "llama");
+    return v->scored || str_eq(model, "gpt2")
+               ? PLM_OK
+               : fail(err, PLM_ENOTSUP,
+                      "tokenizer.ggml.model: \"%.*s\" is not supported; byte-level BPE (\"gpt2\") and "
+                      "SentencePiece (\"llama\") are",
+                      model.n < 32 ? (int)model.n : 32, model.p);
 }
 
 static plm_status read_types(struct vocab *v, const struct gguf *g, plm_error *err) {
@@ -69,21 +73,24 @@ static plm_status read_types(struct vocab *v, const struct gguf *g, plm_error *e
 }
 
 /* BPE has no use for scores, but a file with broken ones is a broken file. */
-static plm_status check_scores(const struct vocab *v, const struct gguf *g, plm_error *err) {
-    struct gguf_array scores;
+static plm_status read_scores(const struct vocab *v, const struct gguf *g, struct gguf_array *scores,
+                              plm_error *err) {
     bool found;
-    plm_status st = need_array(g, "tokenizer.ggml.scores", false, &scores, &found, err);
+    plm_status st = need_array(g, "tokenizer.ggml.scores", false, scores, &found, err);
+    if (!st && !found && v->scored) {
+        st = fail(err, PLM_EFORMAT, "the file has no tokenizer.ggml.scores");
+    }
     if (st || !found) {
         return st;
     }
-    if (scores.type != KV_F32) {
+    if (scores->type != KV_F32) {
         return fail(err, PLM_EFORMAT, "tokenizer.ggml.scores: its elements are not F32");
     }
-    if (scores.n != (size_t)v->n) {
-        return fail(err, PLM_EFORMAT, "tokenizer.ggml.scores: %zu scores for %d tokens", scores.n, v->n);
+    if (scores->n != (size_t)v->n) {
+        return fail(err, PLM_EFORMAT, "tokenizer.ggml.scores: %zu scores for %d tokens", scores->n, v->n);
     }
-    for (size_t i = 0; i < scores.n; i++) {
-        if (!isfinite(gguf_array_float(&scores, i))) {
+    for (size_t i = 0; i < scores->n; i++) {
+        if (!isfinite(gguf_array_float(scores, i))) {
             return fail(err, PLM_EFORMAT, "tokenizer.ggml.scores: token %zu has a score that is not finite",
                         i);
         }
@@ -99,7 +106,10 @@ static int hex_digit(char c) {
 }
 
 /* Writes the bytes of a token and returns how many, -1 when it is a byte token and not "<0xHH>". */
-static long token_bytes(int type, struct str text, char *out) {
+static long token_bytes(bool scored, int type, struct str text, char *out) {
+    if (scored && (type == TOKEN_NORMAL || type == TOKEN_USER)) {
+        return (long)spm_unblank(text, out);
+    }
     switch (type) {
     case TOKEN_NORMAL:
         return (long)alphabet_bytes(text, out);
@@ -128,10 +138,23 @@ static plm_status check_text(const struct vocab *v, size_t i, struct str text, p
                       text.n, most);
 }
 
+/* A user-defined token would be matched in anybody's text; one that ends an answer must not be. */
+static bool ends_an_answer(struct str text) {
+    for (size_t i = 0; i < sizeof end_names / sizeof *end_names; i++) {
+        if (str_eq(text, end_names[i])) {
+            return true;
+        }
+    }
+    return str_eq(text, "</s>");
+}
+
 static plm_status read_texts(struct vocab *v, const struct gguf_array *tokens, plm_error *err) {
     size_t total = 0;
     for (size_t i = 0; i < tokens->n; i++) {
         struct str text = gguf_array_string(tokens, i);
+        if (v->type[i] == TOKEN_USER && ends_an_answer(text)) {
+            v->type[i] = TOKEN_CONTROL;
+        }
         plm_status st = check_text(v, i, text, err);
         if (st) {
             return st;
@@ -144,7 +167,7 @@ static plm_status read_texts(struct vocab *v, const struct gguf_array *tokens, p
     }
     v->at[0] = 0;
     for (size_t i = 0; i < tokens->n; i++) {
-        long n = token_bytes(v->type[i], gguf_array_string(tokens, i), v->text + v->at[i]);
+        long n = token_bytes(v->scored, v->type[i], gguf_array_string(tokens, i), v->text + v->at[i]);
         if (n < 0) {
             return fail(err, PLM_EFORMAT, "tokenizer.ggml.tokens: byte token %zu is not of the form <0xHH>",
                         i);
@@ -167,9 +190,9 @@ static plm_status index_tokens(struct vocab *v, plm_error *err) {
         if (!text.n) {
             continue;
         }
-        if (type == TOKEN_NORMAL || type == TOKEN_BYTE) {
+        if (type == TOKEN_NORMAL || (type == TOKEN_BYTE && !v->scored)) {
             st = index_add(&v->plain, v, id, err);
-        } else {
+        } else if (type != TOKEN_BYTE) { /* with scores, bytes have a table of their own */
             st = index_add(&v->marked, v, id, err);
             v->starts[(unsigned char)text.p[0]] |= type == TOKEN_USER ? 3 : 2;
             v->longest = text.n > v->longest ? text.n : v->longest;
@@ -196,9 +219,11 @@ static plm_status read_tokens(struct vocab *v, const struct gguf *g, plm_error *
         return fail(err, PLM_ENOMEM, "no memory for %zu tokens", tokens.n);
     }
     st = read_types(v, g, err);
-    st = st ? st : check_scores(v, g, err);
+    struct gguf_array scores = {0};
+    st = st ? st : read_scores(v, g, &scores, err);
     st = st ? st : read_texts(v, &tokens, err);
-    return st ? st : index_tokens(v, err);
+    st = st ? st : index_tokens(v, err);
+    return st || !v->scored ? st : spm_open(v, &scores, err);
 }
 
 static plm_status read_merges(struct vocab *v, const struct gguf *g, plm_error *err) {
@@ -244,8 +269,12 @@ static plm_status read_special(struct vocab *v, const struct gguf *g, plm_error 
         return st;
     }
     bool found = false;
-    v->add_bos = splitter_adds_bos(v->split);
-    st = gguf_bool(g, "tokenizer.ggml.add_bos_token", &v->add_bos, &found, err);
+    v->add_bos = v->scored || splitter_adds_bos(v->split);
+    v->spm.space_prefix = v->scored;
+    if (v->scored) {
+        st = gguf_bool(g, "tokenizer.ggml.add_space_prefix", &v->spm.space_prefix, &found, err);
+    }
+    st = st ? st : gguf_bool(g, "tokenizer.ggml.add_bos_token", &v->add_bos, &found, err);
     if (!st && v->add_bos && v->bos < 0) {
         st = fail(err, PLM_EFORMAT,
                   "texts shall begin with the BOS token, but there is no tokenizer.ggml.bos_token_id");
@@ -267,25 +296,27 @@ static plm_status read_special(struct vocab *v, const struct gguf *g, plm_error 
     return PLM_OK;
 }
 
-plm_status vocab_open(struct vocab **out, const struct gguf *g, plm_error *err) {
-    plm_status st = check_model(g, err);
+/* How byte-level BPE cuts words and merges in them. */
+static plm_status read_bpe(struct vocab *v, const struct gguf *g, plm_error *err) {
     struct str pre = {0};
     bool found = false;
-    st = st ? st : gguf_string(g, "tokenizer.ggml.pre", &pre, &found, err);
+    plm_status st = gguf_string(g, "tokenizer.ggml.pre", &pre, &found, err);
     if (!st && !found) {
         st =
             fail(err, PLM_ENOTSUP, "the file does not say how its tokenizer cuts words (tokenizer.ggml.pre)");
     }
-    if (st) {
-        return st;
-    }
+    st = st ? st : splitter_open(&v->split, pre, err);
+    return st ? st : read_merges(v, g, err);
+}
+
+plm_status vocab_open(struct vocab **out, const struct gguf *g, plm_error *err) {
     struct vocab *v = mem_zero(1, sizeof *v);
     if (!v) {
         return fail(err, PLM_ENOMEM, "no memory for a vocabulary");
     }
-    st = splitter_open(&v->split, pre, err);
+    plm_status st = read_model(v, g, err);
     st = st ? st : read_tokens(v, g, err);
-    st = st ? st : read_merges(v, g, err);
+    st = st || v->scored ? st : read_bpe(v, g, err);
     st = st ? st : read_special(v, g, err);
     if (st) {
         vocab_close(v);
@@ -301,6 +332,7 @@ void vocab_close(struct vocab *v) {
     }
     splitter_close(v->split);
     bpe_close(&v->bpe);
+    spm_close(&v->spm);
     index_close(&v->plain);
     index_close(&v->marked);
     mem_free(v->text);

@@ -20,12 +20,21 @@ struct text_index {
 /* Pairs of ids to the rank of their merge. */
 struct bpe {
     uint64_t *pair; /* left << 32 | right */
-    uint32_t *rank; /* BPE_NONE: free slot */
+    uint32_t *rank; /* MERGE_NONE: free slot */
     size_t mask;
     int32_t *result;   /* [merges] id that a merge gives */
     int32_t byte[256]; /* id of each single byte, -1: none */
 };
-#define BPE_NONE UINT32_MAX
+#define MERGE_NONE UINT32_MAX
+
+/* Tokens with scores. */
+struct spm {
+    uint32_t *rank;      /* [n] smaller merges first */
+    uint8_t (*meet)[32]; /* [256] bit b of row a: bytes a, b stand side by side in some ordinary token */
+    size_t longest;      /* bytes of an ordinary token */
+    int32_t byte[256];   /* byte tokens, -1: none */
+    bool space_prefix;   /* text after a control token, or at the start, begins with a blank */
+};
 
 struct splitter; /* a pre-tokenizer, compiled */
 
@@ -37,7 +46,9 @@ struct vocab {
     struct text_index plain, marked; /* normal and byte tokens; unknown, control and user-defined ones */
     uint8_t starts[256]; /* bit 0: a user-defined token starts with this byte; bit 1: any marked one */
     size_t longest;      /* of the marked ones */
+    bool scored;         /* spm holds; otherwise bpe and split */
     struct bpe bpe;
+    struct spm spm;
     struct splitter *split;
     int32_t bos, eos;
     bool add_bos;
@@ -85,23 +96,41 @@ void cut_start(struct cut *c, struct str text);
 plm_status cut_next(struct cut *c, size_t *n, plm_error *err);
 void cut_close(struct cut *c);
 
+/* ---- merge.c ---- */
+/* Scratch that grows to the longest piece of a call. */
+struct symbol {
+    int32_t id, prev, next; /* places of others, -1: none */
+    uint32_t rank;          /* of the merge with next */
+};
+struct merge_work {
+    struct symbol *symbol; /* with scores, a symbol's place is that of its first byte in the piece */
+    size_t cap;
+    uint64_t *heap; /* rank << 32 | place */
+    size_t n_heap, heap_cap;
+};
+void merge_work_free(struct merge_work *w);
+plm_status merge_reserve(struct merge_work *w, size_t n, plm_error *err);
+/* Merges the linked symbols from place 0 on, and appends what is left. */
+plm_status merge_symbols(const struct vocab *v, struct str piece, struct merge_work *w, struct ids *out,
+                         plm_error *err);
+
 /* ---- bpe.c ---- */
 plm_status bpe_open(struct vocab *v, const struct gguf_array *merges, plm_error *err);
 void bpe_close(struct bpe *b);
-/* Scratch that grows to the longest piece of a call. */
-struct symbol {
-    int32_t id, prev, next;
-    uint32_t rank; /* of the merge with next */
-};
-struct bpe_work {
-    struct symbol *symbol;
-    size_t cap;
-    uint64_t *heap; /* rank << 32 | position */
-    size_t n_heap, heap_cap;
-};
-void bpe_work_free(struct bpe_work *w);
-plm_status bpe_piece(const struct vocab *v, struct str piece, struct bpe_work *w, struct ids *out,
+uint32_t bpe_rank(const struct bpe *b, int32_t left, int32_t right);
+plm_status bpe_piece(const struct vocab *v, struct str piece, struct merge_work *w, struct ids *out,
                      plm_error *err);
+
+/* ---- spm.c ---- */
+/* Writes text with blanks for U+2581; never more than text.n. */
+size_t spm_unblank(struct str text, char *out);
+plm_status spm_open(struct vocab *v, const struct gguf_array *scores, plm_error *err);
+void spm_close(struct spm *s);
+uint32_t spm_rank(const struct vocab *v, struct str pair); /* of the merge that gives these bytes */
+/* The byte tokens of a character that has no token. */
+plm_status spm_bytes(const struct vocab *v, struct str c, struct ids *out, plm_error *err);
+plm_status spm_text(const struct vocab *v, struct str text, struct merge_work *w, struct ids *out,
+                    plm_error *err);
 
 /* ---- compose.c ---- */
 /* Appends text in normal form C; bytes that are not UTF-8 pass as they are. Linear. */
