@@ -343,7 +343,16 @@ enum {
     PLM_MODE_REWRITE = 2, /* A': a real pair, its input in other words */
     PLM_MODE_NEW = 4,     /* B: a new input, then its output */
     PLM_MODE_LABEL = 8,   /* C: a label drawn from the user's own shares, then its input */
+    PLM_MODE_PAIR = 16,   /* D: a real title beside a text that goes with it and one that does not */
 };
+
+/* What the texts of a kind must be like; zeros ask for nothing. */
+typedef struct plm_checks {
+    int min_words, max_words; /* of an output */
+    bool one_line;            /* outputs have no second line */
+    const char *const *never; /* texts that neither an input nor an output holds, whatever their case */
+    size_t n_never;
+} plm_checks;
 
 typedef struct plm_kind {
     const char *name;        /* "note" */
@@ -354,6 +363,12 @@ typedef struct plm_kind {
     size_t n_labels;
     unsigned modes; /* PLM_MODE_... that make sense */
     int max_answer_tokens;
+    const char *pair; /* mode D: the wording round "{title}", "{first}" and "{second}" in an input; or NULL.
+                         The first label says that the first goes with the title */
+    const char *hint; /* to a teacher: a sentence about such texts; NULL: none */
+    const char *const *aspects; /* to a teacher: what an input may dwell on, drawn call by call */
+    size_t n_aspects;
+    plm_checks checks; /* of what a teacher writes */
 } plm_kind;
 
 /* The built-in table, extended or overridden by a JSON file (NULL: none). */
@@ -565,6 +580,7 @@ enum {
     PLM_RULE_NEAR,
     PLM_RULE_LABEL,
     PLM_RULE_PLACEHOLDER,
+    PLM_RULE_JUDGE,
     PLM_RULE_DEVICE,
     PLM_RULE_QUOTA,
     PLM_RULES

@@ -727,6 +727,56 @@ static void failed_allocations_are_clean(void **s) {
     desk_close(&d);
 }
 
+static int weigh(void *ctx, const plm_synthetic *x) {
+    *(double *)ctx += x->weight;
+    return 0;
+}
+
+/* The judge's answers decide over an invented example: two of three, or nearly right on a scale. */
+static void judge_rule(void **s) {
+    (void)s;
+    static const struct {
+        const char *says[WIRE_JUDGES];
+        size_t n;
+        double weight; /* of the example; 0: dropped */
+    } table[] = {{{"4", "4"}, 2, .5},
+                 {{"4", "2", "4"}, 3, .5},
+                 {{"5", "5"}, 2, .25},
+                 {{"4", "3", "3"}, 3, .25},
+                 {{"2", "2"}, 2, 0},
+                 {{"4", "2", "1"}, 3, 0},
+                 {{"", "4", "1"}, 3, 0},
+                 {{"", ""}, 2, 0},
+                 {{"4", "3", "2"}, 3, .25},
+                 {{"4", "", "4"}, 3, .5},
+                 {{0}, 0, .5}};
+    for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
+        struct desk d;
+        desk_open(&d, "review");
+        for (size_t k = 0; k < sizeof notes / sizeof *notes; k++)
+            add(&d, notes[k][0], k % 2 ? "4" : "2");
+        draft(&d);
+        assert_true(d.q.judge);
+        struct wire_candidate c = {
+            .mode = PLM_MODE_LABEL,
+            .input = "A wooden spoon that splits after a week of stirring thin soup in the kitchen.",
+            .output = "4",
+            .call = a_call,
+            .n_judge = table[i].n};
+        memcpy(c.judge, table[i].says, sizeof c.judge);
+        wire_candidate_put(&d.lines, &c);
+        absorb_with(&d, NULL, NULL);
+        double weight = 0;
+        assert_int_equal(plm_store_find_synthetic(d.store, "ada", "review", true, weigh, &weight, NULL),
+                         PLM_OK);
+        if (weight != table[i].weight)
+            print_message("case %zu: %g\n", i, weight);
+        assert_true(weight == table[i].weight);
+        assert_int_equal(d.r.dropped[PLM_RULE_JUDGE], table[i].weight > 0 ? 0 : 1);
+        desk_close(&d);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(draft_is_the_same_twice_and_names_nobody),
@@ -742,6 +792,7 @@ int main(void) {
         cmocka_unit_test(reverse_mode_must_say_the_same),
         cmocka_unit_test(label_rule),
         cmocka_unit_test(placeholder_rule),
+        cmocka_unit_test(judge_rule),
         cmocka_unit_test(device_rule),
         cmocka_unit_test(quota_rule_keeps_what_is_wanted_and_diverse),
         cmocka_unit_test(label_quota_keeps_the_persons_share),

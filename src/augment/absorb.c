@@ -42,8 +42,18 @@ static struct candidate *new_candidate(struct absorbing *a, plm_error *err) {
         f->c = more;
         a->cap = cap;
     }
-    f->c[f->n] = (struct candidate){.verdict = VERDICT_NONE};
+    f->c[f->n] = (struct candidate){.verdict = VERDICT_NONE, .trust = 1};
     return &f->c[f->n++];
+}
+
+// A rule named by the other side; one that only this side has is no reason.
+static int rule_named(const char *name) {
+    for (int i = 0; name && i < PLM_RULES; i++) {
+        if (i != PLM_RULE_DEVICE && strcmp(plm_rule_name(i), name) == 0) {
+            return i;
+        }
+    }
+    return PLM_RULE_PARSE;
 }
 
 static plm_status read_line(struct absorbing *a, struct str line, plm_error *err) {
@@ -56,8 +66,8 @@ static plm_status read_line(struct absorbing *a, struct str line, plm_error *err
         return st;
     }
     if (st || c->wire.bad) {
-        c->verdict = PLM_RULE_PARSE;
-        c->why = "not what was asked for";
+        c->verdict = st ? PLM_RULE_PARSE : rule_named(c->wire.rule);
+        c->why = c->verdict == PLM_RULE_PARSE ? "not what was asked for" : "dropped where it was written";
         c->wire.mode = st ? 0 : c->wire.mode;
         return PLM_OK;
     }
@@ -159,7 +169,7 @@ static plm_status store_one(const struct absorbing *a, const struct candidate *c
                            .teacher = a->teacher,
                            .sources = sources,
                            .n_sources = n,
-                           .weight = c->wire.mode == PLM_MODE_NEW ? WEIGHT_NEW : WEIGHT,
+                           .weight = c->trust * (c->wire.mode == PLM_MODE_NEW ? WEIGHT_NEW : WEIGHT),
                            .nll = c->nll,
                            .z = c->z};
         st = plm_store_add_synthetic(a->store, &s, &id, err);
@@ -272,13 +282,7 @@ static plm_status keep_all(const struct absorbing *a, const char *name, const pl
 
 static void absorb_close(struct absorbing *a) {
     for (size_t i = 0; i < a->f.n; i++) {
-        struct candidate *c = &a->f.c[i];
-        json_decref(c->doc);
-        mem_free(c->shown);
-        mem_free(c->input);
-        mem_free(c->output);
-        mem_free(c->plain);
-        doc_close(&c->text);
+        candidate_free(&a->f.c[i]);
     }
     for (size_t i = 0; i < a->f.n_old; i++) {
         mem_free(a->f.old[i]);

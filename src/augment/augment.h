@@ -12,11 +12,12 @@ enum {
     WIRE_REQUEST_MAX = 32 << 20,
     WIRE_RECORDS_MAX = 1024,
     WIRE_CANDIDATES_MAX = 32 << 20,
-    WIRE_MODES = 4
+    WIRE_MODES = 5,
+    WIRE_JUDGES = 3 /* answers of the judge to one candidate */
 };
 
 /* Modes are PLM_MODE_... bits; on the wire they are words. */
-const char *mode_name(unsigned mode);  /* "reverse", "rewrite", "new", "label"; NULL: none of them */
+const char *mode_name(unsigned mode);  /* "reverse", "rewrite", "new", "label", "pair"; NULL: none */
 unsigned mode_named(const char *name); /* 0: none of them */
 unsigned mode_at(size_t i);            /* i = 0 .. WIRE_MODES - 1 */
 
@@ -46,6 +47,12 @@ struct wire_request {
     size_t n_exemplars, n_rewrite;
     const char **topics;
     size_t n_topics;
+    const char **aspects;
+    size_t n_aspects;
+    const char *hint, *pair; /* NULL: none */
+    plm_checks checks;
+    const char **never;   /* that checks points to */
+    bool judge;           /* ask whether labels agree */
     int want[WIRE_MODES]; /* accepted examples hoped for, by mode_at */
 };
 
@@ -61,7 +68,33 @@ struct wire_candidate {
     const char *input, *output; /* output is empty in modes A and A' */
     const char *call;           /* hash of the call that made it */
     const char *bad;            /* why there is no candidate in this part of the reply; NULL: there is one */
+    const char *rule;           /* with bad: the rule that dropped it; NULL: it could not be read */
+    const char *judge[WIRE_JUDGES]; /* what the judge answered; "" where it was nothing of use */
+    size_t n_judge;
 };
+
+/* A pair's question (mode D). */
+struct pair {
+    struct str title, first, second;
+};
+bool pair_form(const char *form); /* has the slots, in order and apart */
+bool pair_read(const char *form, const char *input, struct pair *out);
+void pair_write(struct bytes *b, const char *form, const struct pair *p);
+
+/* What rules there are against a candidate. */
+struct wire_verdict {
+    int rule;        /* a PLM_RULE_..., or -1: none */
+    const char *why; /* static */
+};
+/* Candidates in call order, judged by the request alone: all rules but PLM_RULE_DEVICE; that of the quota
+ * where most is not 0: more than those are not kept. */
+plm_status wire_sieve(const struct wire_request *q, const struct wire_candidate *c, size_t n, size_t most,
+                      struct wire_verdict *v, plm_error *err);
+/* Could one more answer of the judge change anything? */
+bool judge_undecided(const struct wire_request *q, const char *const *answers, size_t n);
+
+/* Bytes of the chat markup that a text begins with ("<|", "[INST]", ...), in any case; 0: none. */
+size_t chat_marker(const char *text);
 
 void wire_candidate_put(struct bytes *out, const struct wire_candidate *c);
 

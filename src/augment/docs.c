@@ -4,6 +4,8 @@
 
 #include <stdlib.h>
 
+enum { RUN = 8 };
+
 static int by_hash(const void *a, const void *b) {
     uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
     return (x > y) - (x < y);
@@ -36,6 +38,70 @@ void doc_close(struct doc *d) {
     words_free(&d->words);
     mem_free(d->bag);
     *d = (struct doc){0};
+}
+
+static uint64_t run_hash(const struct words *w, size_t at) {
+    uint64_t h = 0xcbf29ce484222325u;
+    for (size_t k = 0; k < RUN; k++) {
+        struct str x = w->w[at + k];
+        for (size_t i = 0; i < x.n; i++) {
+            h = (h ^ (unsigned char)x.p[i]) * 0x100000001b3u;
+        }
+        h = (h ^ ' ') * 0x100000001b3u;
+    }
+    return h;
+}
+
+static int by_run(const void *a, const void *b) {
+    const struct run_of *x = a, *y = b;
+    return x->hash != y->hash ? (x->hash > y->hash) - (x->hash < y->hash)
+                              : (x->doc > y->doc) - (x->doc < y->doc);
+}
+
+plm_status runs_open(struct runs *r, const struct doc *docs, size_t n, plm_error *err) {
+    size_t most = 0;
+    for (size_t i = 0; i < n; i++) {
+        most += docs[i].words.n;
+    }
+    *r = (struct runs){.v = mem_alloc(most + 1, sizeof *r->v)};
+    if (!r->v) {
+        return fail(err, PLM_ENOMEM, "no memory to compare texts");
+    }
+    for (size_t i = 0; i < n; i++) {
+        for (size_t k = 0; k + RUN <= docs[i].words.n; k++) {
+            r->v[r->n++] = (struct run_of){run_hash(&docs[i].words, k), i};
+        }
+    }
+    qsort(r->v, r->n, sizeof *r->v, by_run);
+    return PLM_OK;
+}
+
+void runs_close(struct runs *r) {
+    mem_free(r->v);
+    *r = (struct runs){0};
+}
+
+bool runs_from_one(const struct runs *r, const struct doc *d) {
+    for (size_t k = 0; k + RUN <= d->words.n; k++) {
+        uint64_t h = run_hash(&d->words, k);
+        size_t low = 0, high = r->n;
+        while (low < high) {
+            size_t mid = (low + high) / 2;
+            if (r->v[mid].hash < h) {
+                low = mid + 1;
+            } else {
+                high = mid;
+            }
+        }
+        size_t first = low;
+        while (low < r->n && r->v[low].hash == h && r->v[low].doc == r->v[first].doc) {
+            low++;
+        }
+        if (low > first && (low == r->n || r->v[low].hash != h)) {
+            return true;
+        }
+    }
+    return false;
 }
 
 double doc_likeness(const struct doc *a, const struct doc *b, double floor) {

@@ -172,6 +172,7 @@ static size_t mode_slot(unsigned mode) {
 static plm_status share_modes(struct draft *d, int wanted, plm_error *err) {
     const plm_augment_policy *p = d->p;
     unsigned modes = p->kind->modes & (unsigned)~(p->kind->labels ? PLM_MODE_NEW : PLM_MODE_LABEL);
+    modes &= p->summary_only ? ~(unsigned)PLM_MODE_PAIR : ~0u;
     unsigned keep = PLM_MODE_REVERSE | PLM_MODE_REWRITE;
     bool inputs = false;
     for (size_t k = 0; k < d->n_fresh; k++) {
@@ -199,7 +200,9 @@ static plm_status share_modes(struct draft *d, int wanted, plm_error *err) {
         d->q.want[mode_slot(PLM_MODE_REVERSE)] = both ? rewriting / 2 : rewriting;
     }
     if (modes & ~keep) {
-        d->q.want[mode_slot(modes & PLM_MODE_LABEL ? PLM_MODE_LABEL : PLM_MODE_NEW)] = inventing;
+        d->q.want[mode_slot(modes & PLM_MODE_PAIR    ? PLM_MODE_PAIR
+                            : modes & PLM_MODE_LABEL ? PLM_MODE_LABEL
+                                                     : PLM_MODE_NEW)] = inventing;
     }
     return PLM_OK;
 }
@@ -207,7 +210,10 @@ static plm_status share_modes(struct draft *d, int wanted, plm_error *err) {
 // As many different records as can be used; a seeded choice where there are more.
 static plm_status choose_rewrites(struct draft *d, plm_error *err) {
     int rewriting = d->q.want[mode_slot(PLM_MODE_REWRITE)] + d->q.want[mode_slot(PLM_MODE_REVERSE)];
+    int pairs = d->q.want[mode_slot(PLM_MODE_PAIR)];
     bool need_input = d->q.want[mode_slot(PLM_MODE_REWRITE)] > 0;
+    struct pair found;
+    rewriting += pairs;
     size_t max = (size_t)rewriting * OVER_ASK, n = 0;
     max = max < REWRITES_MAX ? max : REWRITES_MAX;
     size_t *order = mem_alloc(d->n_fresh + 1, sizeof *order);
@@ -215,7 +221,8 @@ static plm_status choose_rewrites(struct draft *d, plm_error *err) {
         return fail(err, PLM_ENOMEM, "no memory for a request");
     }
     for (size_t k = 0; k < d->n_fresh; k++) {
-        if (*real_at(d, d->fresh[k])->input || !need_input) {
+        const char *input = real_at(d, d->fresh[k])->input;
+        if ((*input || !need_input) && (!pairs || pair_read(d->p->kind->pair, input, &found))) {
             order[n++] = d->fresh[k];
         }
     }
@@ -226,7 +233,9 @@ static plm_status choose_rewrites(struct draft *d, plm_error *err) {
         d->rewrite[d->n_rewrite++] = order[k];
     }
     mem_free(order);
-    return PLM_OK;
+    return !pairs || d->n_rewrite ? PLM_OK
+                                  : fail(err, PLM_ENOTFOUND,
+                                         "no %s record is worded like its kind's \"pair\"", d->p->kind->name);
 }
 
 /* ---- putting it together ---- */
@@ -375,6 +384,13 @@ static plm_status draft(struct draft *d, plm_store *store, char **request, plm_e
     d->q.topics = (const char **)d->topics;
     d->q.summary_only = p->summary_only;
     d->q.single = p->unredacted && !p->capable;
+    d->q.hint = p->kind->hint;
+    d->q.aspects = (const char **)p->kind->aspects;
+    d->q.n_aspects = p->kind->n_aspects;
+    d->q.checks = p->kind->checks;
+    d->q.pair = d->q.want[mode_slot(PLM_MODE_PAIR)] ? p->kind->pair : NULL;
+    // What a small teacher would judge says little, and three calls for each example are many on a device.
+    d->q.judge = d->q.want[mode_slot(PLM_MODE_LABEL)] && !d->q.single;
     d->q.max_answer_tokens = p->kind->max_answer_tokens > 0 ? p->kind->max_answer_tokens : 64;
     char id[33], *text = NULL;
     int64_t *ids = mem_alloc(d->n_numbered + 1, sizeof *ids);

@@ -14,8 +14,8 @@
 
 enum { REAL_NLLS_MAX = 64, TOO_FEW_FOR_Z = 5 };
 
-static const char *const rule_names[PLM_RULES] = {"parse", "schema",      "length", "exact", "near",
-                                                  "label", "placeholder", "device", "quota"};
+static const char *const rule_names[PLM_RULES] = {"parse", "schema",      "length", "exact",  "near",
+                                                  "label", "placeholder", "judge",  "device", "quota"};
 
 const char *plm_rule_name(int rule) {
     return rule >= 0 && rule < PLM_RULES ? rule_names[rule] : NULL;
@@ -30,6 +30,10 @@ static bool rewrites(const struct candidate *c) {
     return c->wire.mode == PLM_MODE_REVERSE || c->wire.mode == PLM_MODE_REWRITE;
 }
 
+static bool sourced(const struct candidate *c) {
+    return rewrites(c) || c->wire.mode == PLM_MODE_PAIR;
+}
+
 /* ---- rules about one candidate alone ---- */
 
 // Everything real that the candidate was made from.
@@ -38,6 +42,7 @@ static plm_status allowed_texts(const struct filter *f, const struct candidate *
     bytes_init(out, (size_t)WIRE_REQUEST_MAX);
     if (c->parent) {
         bytes_printf(out, "%s\n%s\n", c->parent->input, c->parent->output);
+        bytes_puts(out, c->wire.mode == PLM_MODE_PAIR ? f->policy->kind->pair : "");
     }
     for (size_t i = 0; i < c->wire.n_shown && f->policy->unredacted; i++) {
         const struct wire_record *r = &f->request->records[c->wire.shown[i] - 1];
@@ -57,6 +62,14 @@ static plm_status rule_schema(const struct filter *f, struct candidate *c, const
         why = text_objection(c->wire.output, allowed.data, usual);
         why = !why && !lines && strchr(str_trim(str_of(c->output)).p, '\n') ? "an output of several lines"
                                                                             : why;
+    }
+    const plm_kind *kind = f->policy->kind;
+    if (!st && !why && !rewrites(c) && (code_in(c->wire.input) || code_in(c->wire.output))) {
+        why = "a code of letters and digits in an invented text";
+    }
+    why = st || why ? why : check_objection(&kind->checks, c->input, rewrites(c) ? NULL : c->output);
+    if (!st && !why && c->wire.mode == PLM_MODE_PAIR && !c->gone) {
+        why = pair_objection(kind->pair, c->input, c->parent->input);
     }
     const char *instruction = f->request->instruction, *task = f->request->task;
     if (!st && !why &&
@@ -99,7 +112,7 @@ static plm_status rules_alone(struct filter *f, plm_error *err) {
         scripts_add(&usual, texts[i]);
         lines = lines || strchr(str_trim(str_of(texts[i])).p, '\n') != NULL;
     }
-    struct wire_range out = range_of(texts, n), in = f->request->input_words;
+    struct wire_range out = n ? range_of(texts, n) : f->request->output_words, in = f->request->input_words;
     mem_free(texts);
     for (size_t i = 0; i < f->n; i++) {
         struct candidate *c = &f->c[i];
@@ -214,15 +227,34 @@ struct others { /* what inputs are compared with, besides each other */
     size_t n_real, n_old;
 };
 
+// What of an input is compared: of a pair the two halves, since its wording is always the same.
+static plm_status open_text(struct doc *d, const plm_kind *kind, const char *input, plm_error *err) {
+    struct pair p;
+    if (!kind->pair || !pair_read(kind->pair, input, &p)) {
+        return doc_open(d, input, err);
+    }
+    bool swap = p.first.n > p.second.n; // in whichever order they stand
+    struct str a = swap ? p.second : p.first, b = swap ? p.first : p.second;
+    struct bytes both;
+    bytes_init(&both, (size_t)2 * WIRE_TEXT_MAX + 2);
+    bytes_put(&both, a.p, a.n);
+    bytes_putc(&both, ' ');
+    bytes_put(&both, b.p, b.n);
+    plm_status st = bytes_status(&both, "a pair", err);
+    st = st ? st : doc_open(d, both.data, err);
+    bytes_free(&both);
+    return st;
+}
+
 static plm_status others_open(struct others *o, const struct filter *f, plm_error *err) {
     o->real = mem_zero(f->reals->n + 1, sizeof *o->real);
     o->old = mem_zero(f->n_old + 1, sizeof *o->old);
     plm_status st = o->real && o->old ? PLM_OK : fail(err, PLM_ENOMEM, "no memory to filter candidates");
     for (; !st && o->n_real < f->reals->n; o->n_real += !st) {
-        st = doc_open(&o->real[o->n_real], f->reals->r[o->n_real].input, err);
+        st = open_text(&o->real[o->n_real], f->policy->kind, f->reals->r[o->n_real].input, err);
     }
     for (; !st && o->n_old < f->n_old; o->n_old += !st) {
-        st = doc_open(&o->old[o->n_old], f->old[o->n_old], err);
+        st = open_text(&o->old[o->n_old], f->policy->kind, f->old[o->n_old], err);
     }
     return st;
 }
@@ -314,7 +346,9 @@ static plm_status rule_own_source(const struct filter *f, const struct others *o
 static plm_status rule_near(struct filter *f, plm_error *err) {
     struct others o = {0};
     struct crowd crowd = {0};
+    struct runs runs = {0};
     plm_status st = others_open(&o, f, err);
+    st = st ? st : runs_open(&runs, o.real, o.n_real, err);
     st = st ? st : crowd_open(&crowd, o.n_real + o.n_old + f->n, err);
     for (size_t i = 0; i < o.n_real + o.n_old && !st; i++) {
         crowd_add(&crowd, i < o.n_real ? &o.real[i] : &o.old[i - o.n_real], i < o.n_real);
@@ -324,20 +358,39 @@ static plm_status rule_near(struct filter *f, plm_error *err) {
         if (c->verdict != VERDICT_NONE) {
             continue;
         }
-        st = doc_open(&c->text, c->input, err);
-        c->near = st ? 0 : crowd_nearest(&crowd, &c->text, !rewrites(c), NEAR_MAX);
+        st = open_text(&c->text, f->policy->kind, c->input, err);
+        c->near = st ? 0 : crowd_nearest(&crowd, &c->text, !sourced(c), NEAR_MAX);
         if (c->near > NEAR_MAX) {
             drop(c, PLM_RULE_NEAR, "too like another input");
         } else if (!st && rewrites(c)) {
             st = rule_own_source(f, &o, c, err);
+        } else if (!st && !sourced(c) && runs_from_one(&runs, &c->text)) {
+            // It was written down and not invented. What stands in several records is how the person writes.
+            drop(c, PLM_RULE_NEAR, "holds a piece of a record");
         }
         if (!st && c->verdict == VERDICT_NONE) {
             crowd_add(&crowd, &c->text, false);
         }
     }
+    runs_close(&runs);
     crowd_close(&crowd);
     others_close(&o);
     return st;
+}
+
+/* ---- the judge ---- */
+
+static void rule_judge(struct filter *f) {
+    for (size_t i = 0; i < f->n; i++) {
+        struct candidate *c = &f->c[i];
+        if (c->verdict != VERDICT_NONE || c->wire.mode != PLM_MODE_LABEL || !c->wire.n_judge) {
+            continue;
+        }
+        c->trust = judge_trust(f->policy->kind, &c->wire);
+        if (!(c->trust > 0)) {
+            drop(c, PLM_RULE_JUDGE, "its label is not what the judge would give");
+        }
+    }
 }
 
 /* ---- the device's own model ---- */
@@ -429,5 +482,8 @@ plm_status filter_run(struct filter *f, plm_error *err) {
     plm_status st = rules_alone(f, err);
     st = st ? st : rule_exact(f, err);
     st = st ? st : rule_near(f, err);
+    if (!st) {
+        rule_judge(f);
+    }
     return st || !f->nll ? st : rule_device(f, err);
 }

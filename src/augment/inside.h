@@ -101,9 +101,18 @@ bool word_is_empty(struct str lower); /* "the", "and": says nothing about a topi
 /* ---- restore.c ---- */
 
 struct candidate;
-/* The candidate's texts with what its placeholders stand for. Sets lost where one is unknown or missing. */
+void candidate_free(struct candidate *c); /* what it owns */
+/* The candidate's texts with what its placeholders stand for; m NULL: with the placeholders, on the
+ * side that has no more. Sets lost where one is unknown or missing. */
 plm_status candidate_restore(struct candidate *c, const struct wire_request *q, const struct legend *m,
                              const struct reals *reals, bool unredacted, plm_error *err);
+
+/* ---- pair.c, judge.c ---- */
+
+/* NULL: fine, else what is wrong with an input of mode D. */
+const char *pair_objection(const char *form, const char *input, const char *source);
+/* 1: the judge agrees, .5: nearly, 0: it does not. */
+double judge_trust(const plm_kind *kind, const struct wire_candidate *c);
 
 /* ---- text_rules.c: what can be said of one text alone ---- */
 
@@ -112,6 +121,8 @@ struct scripts { /* letters by writing system */
     size_t count[SCRIPTS], all;
 };
 void scripts_add(struct scripts *s, const char *text);
+bool code_in(const char *text);
+const char *check_objection(const plm_checks *k, const char *input, const char *output);
 /* NULL: fine, else why not. allowed: the texts that it was made from; what stands there may stand here. */
 const char *text_objection(const char *text, const char *allowed, const struct scripts *usual);
 
@@ -123,6 +134,19 @@ struct doc {
 };
 plm_status doc_open(struct doc *d, const char *text, plm_error *err);
 void doc_close(struct doc *d);
+
+struct runs { /* eight words in a row, and where */
+    struct run_of {
+        uint64_t hash;
+        size_t doc;
+    } * v;
+    size_t n;
+};
+plm_status runs_open(struct runs *r, const struct doc *docs, size_t n, plm_error *err);
+void runs_close(struct runs *r);
+/* Has this a run that stands in exactly one of them? */
+bool runs_from_one(const struct runs *r, const struct doc *d);
+
 /* ROUGE-L F, or 0 where the words in common already say that it is not over floor. */
 double doc_likeness(const struct doc *a, const struct doc *b, double floor);
 
@@ -162,6 +186,7 @@ struct candidate {
     char *plain;     /* normalised input */
     struct doc text; /* of the input */
     double near;     /* ROUGE-L F with the nearest text compared with */
+    double trust;    /* part of the usual weight, by the judge */
     double nll, z;   /* 0 where there is no model to ask */
 };
 

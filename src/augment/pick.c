@@ -41,11 +41,27 @@ static void make_room(struct picking *p) {
     }
     for (size_t i = 0; i < WIRE_MODES; i++) {
         p->mode_room[i] = (int)(q->want[i] / (want > 0 ? want : 1) * (double)p->wanted + .5);
-        rewriting += mode_at(i) == PLM_MODE_REVERSE || mode_at(i) == PLM_MODE_REWRITE ? p->mode_room[i] : 0;
+        bool sourced = mode_at(i) != PLM_MODE_NEW && mode_at(i) != PLM_MODE_LABEL;
+        rewriting += sourced ? p->mode_room[i] : 0;
     }
     for (size_t i = 0; i < q->n_records; i++) {
         p->source_room[i] = (int)ceil(rewriting / (double)(q->n_rewrite ? q->n_rewrite : 1)) + 1;
     }
+}
+
+// As many pairs of one order as of the other, so that neither is the better guess.
+static void balance_pairs(struct picking *p) {
+    const struct wire_request *q = p->f->request;
+    int there[2] = {0};
+    if (!q->pair || q->n_labels != 2) {
+        return;
+    }
+    for (size_t k = 0; k < p->n_left; k++) {
+        int label = label_index(p->f->policy->kind, p->f->c[p->left[k]].output);
+        there[label == 1]++;
+    }
+    int room = there[0] < there[1] ? there[0] : there[1], half = (int)(p->wanted / 2);
+    p->label_room[0] = p->label_room[1] = room < half ? room : half;
 }
 
 static bool has_room(const struct picking *p, const struct candidate *c, bool by_mode, bool usual) {
@@ -130,6 +146,7 @@ plm_status pick_best(struct filter *f, size_t wanted, plm_error *err) {
                 p.left[p.n_left++] = i;
             }
         }
+        balance_pairs(&p);
         for (int round = 0; round < 4; round++) {
             pick_round(&p, round < 2, round % 2 == 0);
         }

@@ -71,18 +71,34 @@ static bool keeps_all(const char *source, const char *reply) {
     return true;
 }
 
+void candidate_free(struct candidate *c) {
+    json_decref(c->doc);
+    mem_free(c->shown);
+    mem_free(c->input);
+    mem_free(c->output);
+    mem_free(c->plain);
+    doc_close(&c->text);
+}
+
 plm_status candidate_restore(struct candidate *c, const struct wire_request *q, const struct legend *m,
                              const struct reals *reals, bool unredacted, plm_error *err) {
     const struct wire_record *source = c->wire.source ? &q->records[c->wire.source - 1] : NULL;
-    if (source && !unredacted) {
+    bool rewrites = c->wire.mode == PLM_MODE_REVERSE || c->wire.mode == PLM_MODE_REWRITE;
+    if (source && rewrites && (!unredacted || !m)) {
         c->lost =
             !keeps_all(c->wire.mode == PLM_MODE_REWRITE ? source->input : source->output, c->wire.input);
     }
+    // What was hidden in an exemplar has no place in an invented text.
+    size_t at = 0, n = 0;
+    bool invents = c->wire.mode == PLM_MODE_NEW || c->wire.mode == PLM_MODE_LABEL;
+    c->lost = c->lost || (invents && (!unredacted || !m) &&
+                          (placeholder_next(c->wire.input, strlen(c->wire.input), &at, &n) ||
+                           (at = 0, placeholder_next(c->wire.output, strlen(c->wire.output), &at, &n))));
     plm_status st = restore(c->wire.input, c, q, m, reals, unredacted, &c->input, &c->lost, err);
     if (st) {
         return st;
     }
-    if (source) {
+    if (rewrites) {
         c->output = mem_dupz(c->parent ? c->parent->output : "");
         return c->output ? PLM_OK : fail(err, PLM_ENOMEM, "no memory for a candidate");
     }

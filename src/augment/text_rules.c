@@ -46,17 +46,47 @@ static bool contains(const char *text, const char *piece) {
     return strcasestr(text, piece) != NULL;
 }
 
+static const char *const markers[] = {
+    "<|",      "|>",       "<\xef\xbd\x9c",   "<s>",           "</s>",   "[INST]", "[/INST]",
+    "<<SYS>>", "<</SYS>>", "<start_of_turn>", "<end_of_turn>", "<bos>",  "<eos>",  "<pad>",
+    "<unk>",   "<think>",  "</think>",        "<<<DATA",       "DATA>>>"};
+
+size_t chat_marker(const char *text) {
+    for (size_t i = 0; i < sizeof markers / sizeof *markers; i++) {
+        if (strncasecmp(text, markers[i], strlen(markers[i])) == 0) {
+            return strlen(markers[i]);
+        }
+    }
+    return 0;
+}
+
 static bool chat_markup(const char *text, const char *allowed) {
-    static const char *const tokens[] = {
-        "<|",      "|>",       "<\xef\xbd\x9c",   "<s>",           "</s>",   "[INST]", "[/INST]",
-        "<<SYS>>", "<</SYS>>", "<start_of_turn>", "<end_of_turn>", "<bos>",  "<eos>",  "<pad>",
-        "<unk>",   "<think>",  "</think>",        "<<<DATA",       "DATA>>>"};
-    for (size_t i = 0; i < sizeof tokens / sizeof *tokens; i++) {
-        if (contains(text, tokens[i]) && !contains(allowed, tokens[i])) {
+    for (const char *p = text; *p; p++) {
+        size_t n = chat_marker(p);
+        char marker[24];
+        memcpy(marker, p, n);
+        marker[n] = 0;
+        if (n && !contains(allowed, marker)) {
             return true;
         }
     }
     return false;
+}
+
+const char *check_objection(const plm_checks *k, const char *input, const char *output) {
+    for (size_t i = 0; i < k->n_never; i++) {
+        if (contains(input, k->never[i]) || (output && contains(output, k->never[i]))) {
+            return "a text that this kind never has";
+        }
+    }
+    if (!output) {
+        return NULL;
+    }
+    struct str t = str_trim(str_of(output));
+    int words = (int)words_count(t.p, t.n);
+    return words < k->min_words || (k->max_words && words > k->max_words) ? "an output too short or too long"
+           : k->one_line && memchr(t.p, '\n', t.n)                        ? "an output of several lines"
+                                                                          : NULL;
 }
 
 static bool opens_with(struct str t, const char *phrase) {
@@ -120,6 +150,9 @@ static bool assistant_talk(const char *text, const char *allowed) {
                                            "[your name]",
                                            "[insert",
                                            "lorem ipsum",
+                                           "\"input\":",
+                                           "\"output\":",
+                                           "\"role\":",
                                            "](http",
                                            "![",
                                            "<img",
@@ -170,6 +203,26 @@ static bool secret_from_nowhere(const char *text, const char *allowed) {
     }
     mem_free(found);
     return bad;
+}
+
+// A long mixture of letters and digits is a number of something: an order, a licence, an account.
+bool code_in(const char *text) {
+    enum { LONG = 8 };
+    size_t letters = 0, digits = 0;
+    for (const char *p = text;; p++) {
+        bool letter = (*p | 32) >= 'a' && (*p | 32) <= 'z', digit = *p >= '0' && *p <= '9';
+        letters += letter;
+        digits += digit;
+        if (!letter && !digit) {
+            if (letters && digits && letters + digits >= LONG) {
+                return true;
+            }
+            letters = digits = 0;
+        }
+        if (!*p) {
+            return false;
+        }
+    }
 }
 
 const char *text_objection(const char *text, const char *allowed, const struct scripts *usual) {

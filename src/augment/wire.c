@@ -12,7 +12,8 @@ static const struct {
 } mode_table[WIRE_MODES] = {{PLM_MODE_REVERSE, "reverse"},
                             {PLM_MODE_REWRITE, "rewrite"},
                             {PLM_MODE_NEW, "new"},
-                            {PLM_MODE_LABEL, "label"}};
+                            {PLM_MODE_LABEL, "label"},
+                            {PLM_MODE_PAIR, "pair"}};
 
 const char *mode_name(unsigned mode) {
     for (size_t i = 0; i < WIRE_MODES; i++) {
@@ -119,10 +120,27 @@ static json_t *labels_json(const struct wire_request *q) {
 static json_t *want_json(const struct wire_request *q) {
     json_t *o = json_object();
     for (size_t i = 0; i < WIRE_MODES; i++) {
-        if (!put(o, mode_table[i].name, json_integer(q->want[i]))) {
+        bool asked = q->want[i] || mode_table[i].mode != PLM_MODE_PAIR;
+        if (asked && !put(o, mode_table[i].name, json_integer(q->want[i]))) {
             json_decref(o);
             return NULL;
         }
+    }
+    return o;
+}
+
+static bool asks_checks(const plm_checks *k) {
+    return k->min_words || k->max_words || k->one_line || k->n_never;
+}
+
+static json_t *checks_json(const plm_checks *k) {
+    json_t *o = json_object();
+    bool ok =
+        put(o, "min_words", json_integer(k->min_words)) && put(o, "max_words", json_integer(k->max_words)) &&
+        put(o, "one_line", json_boolean(k->one_line)) && put(o, "never", texts_json(k->never, k->n_never));
+    if (!ok) {
+        json_decref(o);
+        return NULL;
     }
     return o;
 }
@@ -143,6 +161,11 @@ plm_status wire_request_write(const struct wire_request *q, char **out, char id[
          put(doc, "exemplars", numbers_json(q->exemplars, q->n_exemplars)) &&
          put(doc, "rewrite", numbers_json(q->rewrite, q->n_rewrite)) &&
          put(doc, "topics", texts_json(q->topics, q->n_topics)) && put(doc, "want", want_json(q));
+    ok = ok && (!q->judge || put(doc, "judge", json_true())) &&
+         (!q->hint || put(doc, "hint", json_string(q->hint))) &&
+         (!q->pair || put(doc, "pair", json_string(q->pair))) &&
+         (!q->n_aspects || put(doc, "aspects", texts_json(q->aspects, q->n_aspects))) &&
+         (!asks_checks(&q->checks) || put(doc, "checks", checks_json(&q->checks)));
     char *body = NULL;
     plm_status st =
         ok ? json_write(doc, &body, err) : fail(err, PLM_EINVAL, "the request holds text that is not UTF-8");
@@ -172,8 +195,14 @@ void wire_candidate_put(struct bytes *out, const struct wire_candidate *c) {
         }
         bytes_putc(out, ']');
     }
-    const char *const names[] = {"input", "output", "bad"}, *const values[] = {c->input, c->output, c->bad};
-    for (size_t i = 0; i < 3; i++) {
+    for (size_t i = 0; i < c->n_judge; i++) {
+        bytes_puts(out, i ? "," : ",\"judge\":[");
+        bytes_json(out, c->judge[i], strlen(c->judge[i]));
+        bytes_puts(out, i + 1 == c->n_judge ? "]" : "");
+    }
+    const char *const names[] = {"input", "output", "bad", "rule"}, *const values[] = {c->input, c->output,
+                                                                                       c->bad, c->rule};
+    for (size_t i = 0; i < 4; i++) {
         if (values[i]) {
             bytes_printf(out, ",\"%s\":", names[i]);
             bytes_json(out, values[i], strlen(values[i]));
@@ -300,21 +329,62 @@ static void read_labels(struct reader *r, struct wire_request *q) {
     }
 }
 
-static void read_topics(struct reader *r, struct wire_request *q) {
-    const json_t *a = want_array(r, "topics", 100);
+// A list of short texts that may be missing.
+static const char **read_texts(struct reader *r, const json_t *from, const char *key, size_t most,
+                               size_t longest, size_t *n_out) {
+    const json_t *a = json_object_get(from, key);
     size_t n = json_array_size(a);
-    q->topics = mem_zero(n + 1, sizeof *q->topics);
-    if (!q->topics && !r->st) {
+    if (a && (!json_is_array(a) || n > most)) {
+        refuse(r, key, "is no list, or too long");
+        return NULL;
+    }
+    const char **v = mem_zero(n + 1, sizeof *v);
+    if (!v && !r->st) {
         r->st = fail(r->err, PLM_ENOMEM, "no memory for the request");
     }
-    for (size_t i = 0; q->topics && i < n; i++) {
+    for (size_t i = 0; v && i < n; i++) {
         const char *s = json_string_value(json_array_get(a, i));
-        if (!s || !*s || json_string_length(json_array_get(a, i)) != strlen(s) || strlen(s) > 100) {
-            refuse(r, "topics", "holds something else than short texts");
-            return;
+        if (!s || !*s || json_string_length(json_array_get(a, i)) != strlen(s) || strlen(s) > longest) {
+            refuse(r, key, "holds something else than short texts");
+            return v;
         }
-        q->topics[i] = s;
-        q->n_topics = i + 1;
+        v[i] = s;
+        *n_out = i + 1;
+    }
+    return v;
+}
+
+// What a kind of one's own may ask for; all of it may be missing.
+static void read_extras(struct reader *r, struct wire_request *q) {
+    const json_t *checks = json_object_get(r->doc, "checks"), *judge = json_object_get(r->doc, "judge");
+    q->aspects = read_texts(r, r->doc, "aspects", 64, 200, &q->n_aspects);
+    q->hint = json_object_get(r->doc, "hint") ? want_text(r, "hint", 1, 1000) : NULL;
+    q->pair = json_object_get(r->doc, "pair") ? want_text(r, "pair", 1, 4000) : NULL;
+    q->judge = json_is_true(judge);
+    if (judge && !json_is_boolean(judge)) {
+        refuse(r, "judge", "is neither true nor false");
+    }
+    if (q->pair && !pair_form(q->pair)) {
+        refuse(r, "pair", "lacks {title}, {first} and {second}, in this order and apart");
+    }
+    if (checks) {
+        q->checks.min_words = (int)want_number(r, checks, "min_words", 0, 100000);
+        q->checks.max_words = (int)want_number(r, checks, "max_words", 0, 100000);
+        q->checks.one_line = json_is_true(json_object_get(checks, "one_line"));
+        q->never = read_texts(r, checks, "never", 64, 200, &q->checks.n_never);
+        q->checks.never = q->never;
+    }
+}
+
+// The titles of mode D are read off the records.
+static void check_pairs(struct reader *r, const struct wire_request *q) {
+    struct pair p;
+    bool ok = q->pair && q->n_labels == 2;
+    for (size_t i = 0; ok && i < q->n_rewrite; i++) {
+        ok = pair_read(q->pair, q->records[q->rewrite[i] - 1].input, &p);
+    }
+    if (!ok) {
+        refuse(r, "want", "asks for pairs, and the records are not worded like \"pair\"");
     }
 }
 
@@ -352,14 +422,23 @@ static void read_fields(struct reader *r, struct wire_request *q) {
     read_range(r, words, "output", &q->output_words);
     read_labels(r, q);
     read_records(r, q);
-    read_topics(r, q);
+    want_array(r, "topics", 100);
+    q->topics = read_texts(r, r->doc, "topics", 100, 100, &q->n_topics);
+    read_extras(r, q);
     q->exemplars = read_numbers(r, "exemplars", q->n_records, &q->n_exemplars);
     q->rewrite = read_numbers(r, "rewrite", q->n_records, &q->n_rewrite);
     for (size_t i = 0; i < WIRE_MODES; i++) {
-        q->want[i] = (int)want_number(r, want, mode_table[i].name, 0, 4096);
-        bool rewrites = mode_table[i].mode == PLM_MODE_REVERSE || mode_table[i].mode == PLM_MODE_REWRITE;
+        bool pair = mode_table[i].mode == PLM_MODE_PAIR; // a mode that not all devices know
+        q->want[i] = pair && !json_object_get(want, "pair")
+                         ? 0
+                         : (int)want_number(r, want, mode_table[i].name, 0, 4096);
+        bool rewrites =
+            pair || mode_table[i].mode == PLM_MODE_REVERSE || mode_table[i].mode == PLM_MODE_REWRITE;
         if (q->want[i] && rewrites && !q->n_rewrite) {
             refuse(r, "want", "asks to rewrite records, and there are none");
+        }
+        if (q->want[i] && pair && !r->st) {
+            check_pairs(r, q);
         }
         if (q->want[i] && mode_table[i].mode == PLM_MODE_LABEL && !q->n_labels) {
             refuse(r, "want", "asks for labels, and there are none");
@@ -399,6 +478,8 @@ void wire_request_free(struct wire_request *q) {
     mem_free(q->exemplars);
     mem_free(q->rewrite);
     mem_free(q->topics);
+    mem_free(q->aspects);
+    mem_free(q->never);
     json_decref(q->doc);
     *q = (struct wire_request){0};
 }
@@ -436,7 +517,7 @@ static plm_status read_shown(struct wire_candidate *c, int **shown, const json_t
 static plm_status read_source(struct wire_candidate *c, const json_t *doc, const struct wire_request *q,
                               plm_error *err) {
     const json_t *v = json_object_get(doc, "source");
-    bool rewrites = c->mode == PLM_MODE_REVERSE || c->mode == PLM_MODE_REWRITE;
+    bool rewrites = c->mode == PLM_MODE_REVERSE || c->mode == PLM_MODE_REWRITE || c->mode == PLM_MODE_PAIR;
     if (!v || json_is_null(v)) {
         return rewrites && !c->bad
                    ? fail(err, PLM_EFORMAT, "a candidate does not say which record it rewrites")
@@ -459,6 +540,12 @@ static plm_status read_candidate(struct wire_candidate *c, const json_t *doc, in
         return fail(err, PLM_EFORMAT, "a candidate lacks its mode or its call");
     }
     c->bad = json_text(doc, "bad");
+    c->rule = c->bad ? json_text(doc, "rule") : NULL;
+    const json_t *judge = json_object_get(doc, "judge");
+    for (; c->n_judge < WIRE_JUDGES && c->n_judge < json_array_size(judge); c->n_judge++) {
+        const char *answer = json_string_value(json_array_get(judge, c->n_judge));
+        c->judge[c->n_judge] = answer ? answer : "";
+    }
     plm_status st = read_source(c, doc, q, err);
     if (!st) {
         st = read_shown(c, shown, doc, q, err);
@@ -468,7 +555,7 @@ static plm_status read_candidate(struct wire_candidate *c, const json_t *doc, in
     }
     c->input = json_text(doc, "input");
     c->output = json_text(doc, "output");
-    bool needs_output = c->mode == PLM_MODE_NEW || c->mode == PLM_MODE_LABEL;
+    bool needs_output = c->mode != PLM_MODE_REVERSE && c->mode != PLM_MODE_REWRITE;
     if (!c->input || !*c->input || (needs_output && (!c->output || !*c->output))) {
         return fail(err, PLM_EFORMAT, "a candidate's input or output is missing, empty, or no text");
     }

@@ -24,6 +24,10 @@ static const char *const tags[] = {
     "true story",
 };
 
+static const char *const sides[] = {
+    "quality",       "price",           "how it is used", "what was expected of it",
+    "who it is for", "what went wrong", "a comparison"};
+#define ASPECTS(list) .aspects = list, .n_aspects = sizeof(list) / sizeof *(list)
 #define LABELS(list) .labels = list, .n_labels = sizeof(list) / sizeof *(list)
 
 const plm_kind kind_table[] = {
@@ -54,6 +58,7 @@ const plm_kind kind_table[] = {
      .input_field = "review",
      .output_field = "rating",
      LABELS(stars),
+     ASPECTS(sides),
      .modes = PLM_MODE_REWRITE | PLM_MODE_LABEL,
      .max_answer_tokens = 4},
     {.name = "title",
@@ -83,7 +88,11 @@ const plm_kind kind_table[] = {
      .input_field = "question",
      .output_field = "reference",
      LABELS(references),
-     .modes = 0,
+     .modes = PLM_MODE_PAIR,
+     .pair =
+         "For an author who has written the paper with the title \"{title}\", which reference is related? "
+         "Just answer with [1] or [2] without explanation. [1]: \"{first}\" [2]: \"{second}\"",
+     .hint = "Titles are those of scholarly papers; a related one is a paper that this author would cite.",
      .max_answer_tokens = 4},
     {.name = "lamp-2",
      .task = "the tag of a movie",
@@ -105,6 +114,7 @@ const plm_kind kind_table[] = {
      .input_field = "text",
      .output_field = "score",
      LABELS(stars),
+     ASPECTS(sides),
      .modes = PLM_MODE_REWRITE | PLM_MODE_LABEL,
      .max_answer_tokens = 4},
     {.name = "lamp-4",

@@ -18,14 +18,22 @@ struct task {
     char *input[ASK_MAX];       /* B, second call: owned */
     int shown[SHOW_MAX];        /* exemplars */
     size_t n_shown;
-    const char *topic; /* NULL: none */
+    const char *topic, *aspect; /* NULL: none */
+    const char *judged;         /* whose label is asked for; borrowed. NULL: this call writes something */
+    size_t about;               /* with judged: the candidate */
     int words, variation;
-    uint64_t fence; /* marks where a record's text begins and ends */
+    const struct prompt *sent; /* what was asked, once it was */
+    uint64_t fence;            /* marks where a record's text begins and ends */
 };
 void task_free(struct task *t);
 
 /* Draws what is left to chance: exemplars, topic, length. */
 void task_draw(struct task *t, const struct wire_request *q, struct rng *r);
+
+/* Our own words in a call, normalised; *out is the caller's (plm_free). */
+plm_status recipe_own_words(const struct task *t, bool single, char **out, plm_error *err);
+/* Is a run of six words of this among them? */
+plm_status recipe_quoted(const char *text, const char *own, bool *quoted, plm_error *err);
 
 /* system and user are the caller's (plm_free). */
 struct prompt {
@@ -41,15 +49,56 @@ void prompt_free(struct prompt *p);
 
 struct piece {
     char *text;      /* NULL: none, see bad */
+    char *other;     /* mode D: what does not go with the title; text does */
     const char *bad; /* static */
 };
+void piece_free(struct piece *p);
 /* n = task's n pieces, in the task's order; extra things in the reply are added to *surplus. */
 plm_status reply_read(struct piece *pieces, size_t *surplus, const struct task *t, bool single,
                       const char *text, const char *finish, plm_error *err);
 /* An OpenAI-compatible completion. Whatever is wrong with it, the answer says so ("none" and why). */
 plm_status completion_read(struct answer *out, const char *body, size_t len, plm_error *err);
 
+/* ---- plan.c: which calls a round makes ---- */
+
+struct plan {                                /* by mode_at */
+    int asked[WIRE_MODES], good[WIRE_MODES]; /* things asked for so far; those that survived */
+};
+/* How many things of a mode to ask for now: by what is wanted and the share that survived so far. */
+int plan_count(const struct plan *p, const struct wire_request *q, size_t slot, int round);
+/* The next call, for up to left things; counts them as asked. Freed with task_free. */
+struct task plan_task(struct plan *p, const struct wire_request *q, size_t slot, int round, int left);
+
+/* ---- calls.c: many calls made and kept, in any order; replies handed over in the order of the calls ---- */
+
+struct calls {
+    const struct wire_request *q;
+    struct teacher *teacher;
+    const struct synth_hooks *hooks;
+    const char *name;                         /* of the teacher, asked or replayed */
+    int (*each)(void *ctx, const char *body); /* a preview: bodies are shown, nothing is asked */
+    void *each_ctx;
+    size_t number, planned, kept, candidates; /* calls so far, foreseen, with a kept reply; for progress */
+};
+/* read gets every task with the text of its reply and its hash. */
+typedef plm_status (*reply_fn)(void *ctx, const struct task *t, const char *hash, const char *text,
+                               const char *finish, plm_error *err);
+plm_status calls_make(struct calls *c, struct task *tasks, size_t n, reply_fn read, void *ctx,
+                      plm_error *err);
+
 /* ---- teacher.c ---- */
+
+struct batch {
+    const struct call *calls; /* [n], with the body of each */
+    char *const *bodies;
+    size_t n;
+    void *ctx;
+    /* Both are called from the caller's thread: before bytes of call i leave, and with its answer, whose text
+     * the callee takes. After an error nothing more is sent; what is under way is still waited for. */
+    plm_status (*leaving)(void *ctx, size_t i, plm_error *err);
+    plm_status (*arrived)(void *ctx, size_t i, struct answer *a, plm_error *err);
+};
+plm_status teacher_ask_all(struct teacher *t, const struct batch *b, plm_error *err);
 
 /* The body for a teacher known by its name alone. */
 plm_status body_write(const char *teacher, const struct call *c, char **body, plm_error *err);

@@ -1,6 +1,7 @@
 /* reply.c: what a teacher wrote, as the texts that were asked for. Every reply is hostile until read: only a
  * whole object on a line of its own, with a number that was asked about and one text, is taken. What can't be
  * read is counted and never guessed at. */
+#include <stdio.h>
 #include <string.h>
 
 #include "synth/inside.h"
@@ -21,25 +22,54 @@ static struct str unquote(struct str t) {
     return t;
 }
 
+static plm_status take(char **to, struct str s, plm_error *err) {
+    *to = mem_dup(s.p, s.n);
+    return *to ? PLM_OK : fail(err, PLM_ENOMEM, "no memory for a reply");
+}
+
+// Mode D: the two halves of a pair, a line each.
+static plm_status read_two_lines(struct piece *piece, struct str s, const char *finish, plm_error *err) {
+    struct str line, half[2] = {{0}};
+    size_t n = 0;
+    while (n < 2 && str_cut(&s, '\n', &line)) {
+        line = unquote(str_trim(line));
+        if (line.n) {
+            half[n++] = line;
+        }
+    }
+    if (n < 2 || half[0].n + half[1].n > WIRE_TEXT_MAX || (strcmp(finish, "length") == 0 && !s.n)) {
+        piece->bad = n < 2 ? "not two lines" : "too long";
+        return PLM_OK;
+    }
+    plm_status st = take(&piece->text, half[0], err);
+    return st ? st : take(&piece->other, half[1], err);
+}
+
 static plm_status read_single(struct piece *piece, const struct task *t, const char *text, const char *finish,
                               plm_error *err) {
     struct str s = str_trim(str_of(text)), line;
-    if (t->outputs && str_cut(&s, '\n', &line)) {
+    if (t->mode == PLM_MODE_PAIR && !t->judged) {
+        return read_two_lines(piece, s, finish, err);
+    }
+    if ((t->outputs || t->judged) && str_cut(&s, '\n', &line)) {
         s = str_trim(line); // one answer: what follows is the teacher going on by itself
     } else if (strcmp(finish, "length") == 0) {
         piece->bad = "cut by length";
         return PLM_OK;
     }
     s = unquote(s);
-    if (!s.n) {
-        piece->bad = "empty";
+    if (!s.n || s.n > WIRE_TEXT_MAX) {
+        piece->bad = s.n ? "too long" : "empty";
         return PLM_OK;
     }
-    piece->text = mem_dup(s.p, s.n);
-    return piece->text ? PLM_OK : fail(err, PLM_ENOMEM, "no memory for a reply");
+    return take(&piece->text, s, err);
 }
 
 /* ---- lines ---- */
+
+static bool usable(const char *text) {
+    return text && str_trim(str_of(text)).n && strlen(text) <= WIRE_TEXT_MAX;
+}
 
 static plm_status read_object(struct piece *pieces, size_t *surplus, const struct task *t, struct str line,
                               plm_error *err) {
@@ -49,20 +79,21 @@ static plm_status read_object(struct piece *pieces, size_t *surplus, const struc
         return PLM_OK;
     }
     const json_t *n = json_object_get(doc, "n");
-    const char *text = json_text(doc, t->outputs ? "output" : "input");
+    bool pair = t->mode == PLM_MODE_PAIR;
+    const char *text = json_text(doc, pair         ? "related"
+                                      : t->outputs ? "output"
+                                                   : "input"),
+               *other = pair ? json_text(doc, "unrelated") : NULL;
     size_t k = json_is_integer(n) && json_integer_value(n) >= 1 && json_integer_value(n) <= (json_int_t)t->n
                    ? (size_t)json_integer_value(n) - 1
                    : t->n;
     plm_status st = PLM_OK;
-    if (k == t->n || !text || !str_trim(str_of(text)).n || strlen(text) > WIRE_TEXT_MAX) {
-        ++*surplus;
-    } else if (pieces[k].text) {
-        ++*surplus; // the first one counts
+    if (k == t->n || !usable(text) || (pair && !usable(other)) || pieces[k].text) {
+        ++*surplus; // of two with one number the first counts
     } else {
-        struct str s = str_trim(str_of(text));
-        pieces[k].text = mem_dup(s.p, s.n);
+        st = take(&pieces[k].text, str_trim(str_of(text)), err);
+        st = st || !pair ? st : take(&pieces[k].other, str_trim(str_of(other)), err);
         pieces[k].bad = NULL;
-        st = pieces[k].text ? PLM_OK : fail(err, PLM_ENOMEM, "no memory for a reply");
     }
     json_decref(doc);
     return st;
@@ -92,6 +123,33 @@ static plm_status read_lines(struct piece *pieces, size_t *surplus, const struct
     return PLM_OK;
 }
 
+void piece_free(struct piece *p) {
+    mem_free(p->text);
+    mem_free(p->other);
+    *p = (struct piece){0};
+}
+
+// What only our instructions hold says that the teacher was talked into showing them.
+static plm_status drop_leak(struct piece *p, const struct task *t, const char *own, plm_error *err) {
+    const char *const texts[] = {p->text, p->other};
+    char fence[16];
+    snprintf(fence, sizeof fence, "%08llx", (unsigned long long)(t->fence & 0xffffffff));
+    for (size_t i = 0; i < 2 && !p->bad; i++) {
+        bool quoted = texts[i] && strstr(texts[i], fence);
+        plm_status st = texts[i] && !quoted ? recipe_quoted(texts[i], own, &quoted, err) : PLM_OK;
+        if (st) {
+            return st;
+        }
+        p->bad = quoted ? "our own instructions" : NULL;
+    }
+    if (p->bad && p->text) {
+        const char *bad = p->bad;
+        piece_free(p);
+        p->bad = bad;
+    }
+    return PLM_OK;
+}
+
 plm_status reply_read(struct piece *pieces, size_t *surplus, const struct task *t, bool single,
                       const char *text, const char *finish, plm_error *err) {
     memset(pieces, 0, t->n * sizeof *pieces);
@@ -101,8 +159,15 @@ plm_status reply_read(struct piece *pieces, size_t *surplus, const struct task *
         }
         return PLM_OK;
     }
-    return single ? read_single(pieces, t, text, finish, err)
-                  : read_lines(pieces, surplus, t, text, finish, err);
+    plm_status st = single || t->judged ? read_single(pieces, t, text, finish, err)
+                                        : read_lines(pieces, surplus, t, text, finish, err);
+    char *own = NULL;
+    st = st ? st : recipe_own_words(t, single, &own, err);
+    for (size_t i = 0; i < t->n && !st; i++) {
+        st = drop_leak(&pieces[i], t, own, err);
+    }
+    plm_free(own);
+    return st;
 }
 
 /* ---- the envelope ---- */

@@ -1,160 +1,34 @@
-/* run.c: a request turned into calls, and their replies into candidate lines, in rounds: each asks for what
- * the rounds before did not bring. Calls are numbered in the order in which they are made; body and number
- * decide the seed and the hash, so that a run with the same replies is the same run, wherever it was broken
- * off. */
+/* run.c: a request turned into candidates, in rounds: each asks for what the rounds before did not bring, and
+ * every round ends with the filters, so that a good teacher is asked little and a poor one more. Bodies,
+ * seeds and hashes depend on the request and on earlier replies alone: a run with the same replies is the
+ * same run, wherever it was broken off. */
 #include <stdio.h>
 #include <string.h>
 
-#include "base/hash.h"
 #include "synth/inside.h"
 
-enum { ROUNDS = 3, NONSENSE_MAX = 5, CANDIDATES_MAX = WIRE_CANDIDATES_MAX };
+enum { ROUNDS = 4, MOST = 3 /* halves of what is wanted that are sent back */ };
 
-struct pending { /* a reply without a text, kept once the teacher makes sense again */
-    char hash[65], *body;
-    struct task task;
-    int64_t tokens_in, tokens_out;
-    double seconds;
+struct made { /* a candidate; what it points to is its own, the request's or static */
+    struct wire_candidate c;
+    char hash[65], *input, *output, *judge[WIRE_JUDGES];
+    int shown[SHOW_MAX];
+    struct wire_verdict verdict;
+};
+
+struct list { /* tasks of a stage; owned */
+    struct task *t;
+    size_t n;
 };
 
 struct run {
     struct wire_request q;
-    int (*each)(void *ctx, const char *body); /* a preview: bodies are shown, nothing is asked */
-    void *each_ctx;
-    struct teacher *teacher;
-    const struct synth_hooks *hooks;
-    const char *name; /* of the teacher, asked or replayed */
-    struct bytes out;
-    size_t number, planned, done, good;     /* calls so far, foreseen, with a kept reply; candidates */
-    int got[WIRE_MODES], asked[WIRE_MODES]; /* things by mode */
-    struct task *drafts;                    /* second calls of mode B of this round */
-    size_t n_drafts;
-    struct pending pending[NONSENSE_MAX];
-    size_t n_pending;
+    struct calls calls;
+    struct plan plan;
+    struct made *made;
+    size_t n_made;
+    struct list drafts; /* second calls of mode B of this round */
 };
-
-/* ---- asking ---- */
-
-static size_t sources_of(const struct task *t, int64_t *v) {
-    size_t n = 0;
-    for (size_t i = 0; i < t->n; i++) {
-        if (t->number[i]) {
-            v[n++] = t->number[i];
-        }
-    }
-    for (size_t i = 0; i < t->n_shown; i++) {
-        v[n++] = t->shown[i];
-    }
-    return n;
-}
-
-static plm_status keep(struct run *r, const char *hash, const char *body, const struct task *t,
-                       const struct answer *a, plm_error *err) {
-    int64_t sources[ASK_MAX + SHOW_MAX];
-    size_t n = sources_of(t, sources);
-    return r->hooks->keep ? r->hooks->keep(r->hooks->ctx, hash, body, a, sources, n, err) : PLM_OK;
-}
-
-static plm_status keep_pending(struct run *r, plm_error *err) {
-    plm_status st = PLM_OK;
-    for (size_t i = 0; i < r->n_pending; i++) {
-        struct pending *p = &r->pending[i];
-        char nothing[] = "";
-        struct answer a = {.text = nothing,
-                           .finish = "none",
-                           .tokens_in = p->tokens_in,
-                           .tokens_out = p->tokens_out,
-                           .seconds = p->seconds};
-        st = st ? st : keep(r, p->hash, p->body, &p->task, &a, err);
-        plm_free(p->body);
-    }
-    r->n_pending = 0;
-    return st;
-}
-
-// A service that talks nonsense again and again is as good as down: the run stops and nothing of it is kept.
-static plm_status set_aside(struct run *r, const char *hash, char **body, const struct task *t,
-                            const struct answer *a, plm_error *err) {
-    struct pending *p = &r->pending[r->n_pending++];
-    *p = (struct pending){.body = *body,
-                          .task = *t,
-                          .tokens_in = a->tokens_in,
-                          .tokens_out = a->tokens_out,
-                          .seconds = a->seconds};
-    memcpy(p->hash, hash, sizeof p->hash);
-    *body = NULL;
-    if (r->n_pending < NONSENSE_MAX) {
-        return PLM_OK;
-    }
-    return fail(err, PLM_EREMOTE, "the teacher's last %d replies hold nothing of use (%s)", NONSENSE_MAX,
-                a->why);
-}
-
-static plm_status ask_teacher(struct run *r, const struct call *c, const struct task *t, const char *hash,
-                              char **body, char **text, const char **finish, plm_error *err) {
-    if (!r->teacher) {
-        return fail(err, PLM_EREMOTE, "call %zu is not among the kept replies", r->number);
-    }
-    plm_status st = r->hooks->leaving ? r->hooks->leaving(r->hooks->ctx, *body, strlen(*body), err) : PLM_OK;
-    struct answer a = {0};
-    st = st ? st : teacher_ask(r->teacher, c, &a, err);
-    if (!st && strcmp(a.finish, "none") == 0) {
-        st = set_aside(r, hash, body, t, &a, err);
-    } else if (!st) {
-        st = keep_pending(r, err);
-        st = st ? st : keep(r, hash, *body, t, &a, err);
-    }
-    if (st) {
-        plm_free(a.text);
-        return st;
-    }
-    *text = a.text;
-    *finish = a.finish;
-    return PLM_OK;
-}
-
-// Finds the reply to a call, or asks for it. *text is the caller's.
-static plm_status reply_to(struct run *r, const struct task *t, char hash[65], char **text,
-                           const char **finish, plm_error *err) {
-    struct prompt p;
-    char *body = NULL, *kept_finish = NULL;
-    struct rng rng;
-    plm_status st = recipe_write(&p, &r->q, t, err);
-    rng_seed(&rng, r->q.seed, 1000 + r->number);
-    struct call c = {p.system, p.user, p.temperature, .95f, p.max_tokens, rng_next(&rng) >> 33};
-    st = st ? st : body_write(r->name, &c, &body, err);
-    if (!st) {
-        struct sha256 h;
-        char number[32];
-        sha256_start(&h);
-        sha256_add(&h, body, strlen(body));
-        sha256_add(&h, number, (size_t)snprintf(number, sizeof number, "\n%zu", r->number));
-        sha256_hex(&h, hash);
-        *text = NULL;
-        *finish = "none";
-        if (r->each) {
-            *text = mem_dupz("");
-            st = r->each(r->each_ctx, body) ? fail(err, PLM_ESTOPPED, "stopped") : PLM_OK;
-        } else if (r->hooks->find) {
-            st = r->hooks->find(r->hooks->ctx, hash, text, &kept_finish, err);
-        }
-    }
-    if (!st && *text && kept_finish) {
-        *finish = strcmp(kept_finish, "stop") == 0     ? "stop"
-                  : strcmp(kept_finish, "length") == 0 ? "length"
-                                                       : "none";
-    } else if (!st && !*text) {
-        st = ask_teacher(r, &c, t, hash, &body, text, finish, err);
-    }
-    r->number++;
-    r->done += !st;
-    plm_free(kept_finish);
-    plm_free(body);
-    prompt_free(&p);
-    return st;
-}
-
-/* ---- replies to candidates ---- */
 
 static size_t slot_of(unsigned mode) {
     size_t i = 0;
@@ -164,205 +38,303 @@ static size_t slot_of(unsigned mode) {
     return i;
 }
 
-static void put_candidate(struct run *r, const struct task *t, size_t i, const struct piece *piece,
-                          const char *hash) {
-    struct wire_candidate c = {.mode = t->mode,
-                               .call = hash,
-                               .source = t->number[i],
-                               .bad = piece->bad,
-                               .shown = t->shown,
-                               .n_shown = t->n_shown};
-    if (!piece->bad) {
-        c.input = t->outputs ? t->input[i] : piece->text;
-        c.output = t->outputs ? piece->text : t->mode == PLM_MODE_LABEL ? t->label[i] : "";
-        r->good++;
-        r->got[slot_of(t->mode)]++;
+static plm_status list_add(struct list *l, const struct task *t, plm_error *err) {
+    struct task *more = mem_grow(l->t, l->n + 1, sizeof *more);
+    if (!more) {
+        return fail(err, PLM_ENOMEM, "no memory for calls");
     }
-    wire_candidate_put(&r->out, &c);
+    l->t = more;
+    more[l->n++] = *t;
+    return PLM_OK;
+}
+
+static void list_free(struct list *l) {
+    for (size_t i = 0; i < l->n; i++) {
+        task_free(&l->t[i]);
+    }
+    mem_free(l->t);
+    *l = (struct list){0};
+}
+
+/* ---- replies to candidates ---- */
+
+static plm_status pair_question(const struct run *r, const struct task *t, size_t i, struct piece *p,
+                                plm_error *err) {
+    struct pair source;
+    struct bytes b;
+    if (!pair_read(r->q.pair, r->q.records[t->number[i] - 1].input, &source)) {
+        return fail(err, PLM_EFORMAT, "a record is not worded like \"pair\"");
+    }
+    bool first = t->label[i] == r->q.labels[0];
+    source.first = str_of(first ? p->text : p->other);
+    source.second = str_of(first ? p->other : p->text);
+    bytes_init(&b, (size_t)4 * WIRE_TEXT_MAX);
+    pair_write(&b, r->q.pair, &source);
+    plm_status st = bytes_status(&b, "a pair", err);
+    char *text = st ? NULL : bytes_take(&b);
+    bytes_free(&b);
+    if (!text) {
+        return st ? st : fail(err, PLM_ENOMEM, "no memory for a candidate");
+    }
+    mem_free(p->text);
+    p->text = text;
+    return PLM_OK;
+}
+
+// Takes the piece's text.
+static plm_status put_made(struct run *r, const struct task *t, size_t i, struct piece *piece,
+                           const char *hash, plm_error *err) {
+    struct made *more = mem_grow(r->made, r->n_made + 1, sizeof *more);
+    if (!more) {
+        return fail(err, PLM_ENOMEM, "no memory for candidates");
+    }
+    r->made = more;
+    struct made *m = &more[r->n_made];
+    *m = (struct made){.verdict = {-1, NULL}};
+    m->c = (struct wire_candidate){
+        .mode = t->mode, .source = t->number[i], .bad = piece->bad, .n_shown = t->n_shown};
+    memcpy(m->hash, hash, sizeof m->hash);
+    memcpy(m->shown, t->shown, sizeof m->shown);
+    if (!piece->bad) {
+        bool deals = t->mode == PLM_MODE_LABEL || t->mode == PLM_MODE_PAIR;
+        plm_status st = t->mode == PLM_MODE_PAIR ? pair_question(r, t, i, piece, err) : PLM_OK;
+        if (st) {
+            return st;
+        }
+        m->input = t->outputs ? mem_dupz(t->input[i]) : piece->text;
+        m->output = t->outputs ? piece->text : mem_dupz(deals ? t->label[i] : "");
+        piece->text = NULL;
+    }
+    r->n_made++;
+    r->calls.candidates += !piece->bad;
+    return piece->bad || (m->input && m->output) ? PLM_OK : fail(err, PLM_ENOMEM, "no memory for candidates");
 }
 
 // The inputs that a first call of mode B brought become the task of a second call with the same exemplars.
 static plm_status put_draft(struct run *r, const struct task *t, struct piece *pieces, plm_error *err) {
-    struct task *more = mem_grow(r->drafts, r->n_drafts + 1, sizeof *more);
-    if (!more) {
-        return fail(err, PLM_ENOMEM, "no memory for drafts");
-    }
-    r->drafts = more;
-    struct task *d = &more[r->n_drafts];
-    *d = *t;
-    d->outputs = true;
-    d->n = 0;
-    memset(d->input, 0, sizeof d->input);
+    struct task d = *t;
+    d.outputs = true;
+    d.n = 0;
+    memset(d.input, 0, sizeof d.input);
     for (size_t i = 0; i < t->n; i++) {
         if (pieces[i].text) {
-            d->input[d->n++] = pieces[i].text;
+            d.input[d.n++] = pieces[i].text;
             pieces[i].text = NULL;
         }
     }
-    r->n_drafts += d->n > 0;
-    return PLM_OK;
-}
-
-static plm_status run_task(struct run *r, const struct task *t, plm_error *err) {
-    struct piece pieces[ASK_MAX] = {0};
-    char hash[65], *text = NULL;
-    const char *finish = "none";
-    size_t surplus = 0;
-    plm_status st = reply_to(r, t, hash, &text, &finish, err);
-    st = st || r->each ? st : reply_read(pieces, &surplus, t, r->q.single, text, finish, err);
-    bool first_of_two = t->mode == PLM_MODE_NEW && !t->outputs;
-    for (size_t i = 0; !st && !r->each && i < t->n; i++) {
-        if (pieces[i].bad || !first_of_two) {
-            put_candidate(r, t, i, &pieces[i], hash);
-        }
-    }
-    for (size_t i = 0; !st && i < surplus; i++) {
-        put_candidate(r, t, 0, &(struct piece){.bad = "a line that was not asked for"}, hash);
-    }
-    st = st || r->each || !first_of_two ? st : put_draft(r, t, pieces, err);
-    for (size_t i = 0; i < t->n; i++) {
-        mem_free(pieces[i].text);
-    }
-    plm_free(text);
-    st = st ? st : bytes_status(&r->out, "the candidates", err);
-    if (!st && r->hooks && r->hooks->progress &&
-        r->hooks->progress(r->hooks->ctx, r->number, r->planned > r->number ? r->planned : r->number,
-                           r->good)) {
-        st = fail(err, PLM_ESTOPPED, "stopped after %zu calls", r->number);
+    plm_status st = d.n ? list_add(&r->drafts, &d, err) : PLM_OK;
+    if (st) {
+        task_free(&d);
     }
     return st;
 }
 
-/* ---- planning ---- */
-
-// Twice what is wanted: the filters drop about half.
-static int target(const struct run *r, size_t slot) {
-    return r->q.want[slot] * 2;
-}
-
-// How many more things a round asks for.
-static int missing(const struct run *r, size_t slot, int round) {
-    int lack = target(r, slot) - r->got[slot];
-    return round == 0 ? target(r, slot) : lack * 4 <= target(r, slot) ? 0 : lack;
-}
-
-// Labels in the person's own share, smoothed: dealt out evenly and never drawn to one side by chance.
-static const char *label_for(const struct run *r, int nth) {
-    size_t best = 0;
-    double best_lack = -1e300, all = 0;
-    int dealt[1000] = {0};
-    for (size_t i = 0; i < r->q.n_labels; i++) {
-        all += r->q.label_counts[i] + .5;
+static plm_status read_candidates(void *ctx, const struct task *t, const char *hash, const char *text,
+                                  const char *finish, plm_error *err) {
+    struct run *r = ctx;
+    struct piece pieces[ASK_MAX] = {0};
+    size_t surplus = 0;
+    plm_status st = reply_read(pieces, &surplus, t, r->q.single, text, finish, err);
+    bool first_of_two = t->mode == PLM_MODE_NEW && !t->outputs;
+    for (size_t i = 0; i < t->n && !st; i++) {
+        if (pieces[i].bad || !first_of_two) {
+            st = put_made(r, t, i, &pieces[i], hash, err);
+        }
     }
-    for (int k = 0; k <= nth; k++) {
-        best_lack = -1e300;
-        for (size_t i = 0; i < r->q.n_labels; i++) {
-            double lack = (r->q.label_counts[i] + .5) / all * (k + 1) - dealt[i];
-            if (lack > best_lack) {
-                best = i;
-                best_lack = lack;
+    for (size_t i = 0; i < surplus && !st; i++) {
+        st = put_made(r, t, 0, &(struct piece){.bad = "a line that was not asked for"}, hash, err);
+    }
+    st = st || !first_of_two ? st : put_draft(r, t, pieces, err);
+    for (size_t i = 0; i < t->n; i++) {
+        piece_free(&pieces[i]);
+    }
+    return st;
+}
+
+static plm_status read_judgement(void *ctx, const struct task *t, const char *hash, const char *text,
+                                 const char *finish, plm_error *err) {
+    struct run *r = ctx;
+    struct made *m = &r->made[t->about];
+    struct piece p = {0};
+    size_t surplus = 0;
+    (void)hash;
+    plm_status st = reply_read(&p, &surplus, t, r->q.single, text, finish, err);
+    size_t n = p.text ? strlen(p.text) : 0;
+    // "[2]." for "[2]"
+    while (n && strchr(".!\"'", p.text[n - 1])) {
+        p.text[--n] = 0;
+    }
+    if (!st && m->c.n_judge < WIRE_JUDGES) {
+        m->judge[m->c.n_judge] = mem_dupz(n <= 200 && p.text ? p.text : "");
+        st = m->judge[m->c.n_judge++] ? PLM_OK : fail(err, PLM_ENOMEM, "no memory for a judgement");
+    }
+    piece_free(&p);
+    return st;
+}
+
+/* ---- the filters ---- */
+
+static plm_status sieve(struct run *r, size_t most, plm_error *err) {
+    struct wire_candidate *c = mem_alloc(r->n_made + 1, sizeof *c);
+    struct wire_verdict *v = mem_alloc(r->n_made + 1, sizeof *v);
+    for (size_t i = 0; c && i < r->n_made; i++) {
+        struct made *m = &r->made[i];
+        m->c.call = m->hash;
+        m->c.input = m->input;
+        m->c.output = m->output;
+        m->c.shown = m->shown;
+        for (size_t k = 0; k < m->c.n_judge; k++) {
+            m->c.judge[k] = m->judge[k];
+        }
+        c[i] = m->c;
+    }
+    plm_status st = c && v ? wire_sieve(&r->q, c, r->n_made, most, v, err)
+                           : fail(err, PLM_ENOMEM, "no memory to filter candidates");
+    memset(r->plan.good, 0, sizeof r->plan.good);
+    for (size_t i = 0; i < r->n_made && !st; i++) {
+        r->made[i].verdict = v[i];
+        r->plan.good[slot_of(c[i].mode)] += v[i].rule < 0;
+    }
+    mem_free(c);
+    mem_free(v);
+    return st;
+}
+
+// Two answers to every candidate that got so far, and a third where those leave it open.
+static plm_status judge(struct run *r, plm_error *err) {
+    plm_status st = PLM_OK;
+    for (int pass = 0; pass < 2 && !st; pass++) {
+        struct list tasks = {0};
+        for (size_t i = 0; i < r->n_made && !st; i++) {
+            struct made *m = &r->made[i];
+            size_t n = m->c.n_judge;
+            bool open = m->c.mode == PLM_MODE_LABEL && m->verdict.rule < 0 && n == (pass ? 2 : 0) &&
+                        judge_undecided(&r->q, (const char *const *)m->judge, n);
+            for (int k = pass; open && k < 2 && !st; k++) {
+                struct task t = {.mode = PLM_MODE_LABEL, .judged = m->input, .about = i, .n = 1};
+                struct rng rng;
+                rng_seed(&rng, r->q.seed, 9000000 + i);
+                task_draw(&t, &r->q, &rng);
+                st = list_add(&tasks, &t, err);
             }
         }
-        dealt[best]++;
+        r->calls.planned += tasks.n;
+        st = st ? st : calls_make(&r->calls, tasks.t, tasks.n, read_judgement, r, err);
+        list_free(&tasks);
     }
-    return r->q.labels[best];
+    return st;
 }
 
-static struct task plan_task(struct run *r, size_t slot, int round, int left) {
-    unsigned mode = mode_at(slot);
-    struct task t = {.mode = mode, .strict = round > 0};
-    int max = r->q.single ? 1 : ASK_MAX;
-    t.n = (size_t)(left < max ? left : max);
-    for (size_t i = 0; i < t.n; i++) {
-        int nth = r->asked[slot]++;
-        if (mode == PLM_MODE_REVERSE || mode == PLM_MODE_REWRITE) {
-            t.number[i] = r->q.rewrite[(size_t)nth % r->q.n_rewrite];
-            t.variation = nth / (int)r->q.n_rewrite;
-        } else if (mode == PLM_MODE_LABEL) {
-            t.label[i] = label_for(r, nth);
-        }
-        // Two rewrites of one record belong into two calls.
-        for (size_t k = 0; k < i; k++) {
-            if (t.number[i] && t.number[k] == t.number[i]) {
-                r->asked[slot]--;
-                t.number[i] = 0;
-                t.n = i;
-            }
-        }
-    }
-    struct rng rng;
-    rng_seed(&rng, r->q.seed, (uint64_t)1000000 * (slot + 1) + (uint64_t)r->asked[slot]);
-    task_draw(&t, &r->q, &rng);
-    return t;
-}
+/* ---- rounds ---- */
 
-static plm_status run_round(struct run *r, int round, plm_error *err) {
-    int lack[WIRE_MODES], per_call = r->q.single ? 1 : ASK_MAX;
+static plm_status run_round(struct run *r, int round, bool *enough, plm_error *err) {
+    struct list tasks = {0};
     plm_status st = PLM_OK;
     for (size_t s = 0; s < WIRE_MODES; s++) {
-        lack[s] = missing(r, s, round);
-        size_t calls = (size_t)((lack[s] + per_call - 1) / per_call);
-        r->planned += mode_at(s) == PLM_MODE_NEW ? 2 * calls : calls;
-    }
-    for (size_t s = 0; s < WIRE_MODES; s++) {
-        while (lack[s] > 0 && !st) {
-            struct task t = plan_task(r, s, round, lack[s]);
-            lack[s] -= (int)t.n;
-            st = run_task(r, &t, err);
+        size_t before = tasks.n;
+        for (int left = plan_count(&r->plan, &r->q, s, round); left > 0 && !st;) {
+            struct task t = plan_task(&r->plan, &r->q, s, round, left);
+            left -= (int)t.n;
+            st = list_add(&tasks, &t, err);
         }
+        r->calls.planned += (tasks.n - before) * (mode_at(s) == PLM_MODE_NEW ? 2 : 1);
+        int judged = mode_at(s) == PLM_MODE_LABEL && r->q.judge ? r->q.want[s] * 2 : 0;
+        r->calls.planned += round ? 0 : (size_t)judged;
     }
-    for (size_t i = 0; i < r->n_drafts; i++) {
-        st = st ? st : run_task(r, &r->drafts[i], err);
-        task_free(&r->drafts[i]);
+    *enough = tasks.n == 0;
+    st = st ? st : calls_make(&r->calls, tasks.t, tasks.n, read_candidates, r, err);
+    st = st ? st : calls_make(&r->calls, r->drafts.t, r->drafts.n, read_candidates, r, err);
+    list_free(&tasks);
+    list_free(&r->drafts);
+    if (st || *enough || r->calls.each) {
+        return st;
     }
-    r->n_drafts = 0;
+    st = sieve(r, 0, err);
+    if (!st && r->q.judge) {
+        st = judge(r, err);
+        st = st ? st : sieve(r, 0, err);
+    }
     return st;
 }
 
 static void run_close(struct run *r) {
-    for (size_t i = 0; i < r->n_drafts; i++) {
-        task_free(&r->drafts[i]);
+    for (size_t i = 0; i < r->n_made; i++) {
+        mem_free(r->made[i].input);
+        mem_free(r->made[i].output);
+        for (size_t k = 0; k < WIRE_JUDGES; k++) {
+            mem_free(r->made[i].judge[k]);
+        }
     }
-    for (size_t i = 0; i < r->n_pending; i++) {
-        plm_free(r->pending[i].body);
-    }
-    mem_free(r->drafts);
-    bytes_free(&r->out);
+    list_free(&r->drafts);
+    mem_free(r->made);
     wire_request_free(&r->q);
+}
+
+static plm_status run_open(struct run *r, const char *request, const struct teacher *t, plm_error *err) {
+    plm_status st = wire_request_parse(&r->q, request, strlen(request), err);
+    r->calls.q = &r->q;
+    r->calls.name = t                                             ? teacher_name(t)
+                    : r->calls.hooks && r->calls.hooks->replay_of ? r->calls.hooks->replay_of
+                                                                  : "";
+    return st;
+}
+
+// What was dropped goes back without its text: why, and by which rule, so that the device can count.
+static plm_status write_candidates(struct run *r, char **out, plm_error *err) {
+    size_t wanted = 0;
+    for (size_t i = 0; i < WIRE_MODES; i++) {
+        wanted += (size_t)r->q.want[i];
+    }
+    struct bytes b;
+    bytes_init(&b, WIRE_CANDIDATES_MAX);
+    plm_status st = sieve(r, (wanted * MOST + 1) / 2, err);
+    for (size_t i = 0; i < r->n_made && !st; i++) {
+        struct wire_candidate c = r->made[i].c;
+        const struct wire_verdict *v = &r->made[i].verdict;
+        if (v->rule >= 0) {
+            c.input = c.output = NULL;
+            c.n_judge = 0;
+            c.bad = c.bad ? c.bad : v->why;
+            c.rule = plm_rule_name(v->rule);
+        }
+        wire_candidate_put(&b, &c);
+    }
+    st = st ? st : bytes_status(&b, "the candidates", err);
+    if (!st) {
+        *out = b.len ? bytes_take(&b) : mem_dupz("");
+        st = *out ? PLM_OK : fail(err, PLM_ENOMEM, "no memory for the candidates");
+    }
+    bytes_free(&b);
+    return st;
 }
 
 // A broken run says what is safe and how to go on.
 static plm_status how_to_go_on(const struct run *r, plm_status st, plm_error *err) {
-    if ((st != PLM_EREMOTE && st != PLM_ELIMIT) || !err || !r->teacher) {
+    if ((st != PLM_EREMOTE && st != PLM_ELIMIT) || !err || !r->calls.teacher) {
         return st;
     }
     char why[sizeof err->text];
     memcpy(why, err->text, sizeof why);
     why[380] = 0;
     return fail(err, st, "%s; %zu of about %zu calls are done: the same command goes on from there", why,
-                r->done > r->n_pending ? r->done - r->n_pending : 0, r->planned);
+                r->calls.kept, r->calls.planned);
 }
 
 plm_status synth_run(const char *request, struct teacher *t, const struct synth_hooks *h, char **candidates,
                      size_t *calls, plm_error *err) {
     static const struct synth_hooks none = {0};
-    struct run r = {.teacher = t, .hooks = h ? h : &none};
-    plm_status st = wire_request_parse(&r.q, request, strlen(request), err);
+    struct run r = {.calls = {.teacher = t, .hooks = h ? h : &none}};
+    plm_status st = run_open(&r, request, t, err);
     if (st) {
         return st;
     }
-    r.name = t ? teacher_name(t) : r.hooks->replay_of ? r.hooks->replay_of : "";
-    bytes_init(&r.out, CANDIDATES_MAX);
-    for (int round = 0; round < ROUNDS && !st; round++) {
-        st = run_round(&r, round, err);
+    bool enough = false;
+    for (int round = 0; round < ROUNDS && !st && !enough; round++) {
+        st = run_round(&r, round, &enough, err);
     }
-    st = st ? how_to_go_on(&r, st, err) : keep_pending(&r, err);
-    if (!st) {
-        *candidates = r.out.len ? bytes_take(&r.out) : mem_dupz("");
-        st = *candidates ? PLM_OK : fail(err, PLM_ENOMEM, "no memory for the candidates");
-    }
+    st = st ? how_to_go_on(&r, st, err) : write_candidates(&r, candidates, err);
     if (calls) {
-        *calls = r.number;
+        *calls = r.calls.number;
     }
     run_close(&r);
     return st;
@@ -370,14 +342,11 @@ plm_status synth_run(const char *request, struct teacher *t, const struct synth_
 
 plm_status synth_preview(const char *request, const struct teacher *t,
                          int (*each)(void *ctx, const char *body), void *ctx, plm_error *err) {
-    struct run r = {.each = each, .each_ctx = ctx};
-    plm_status st = wire_request_parse(&r.q, request, strlen(request), err);
-    if (st) {
-        return st;
-    }
-    r.name = t ? teacher_name(t) : "";
-    bytes_init(&r.out, CANDIDATES_MAX);
-    st = run_round(&r, 0, err);
+    static const struct synth_hooks none = {0};
+    struct run r = {.calls = {.hooks = &none, .each = each, .each_ctx = ctx}};
+    plm_status st = run_open(&r, request, t, err);
+    bool enough;
+    st = st ? st : run_round(&r, 0, &enough, err);
     run_close(&r);
     return st;
 }

@@ -126,6 +126,17 @@ plm_status teacher_body(const struct teacher *t, const struct call *c, char **bo
     return body_write(t->name, c, body, err);
 }
 
+plm_status teacher_ask_all(struct teacher *t, const struct batch *b, plm_error *err) {
+    plm_status st = PLM_OK;
+    for (size_t i = 0; i < b->n && !st; i++) {
+        struct answer a;
+        st = b->leaving(b->ctx, i, err);
+        st = st ? st : teacher_ask(t, &b->calls[i], &a, err);
+        st = st ? st : b->arrived(b->ctx, i, &a, err);
+    }
+    return st;
+}
+
 plm_status teacher_ask(struct teacher *t, const struct call *c, struct answer *out, plm_error *err) {
     *out = (struct answer){0};
     if (t->local) {
