@@ -71,13 +71,15 @@ typedef struct plm_model_options {
 } plm_model_options;
 
 typedef struct plm_model_facts {
-    const char *arch; /* "llama", "qwen2" */
+    const char *arch; /* "llama", "qwen2", "qwen3", "gemma3" */
     const char *name; /* general.name */
     const char *path;
     const char *types;         /* tensor counts by type, "Q4_1 210, F32 61" */
     const char *chat_template; /* name of the template in use, NULL: none */
     const char *cpu;           /* kernels in use */
     int vocab, width, ffn_width, layers, heads, kv_heads, head_width, context, threads;
+    bool weak_template;  /* its markers are ordinary text, so that data can only be kept from forging them by
+                          * breaking them up there */
     bool tied_head;      /* the head is the embedding */
     uint64_t parameters; /* weights in all tensors */
     uint64_t file_bytes;

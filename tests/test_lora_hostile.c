@@ -428,6 +428,22 @@ static void test_peft_tensors_that_are_no_pair_on_a_linear(void **state) {
     }
 }
 
+static void test_peft_names_inside_a_model_for_images_too(void **state) {
+    (void)state;
+    const char *const prefixes[] = {"base_model.model.model.language_model.layers.",
+                                    "base_model.model.language_model.model.layers."};
+    for (size_t i = 0; i < sizeof prefixes / sizeof *prefixes; i++) {
+        struct lora *l = NULL;
+        plm_error err = {0};
+        char a[100], b[100];
+        snprintf(a, sizeof a, "%s0.self_attn.v_proj.lora_A.weight", prefixes[i]);
+        snprintf(b, sizeof b, "%s0.self_attn.v_proj.lora_B.weight", prefixes[i]);
+        assert_int_equal(parse_peft(&l, good, a, b, 1, &err), PLM_OK);
+        assert_non_null(l->pair[LORA_V].A);
+        lora_free(l);
+    }
+}
+
 static void test_peft_pairs_that_are_damaged(void **state) {
     (void)state;
     struct lora *l = NULL;
@@ -610,6 +626,7 @@ int main(void) {
         cmocka_unit_test(test_peft_patterns),
         cmocka_unit_test(test_peft_scales),
         cmocka_unit_test(test_peft_tensors_that_are_no_pair_on_a_linear),
+        cmocka_unit_test(test_peft_names_inside_a_model_for_images_too),
         cmocka_unit_test(test_peft_pairs_that_are_damaged),
         cmocka_unit_test(test_folders_that_are_no_adapter),
         cmocka_unit_test(test_every_failed_allocation_is_reported),

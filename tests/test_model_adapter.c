@@ -5,7 +5,10 @@
 #include <string.h>
 
 enum { N = 40 };
-static const struct tiny_model llama = {.arch = "llama", .seed = 1}, qwen2 = {.arch = "qwen2", .seed = 2};
+static const struct tiny_model llama = {.arch = "llama", .seed = 1}, qwen2 = {.arch = "qwen2", .seed = 2},
+                               qwen3 = {.arch = "qwen3", .seed = 3}, gemma3 = {.arch = "gemma3", .seed = 4};
+static const struct tiny_model *const specs[] = {&llama, &qwen2, &qwen3, &gemma3};
+enum { SPECS = sizeof specs / sizeof *specs };
 
 static void defaults_follow_the_models_size(void **state) {
     (void)state;
@@ -51,8 +54,7 @@ static void assert_same_values(const plm_adapter *a, const plm_adapter *b) {
 
 static void both_file_forms_give_the_adapter_again(void **state) {
     (void)state;
-    const struct tiny_model *const specs[] = {&llama, &qwen2};
-    for (int i = 0; i < 2; i++) {
+    for (int i = 0; i < SPECS; i++) {
         plm_model *m = open_tiny(specs[i], "ref", 1);
         plm_adapter *a = random_adapter(m, 3, PLM_ALL_LINEAR, 1), *b = NULL, *c = NULL;
         plm_error err = {0};
@@ -190,8 +192,7 @@ static void working_memory_that_is_not_there_is_a_clean_failure(void **state) {
 
 static void a_merged_model_answers_as_model_and_adapter(void **state) {
     (void)state;
-    const struct tiny_model *const specs[] = {&llama, &qwen2};
-    for (int i = 0; i < 2; i++) {
+    for (int i = 0; i < SPECS; i++) {
         plm_model *m = open_tiny(specs[i], "ref", 2), *merged = NULL;
         plm_adapter *a = random_adapter(m, 3, PLM_ALL_LINEAR, 1);
         const plm_lora use = {a, 0.5f};

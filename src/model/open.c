@@ -22,6 +22,7 @@ static void describe(plm_model *m) {
     f->path = m->path;
     f->types = m->types;
     f->chat_template = m->chat ? chat_name(m->chat) : NULL;
+    f->weak_template = m->chat && chat_is_weak(m->chat);
     f->cpu = ops_kernel_name(m->kern);
     f->vocab = c->vocab;
     f->width = c->width;
