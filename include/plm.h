@@ -65,7 +65,7 @@ typedef struct plm_model plm_model;
 
 typedef struct plm_model_options {
     int threads;               /* 0: one a core */
-    const char *cpu;           /* NULL or "auto", "ref", "avx2", "avx512": which kernels */
+    const char *cpu;           /* NULL or "auto", "ref", "avx2", "avx512", "neon", "dotprod": which kernels */
     const char *chat_template; /* NULL: recognised from the file; else a template's name, or "none" */
     const char *digest_cache;  /* a file that remembers whole-file hashes; NULL: hash each time */
 } plm_model_options;

@@ -168,6 +168,8 @@ static void features_are_those_the_compiler_sees(void **state) {
                          __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq"));
     assert_int_equal(!!(f & CPU_VNNI), !!__builtin_cpu_supports("avx512vnni"));
     assert_int_equal(!!(f & CPU_VBMI), !!__builtin_cpu_supports("avx512vbmi"));
+#elif defined(__aarch64__)
+    assert_true(cpu_features() & CPU_NEON);
 #endif
 }
 

@@ -196,8 +196,8 @@ static float tree(const float *lane, int lanes) {
 }
 
 /* Weights that add to lane l: of which block or part, and where in it. Formats of nibbles (both of a byte
- * belong to the block) sum four of the first 16 and four of the others; formats of bytes four in their order.
- */
+ * belong to the block) sum four of the first 16 and four of the others; formats of bytes four in their order,
+ * but where a vector is half a group, both halves meet as well. */
 static int lane_sum(const struct q8_weights *w, int i, const int8_t *q, int k, int at, int l, bool nibbles) {
     int sum = 0, from = nibbles ? at + l / 4 * 32 + l % 4 * 4 : at + 4 * l;
     for (int b = 0; b < 4; b++) {
@@ -241,7 +241,7 @@ static void int8_dots_equal_their_twin(void **state) {
     for (int k = 0; kern_at(k); k++)
         for (int f = 0; kern_at(k)->dot_q8 && f < FORMATS; f++)
             for (int s = 0; s < 6; s++) {
-                int n = block_of(f) == QK ? sizes[s] : 256 * (1 + s), rows = 7;
+                int n = block_of(f) == QK ? sizes[s] : 256 * (1 + s), rows = 7, lanes = kern_at(k)->lanes;
                 unsigned char *data = blocks(f, (size_t)(rows * n));
                 float *x = floats((size_t)(2 * n), 1), y[7];
                 struct q8_rows q = quantised(kern_at(k), x, 2, n);
@@ -250,7 +250,7 @@ static void int8_dots_equal_their_twin(void **state) {
                     kern_at(k)->dot_q8[formats[f]](y, data, (size_t)n / (size_t)block_of(f) * format_bytes[f],
                                                    rows, &q, t);
                     for (int i = 0; i < rows; i++)
-                        assert_true(y[i] == dot_twin(&w, i, &q, t, kern_at(k)->lanes, f < 4));
+                        assert_true(y[i] == dot_twin(&w, i, &q, t, lanes, f < 4 || lanes * 8 == w.group));
                 }
                 free_weights(&w);
                 free_quantised(&q);

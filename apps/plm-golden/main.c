@@ -16,7 +16,7 @@ struct known {                  /* a model that the folder has values for */
 };
 
 static const char usage[] =
-    "usage: plm-golden [--cpu ref|auto|avx2|avx512] [--require NAME,...] MODEL_DIR GOLDEN_DIR [--json]\n"
+    "usage: plm-golden [--cpu NAME] [--require NAME,...] MODEL_DIR GOLDEN_DIR [--json]\n"
     "example: plm-golden --cpu ref ~/.cache/plm/models ../shared/golden\n"
     "Exit 0: all checks passed, at least one ran, and the required models were there.\n";
 

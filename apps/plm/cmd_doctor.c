@@ -16,8 +16,8 @@ static void features(char out[200]) {
     static const struct {
         unsigned bit;
         const char *name;
-    } known[] = {{CPU_AVX2, "AVX2"},      {CPU_FMA, "FMA"},   {CPU_F16C, "F16C"},
-                 {CPU_AVX512, "AVX-512"}, {CPU_VNNI, "VNNI"}, {CPU_BF16, "BF16"}};
+    } known[] = {{CPU_AVX2, "AVX2"}, {CPU_FMA, "FMA"},   {CPU_F16C, "F16C"}, {CPU_AVX512, "AVX-512"},
+                 {CPU_VNNI, "VNNI"}, {CPU_BF16, "BF16"}, {CPU_NEON, "NEON"}, {CPU_DOTPROD, "dot product"}};
     unsigned have = cpu_features();
     size_t n = 0;
     out[0] = 0;

@@ -18,7 +18,7 @@ const struct option plm_options[] = {
     {"kind", 0, "KIND", OPT_TEXT, AT(task), "the same as --task"},
     {"kinds", 0, "FILE", OPT_TEXT, AT(kinds), "a JSON file of your own kinds"},
     {"threads", 't', "N", OPT_INT, AT(threads), "worker threads (default: one a core)"},
-    {"cpu", 0, "NAME", OPT_TEXT, AT(cpu), "kernels: auto, ref, avx2, avx512"},
+    {"cpu", 0, "NAME", OPT_TEXT, AT(cpu), "kernels: auto, ref, avx2, avx512, neon, dotprod"},
     {"seed", 0, "N", OPT_U64, AT(seed), "seed of everything random (default: 0)"},
     {"chat-template", 0, "NAME", OPT_TEXT, AT(chat_template),
      "the chat template, where the file's own is unknown"},

@@ -9,6 +9,8 @@
 #include <unistd.h>
 #if defined(__x86_64__)
 #include <cpuid.h>
+#elif defined(__aarch64__)
+#include <sys/auxv.h>
 #endif
 
 static unsigned features;
@@ -50,6 +52,21 @@ static void detect_name(void) {
             return;
     }
     memcpy(name, r, sizeof r);
+}
+#elif defined(__aarch64__)
+static void detect_features(void) {
+    unsigned long has = getauxval(AT_HWCAP);
+    features |= has & HWCAP_ASIMD ? CPU_NEON : 0;
+    features |= has & HWCAP_ASIMDDP ? CPU_DOTPROD : 0;
+}
+
+/* The board's: a processor has only numbers. */
+static void detect_name(void) {
+    FILE *f = fopen("/proc/device-tree/model", "re");
+    if (!f)
+        return;
+    name[fread(name, 1, sizeof name - 1, f)] = 0;
+    fclose(f);
 }
 #else
 static void detect_features(void) {}

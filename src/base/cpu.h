@@ -10,7 +10,9 @@ enum {
     CPU_AVX512 = 8 /* F BW VL DQ */,
     CPU_VNNI = 16,
     CPU_BF16 = 32,
-    CPU_VBMI = 64
+    CPU_VBMI = 64,
+    CPU_NEON = 128,
+    CPU_DOTPROD = 256,
 };
 unsigned cpu_features(void);
 int cpu_cores(void);        /* cores this process may run on */

@@ -9,6 +9,9 @@ const struct kern *kern_at(int i) {
 #if defined(__x86_64__)
         kern_avx512(),
         kern_avx2(),
+#elif defined(__aarch64__)
+        kern_dotprod(),
+        kern_neon(),
 #endif
         kern_ref(),
     };

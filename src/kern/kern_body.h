@@ -266,7 +266,7 @@ INLINE void scores_of(float *s, const float *q, struct kv_rows k, int D, bool f1
     int j = 0;
     for (; j + ROWS <= k.n; j += ROWS, row += ROWS * k.stride) {
         score_few(sum, q, row, k.stride, D, f16, ROWS);
-        _mm_storeu_ps(s + j, vf_sum4(sum[0], sum[1], sum[2], sum[3]));
+        v4_store(s + j, vf_sum4(sum[0], sum[1], sum[2], sum[3]));
     }
     for (; j < k.n; j++, row += k.stride) {
         score_few(sum, q, row, k.stride, D, f16, 1);
@@ -318,10 +318,10 @@ static void rows_dot(float *y, const float *w, size_t ld, int rows, const float 
     vf sum[ROWS];
     for (; r + ROWS <= rows; r += ROWS, w += ROWS * ld) {
         score_few(sum, x, (const unsigned char *)w, ld * sizeof *w, n, false, ROWS);
-        __m128 all = vf_sum4(sum[0], sum[1], sum[2], sum[3]) * _mm_set1_ps(by);
+        v4 all = vf_sum4(sum[0], sum[1], sum[2], sum[3]) * v4_set(by);
         if (more)
-            all = all + _mm_loadu_ps(y + r);
-        _mm_storeu_ps(y + r, all);
+            all = all + v4_load(y + r);
+        v4_store(y + r, all);
     }
     for (; r < rows; r++, w += ld) {
         score_few(sum, x, (const unsigned char *)w, ld * sizeof *w, n, false, 1);
@@ -492,8 +492,6 @@ static void quantise(const struct q8_rows *to, int row, const float *x) {
     }
     memset(q, 0, to->ld - groups * 32);
 }
-
-#include "kern/kern_stream.h"
 
 static void pack_q8(const struct q8_weights *panel, int width, const struct q8_weights *from, int rows,
                     int k) {

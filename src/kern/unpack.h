@@ -5,14 +5,13 @@
 #define KERN_UNPACK_H
 #include <immintrin.h>
 
-#include "kern/kern.h"
+#include "kern/isa.h"
 
-#define INLINE static inline __attribute__((always_inline))
-#if defined(__clang__)
-#define UNROLLED_FOR _Pragma("unroll") for
-#else
-#define UNROLLED_FOR _Pragma("GCC unroll 16") for
-#endif
+/* Four floats, such as the sums of four vectors. */
+typedef __m128 v4;
+INLINE v4 v4_load(const float *p) { return _mm_loadu_ps(p); }
+INLINE void v4_store(float *p, v4 x) { _mm_storeu_ps(p, x); }
+INLINE v4 v4_set(float x) { return _mm_set1_ps(x); }
 
 /* Weights 32 part .. 32 part + 31 of a row. */
 typedef __m256i block_levels(const void *row, int part);

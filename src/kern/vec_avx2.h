@@ -38,7 +38,7 @@ INLINE float vf_sum(vf x) {
     return _mm_cvtss_f32(_mm_add_ss(s, _mm_movehdup_ps(s)));
 }
 /* Four sums, each as vf_sum has it. */
-INLINE __m128 vf_sum4(vf a, vf b, vf c, vf d) {
+INLINE v4 vf_sum4(vf a, vf b, vf c, vf d) {
     vf ab = _mm256_permute2f128_ps(a, b, 0x20) + _mm256_permute2f128_ps(a, b, 0x31);
     vf cd = _mm256_permute2f128_ps(c, d, 0x20) + _mm256_permute2f128_ps(c, d, 0x31);
     vf all = _mm256_shuffle_ps(ab, cd, 0x44) + _mm256_shuffle_ps(ab, cd, 0xee); // a c | b d, two of each

@@ -26,7 +26,7 @@ INLINE vf vf_round(vf x) { return _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_
 INLINE vf vf_power(vf x, vf n) { return _mm512_scalef_ps(x, n); } /* x 2^n */
 INLINE float vf_sum(vf x) { return _mm512_reduce_add_ps(x); }
 /* Four sums, each as vf_sum has it. */
-INLINE __m128 vf_sum4(vf a, vf b, vf c, vf d) {
+INLINE v4 vf_sum4(vf a, vf b, vf c, vf d) {
     vf ab = _mm512_shuffle_f32x4(a, b, 0x44) + _mm512_shuffle_f32x4(a, b, 0xee);
     vf cd = _mm512_shuffle_f32x4(c, d, 0x44) + _mm512_shuffle_f32x4(c, d, 0xee);
     vf all = _mm512_shuffle_f32x4(ab, cd, 0x88) + _mm512_shuffle_f32x4(ab, cd, 0xdd);
