@@ -37,7 +37,7 @@ static plm_status post(const char *behaviour, const struct http_options *opt, st
                        plm_error *err) {
     char url[260];
     snprintf(url, sizeof url, "%s/chat/completions", fake_base(&fake, behaviour));
-    return http_post_json(url, "{\"a\":1}", 7, opt, r, err);
+    return http_send(url, "{\"a\":1}", 7, opt, r, err);
 }
 
 static void expect(const char *behaviour, plm_status want, int status, int attempts, const char *says) {
@@ -187,7 +187,7 @@ static void refused_connection_says_so(void **s) {
     struct waits w = {0};
     struct http_options o = quick(&w);
     plm_error err;
-    assert_int_equal(http_post_json("http://127.0.0.1:1/v1", "{}", 2, &o, &r, &err), PLM_EREMOTE);
+    assert_int_equal(http_send("http://127.0.0.1:1/v1", "{}", 2, &o, &r, &err), PLM_EREMOTE);
     assert_non_null(strstr(err.text, "127.0.0.1"));
     assert_int_equal(r.attempts, 4);
     http_reply_free(&r);
@@ -225,7 +225,7 @@ static void key_with_a_line_break_is_refused(void **s) {
     (void)s;
     struct http_options o = {.bearer = "abc\r\nX-Evil: 1"};
     struct http_reply r;
-    assert_int_equal(http_post_json(fake_base(&fake, "good"), "{}", 2, &o, &r, NULL), PLM_EINVAL);
+    assert_int_equal(http_send(fake_base(&fake, "good"), "{}", 2, &o, &r, NULL), PLM_EINVAL);
     http_reply_free(&r);
 }
 

@@ -71,8 +71,10 @@ static plm_status augment(struct teaching *t, plm_error *err) {
         if (st == PLM_OK)
             st = plm_augment_absorb(t->store, &p, request, candidates, strlen(candidates),
                                     teacher_name(t->teacher), device_nll, &device, a->out, &report, err);
-        if (st == PLM_OK)
+        if (st == PLM_OK) {
+            teach_settle(t);
             say_kept(a, t, &report);
+        }
         device_close(&device);
     }
     plm_free(request);

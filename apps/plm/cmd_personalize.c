@@ -148,6 +148,8 @@ static plm_status augment(struct job *j, plm_error *err) {
         st = teach_generate(&t, &p, &request, &candidates, err);
         if (st == PLM_OK)
             st = absorb(j, &t, &p, request, candidates, name, upto, &r, err);
+        if (st == PLM_OK)
+            teach_settle(&t);
     }
     if (st == PLM_OK)
         report_augment(&j->report, &t, &r);

@@ -28,11 +28,13 @@ const struct option plm_options[] = {
     {"help", 'h', NULL, OPT_FLAG, AT(help), "this text"},
 
     {"teacher", 0, "T", OPT_TEXT, AT(teacher),
-     "MODEL.gguf, or the address of an OpenAI-compatible API (.../v1)"},
+     "MODEL.gguf, an OpenAI-compatible API (https://.../v1) or a plm-cloud (plm+https://HOST)"},
     {"no-teacher", 0, NULL, OPT_FLAG, AT(no_teacher), "real records alone"},
     {"teacher-model", 0, "NAME", OPT_TEXT, AT(teacher_model), "what the API calls its model"},
     {"teacher-key", 0, "FILE", OPT_TEXT, AT(teacher_key_file),
      "file with the API key (default: $PLM_TEACHER_KEY)"},
+    {"teacher-ca", 0, "FILE", OPT_TEXT, AT(teacher_ca),
+     "certificate authority of a plm+https service, PEM (default: the system's)"},
     {"share", 0, "HOW", OPT_TEXT, AT(share), "what a remote teacher sees: exemplars (default) or summary"},
     {"max-cost", 0, "X", OPT_REAL, AT(max_cost), "stop before a remote teacher costs more"},
     {"cost-in", 0, "X", OPT_REAL, AT(cost_in), "price of a million tokens sent"},
@@ -90,7 +92,8 @@ const struct option plm_options[] = {
     {NULL, 0, NULL, OPT_FLAG, 0, NULL},
 };
 
-#define TEACHER "teacher no-teacher teacher-model teacher-key share max-cost cost-in cost-out wanted "
+#define TEACHER \
+    "teacher no-teacher teacher-model teacher-key teacher-ca share max-cost cost-in cost-out wanted "
 #define TRAINING \
     "rank alpha targets lr schedule warmup decay clip epochs steps batch max-length memory patience "
 #define SAMPLING "max-tokens temp top-p top-k min-p "

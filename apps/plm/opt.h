@@ -19,8 +19,8 @@ struct args {
     uint64_t seed;
     bool json, quiet, verbose, help;
 
-    const char *teacher, *teacher_model, *teacher_key_file, *share, *me, *format, *out, *data, *prompt,
-        *system;
+    const char *teacher, *teacher_model, *teacher_key_file, *teacher_ca, *share, *me, *format, *out, *data,
+        *prompt, *system;
     const char *targets, *schedule, *ids, *message, *report;
     double max_cost, cost_in, cost_out;
     uint64_t memory;

@@ -42,6 +42,7 @@ static plm_status open_teacher(struct teaching *t, const char *spec, plm_error *
                                       .key = key.len ? key.data : NULL,
                                       .cpu = t->args->cpu,
                                       .digest_cache = digests,
+                                      .ca_file = t->args->teacher_ca,
                                       .max_cost = t->args->max_cost,
                                       .cost_in = t->args->cost_in,
                                       .cost_out = t->args->cost_out,
@@ -92,10 +93,11 @@ static void consent_text(const struct teaching *t, const char *request, const ch
         "To write more examples for %s, plm would send %zu bytes of your %s records (%s) to %s. E-mail "
         "addresses, phone numbers, card and account numbers, web addresses and keys are replaced by "
         "placeholders first; names and everything else go as they are. The provider keeps what it keeps; "
-        "deleting here deletes nothing there.",
+        "deleting here deletes nothing there.%s%s",
         app_user(t->args), strlen(request), t->kind->name,
         strcmp(share, "summary") == 0 ? "numbers and common words only, no text" : "the text itself",
-        teacher_endpoint(t->teacher));
+        teacher_endpoint(t->teacher), *teacher_terms(t->teacher) ? " The service says: " : "",
+        teacher_terms(t->teacher));
 }
 
 static bool agreed(const struct args *a, const char *text) {
@@ -229,4 +231,10 @@ plm_status teach_generate(struct teaching *t, const plm_augment_policy *p, char 
     }
     t->seconds += clock_now() - start;
     return st;
+}
+
+void teach_settle(struct teaching *t) {
+    plm_error err = {0};
+    if (teacher_settle(t->teacher, &err))
+        app_say(t->args, "teacher: %s; the service deletes the job by itself later\n", err.text);
 }

@@ -30,4 +30,6 @@ plm_status teach_consent(struct teaching *t, const char *request, plm_error *err
 /* Draft, consent, calls. *candidates and *request are the caller's. */
 plm_status teach_generate(struct teaching *t, const plm_augment_policy *p, char **request, char **candidates,
                           plm_error *err);
+/* What the last run brought is in the store: a service that kept it for us may delete it. */
+void teach_settle(struct teaching *t);
 #endif

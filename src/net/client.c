@@ -1,5 +1,5 @@
-/* client.c: one POST at a time over libcurl, with every limit stated: time to connect, to the first byte and
- * in all, bytes of the reply, attempts. Certificates are always checked, redirects and proxies never
+/* client.c: one request at a time over libcurl, with every limit stated: time to connect, to the first byte
+ * and in all, bytes of the reply, attempts. Certificates are always checked, redirects and proxies never
  * followed, and the key goes to the host of the address and into no message. */
 #include "net/net.h"
 
@@ -138,8 +138,14 @@ static bool set_options(CURL *c, const struct client *k, struct exchange *x) {
          !curl_easy_setopt(c, CURLOPT_CONNECTTIMEOUT_MS, connect_ms) &&
          !curl_easy_setopt(c, CURLOPT_TIMEOUT_MS, total_ms) &&
          !curl_easy_setopt(c, CURLOPT_HTTPHEADER, k->headers);
-    ok = ok && !curl_easy_setopt(c, CURLOPT_POST, 1L) && !curl_easy_setopt(c, CURLOPT_POSTFIELDS, k->body) &&
-         !curl_easy_setopt(c, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)k->len) &&
+    if (o->method && strcmp(o->method, "POST") != 0) {
+        ok = ok && !curl_easy_setopt(c, CURLOPT_CUSTOMREQUEST, o->method);
+    } else {
+        ok = ok && !curl_easy_setopt(c, CURLOPT_POST, 1L) &&
+             !curl_easy_setopt(c, CURLOPT_POSTFIELDS, k->body) &&
+             !curl_easy_setopt(c, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)k->len);
+    }
+    ok = ok && (!o->ca_file || !curl_easy_setopt(c, CURLOPT_CAINFO, o->ca_file)) &&
          !curl_easy_setopt(c, CURLOPT_WRITEFUNCTION, on_body) && !curl_easy_setopt(c, CURLOPT_WRITEDATA, x) &&
          !curl_easy_setopt(c, CURLOPT_HEADERFUNCTION, on_header) &&
          !curl_easy_setopt(c, CURLOPT_HEADERDATA, x) &&
@@ -285,6 +291,9 @@ static plm_status prepare(struct client *k, CURLU *u, plm_error *err) {
         }
         more = k->auth ? curl_slist_append(list, k->auth) : NULL;
     }
+    for (size_t i = 0; more && k->opt->headers && k->opt->headers[i]; i++) {
+        more = curl_slist_append(list, k->opt->headers[i]);
+    }
     return more ? PLM_OK : fail(err, PLM_ENOMEM, "no memory for a request");
 }
 
@@ -328,8 +337,8 @@ static plm_status post(const struct client *k, struct http_reply *out, plm_error
     }
 }
 
-plm_status http_post_json(const char *url, const char *body, size_t len, const struct http_options *opt,
-                          struct http_reply *out, plm_error *err) {
+plm_status http_send(const char *url, const char *body, size_t len, const struct http_options *opt,
+                     struct http_reply *out, plm_error *err) {
     static const struct http_options usual = {0};
     struct client k = {.url = url, .opt = opt ? opt : &usual, .body = body, .len = len};
     double from = clock_now();

@@ -4,6 +4,9 @@
 #include "base/base.h"
 
 struct http_options {
+    const char *method;         /* NULL: POST; GET and DELETE send no body */
+    const char *const *headers; /* further "Name: value" lines, ended by NULL; NULL: none */
+    const char *ca_file;        /* PEM of the authorities to trust; NULL: those of the system */
     const char *bearer; /* Authorization: Bearer; NULL: none. Never logged, never sent to another host */
     double connect_s, first_byte_s, total_s; /* 0: 5, 60, 120 */
     size_t max_reply;                        /* 0: 1 MiB */
@@ -22,11 +25,11 @@ struct http_reply {
     int attempts;
 };
 
-/* POSTs a JSON body. Retries 408, 409, 429, 500, 502, 503, 504, 529 and transport failures with jitter,
- * honouring Retry-After (at most 10 minutes). Redirects are not followed. https, or http to loopback only.
- * PLM_EREMOTE names the host and what it said; the reply is freed with http_reply_free either way. */
-plm_status http_post_json(const char *url, const char *body, size_t len, const struct http_options *opt,
-                          struct http_reply *out, plm_error *err);
+/* Sends a JSON body, or none. Retries 408, 409, 429, 500, 502, 503, 504, 529 and transport failures with
+ * jitter, honouring Retry-After (at most 10 minutes). Redirects are not followed. https, or http to loopback
+ * only. PLM_EREMOTE names the host and what it said; the reply is freed with http_reply_free either way. */
+plm_status http_send(const char *url, const char *body, size_t len, const struct http_options *opt,
+                     struct http_reply *out, plm_error *err);
 /* https, or http to this machine; no user name in it. loopback (may be NULL): is it this machine? */
 plm_status http_check_url(const char *url, bool *loopback, plm_error *err);
 void http_reply_free(struct http_reply *r);

@@ -109,6 +109,18 @@ void remote_close(struct remote *r);
 plm_status remote_ask(struct remote *r, const char *body, const struct call *c, struct answer *out,
                       plm_error *err);
 
+/* cloud.c: a service that runs the recipe itself. *name: of its teacher, the caller's. */
+struct cloud;
+bool cloud_spec(const char *spec);
+plm_status cloud_open(struct cloud **out, const struct teacher_options *opt, char **name, bool *loopback,
+                      bool *capable, plm_error *err);
+void cloud_close(struct cloud *c);
+const char *cloud_terms(const struct cloud *c);
+plm_status cloud_run(struct cloud *c, const char *request, const struct synth_hooks *h, char **candidates,
+                     size_t *calls, plm_error *err);
+plm_status cloud_settle(struct cloud *c, plm_error *err);
+struct cloud *teacher_cloud(const struct teacher *t); /* NULL: t answers calls */
+
 struct local;
 plm_status local_open(struct local **out, const struct teacher_options *opt, char name[80], bool *capable,
                       plm_error *err);

@@ -323,6 +323,9 @@ static plm_status how_to_go_on(const struct run *r, plm_status st, plm_error *er
 plm_status synth_run(const char *request, struct teacher *t, const struct synth_hooks *h, char **candidates,
                      size_t *calls, plm_error *err) {
     static const struct synth_hooks none = {0};
+    if (teacher_cloud(t)) {
+        return cloud_run(teacher_cloud(t), request, h ? h : &none, candidates, calls, err);
+    }
     struct run r = {.calls = {.teacher = t, .hooks = h ? h : &none}};
     plm_status st = run_open(&r, request, t, err);
     if (st) {
@@ -342,6 +345,9 @@ plm_status synth_run(const char *request, struct teacher *t, const struct synth_
 
 plm_status synth_preview(const char *request, const struct teacher *t,
                          int (*each)(void *ctx, const char *body), void *ctx, plm_error *err) {
+    if (teacher_cloud(t)) {
+        return each(ctx, request) ? fail(err, PLM_ESTOPPED, "stopped") : PLM_OK;
+    }
     static const struct synth_hooks none = {0};
     struct run r = {.calls = {.hooks = &none, .each = each, .each_ctx = ctx}};
     plm_status st = run_open(&r, request, t, err);

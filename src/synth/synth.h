@@ -20,10 +20,11 @@ struct answer {
     double seconds;
 };
 struct teacher;
-/* spec: MODEL.gguf, or an http(s) address of an OpenAI-compatible API (".../v1"). model_name: what the API
- * calls it. */
+/* spec: MODEL.gguf, or an http(s) address of an OpenAI-compatible API (".../v1"), or "plm+https://HOST:PORT",
+ * a plm-cloud service that makes the calls itself. model_name: what the API calls it. */
 struct teacher_options {
     const char *spec, *model_name, *key; /* key: bearer token */
+    const char *ca_file;                 /* of a plm-cloud service: PEM to trust; NULL: the system's */
     int threads;
     const char *cpu, *digest_cache;
     double max_cost;          /* in money units; 0: no cap */
@@ -38,6 +39,10 @@ bool teacher_is_local(const struct teacher *t);    /* nothing leaves this machin
 bool teacher_is_capable(
     const struct teacher *t); /* a service elsewhere, or a GGUF of 3 billion weights or more */
 const char *teacher_endpoint(const struct teacher *t);
+/* What a plm-cloud service says of its teacher's provider; "" for other teachers. */
+const char *teacher_terms(const struct teacher *t);
+/* What the last run brought is stored: a plm-cloud service may delete it now. Nothing for other teachers. */
+plm_status teacher_settle(struct teacher *t, plm_error *err);
 /* The exact HTTP body for a call (also the text that call hashes are taken of, for GGUF teachers too). */
 plm_status teacher_body(const struct teacher *t, const struct call *c, char **body, plm_error *err);
 plm_status teacher_ask(struct teacher *t, const struct call *c, struct answer *out, plm_error *err);

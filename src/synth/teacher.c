@@ -8,8 +8,9 @@
 #include "synth/inside.h"
 
 struct teacher {
-    struct local *local; /* one of the two */
+    struct local *local; /* one of the three */
     struct remote *remote;
+    struct cloud *cloud;
     char *name, *endpoint;
     bool on_device, capable;
 };
@@ -73,6 +74,14 @@ static plm_status open_local(struct teacher *t, const struct teacher_options *op
     return t->name && t->endpoint ? PLM_OK : fail(err, PLM_ENOMEM, "no memory for a teacher");
 }
 
+static plm_status open_cloud(struct teacher *t, const struct teacher_options *opt, plm_error *err) {
+    plm_status st = cloud_open(&t->cloud, opt, &t->name, &t->on_device, &t->capable, err);
+    if (!st && !(t->endpoint = mem_dupz(opt->spec))) {
+        st = fail(err, PLM_ENOMEM, "no memory for a teacher");
+    }
+    return st;
+}
+
 plm_status teacher_open(struct teacher **out, const struct teacher_options *opt, plm_error *err) {
     if (!opt || !opt->spec || !*opt->spec) {
         return fail(err, PLM_EINVAL, "a teacher is a GGUF file or an https address");
@@ -84,7 +93,8 @@ plm_status teacher_open(struct teacher **out, const struct teacher_options *opt,
     struct str spec = str_of(opt->spec);
     bool remote = str_starts(spec, "https://") || str_starts(spec, "http://");
     plm_status st =
-        remote ? open_remote(t, opt, err)
+        cloud_spec(opt->spec) ? open_cloud(t, opt, err)
+        : remote              ? open_remote(t, opt, err)
         : strstr(opt->spec, "://")
             ? fail(err, PLM_ENOTSUP, "%s: a teacher is a GGUF file or an https address", opt->spec)
             : open_local(t, opt, err);
@@ -100,6 +110,7 @@ void teacher_close(struct teacher *t) {
     if (t) {
         local_close(t->local);
         remote_close(t->remote);
+        cloud_close(t->cloud);
         mem_free(t->name);
         mem_free(t->endpoint);
         mem_free(t);
@@ -115,11 +126,23 @@ bool teacher_is_local(const struct teacher *t) {
 }
 
 bool teacher_is_capable(const struct teacher *t) {
-    return t->capable || !t->on_device;
+    return t->capable || (!t->on_device && !t->cloud);
 }
 
 const char *teacher_endpoint(const struct teacher *t) {
     return t->endpoint;
+}
+
+const char *teacher_terms(const struct teacher *t) {
+    return t->cloud ? cloud_terms(t->cloud) : "";
+}
+
+struct cloud *teacher_cloud(const struct teacher *t) {
+    return t ? t->cloud : NULL;
+}
+
+plm_status teacher_settle(struct teacher *t, plm_error *err) {
+    return t && t->cloud ? cloud_settle(t->cloud, err) : PLM_OK;
 }
 
 plm_status teacher_body(const struct teacher *t, const struct call *c, char **body, plm_error *err) {
@@ -139,6 +162,9 @@ plm_status teacher_ask_all(struct teacher *t, const struct batch *b, plm_error *
 
 plm_status teacher_ask(struct teacher *t, const struct call *c, struct answer *out, plm_error *err) {
     *out = (struct answer){0};
+    if (t->cloud) {
+        return fail(err, PLM_EINVAL, "a plm-cloud service takes requests, not calls");
+    }
     if (t->local) {
         return local_ask(t->local, c, out, err);
     }

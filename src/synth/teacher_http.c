@@ -73,7 +73,7 @@ plm_status remote_ask(struct remote *r, const char *body, const struct call *c, 
     struct http_options how = {.bearer = r->key, .seed = c->seed, .waiting = r->waiting, .ctx = r->ctx};
     struct http_reply reply;
     size_t len = strlen(body);
-    plm_status st = http_post_json(r->url, body, len, &how, &reply, err);
+    plm_status st = http_send(r->url, body, len, &how, &reply, err);
     bool this_call = reply.status == 400 || reply.status == 413 || reply.status == 422;
     if (!st) {
         st = completion_read(out, reply.body.data, reply.body.len, err);

@@ -1,0 +1,518 @@
+/* routes.c: what each address does. Who asks is known by the key alone, and every question to the ledger
+ * carries that tenant's id: a job of somebody else does not exist. */
+#include "routes.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#include "augment/augment.h"
+#include "log.h"
+
+enum { BODY_MAX = 8 << 20, STREAMS_MAX = 64, BUCKETS = 4096, QUOTA_WAIT_S = 3600 };
+
+struct bucket { /* requests that a tenant may still make this minute */
+    char tenant[LEDGER_ID];
+    double left, since;
+};
+
+struct front {
+    const struct config *config;
+    struct ledger *ledger;
+    struct crew *crew;
+    atomic_bool draining;
+    atomic_int streams;
+    atomic_llong answers[6], refused_rate, bytes_out;
+    pthread_mutex_t lock; /* of buckets */
+    struct bucket *buckets;
+    double started;
+};
+
+plm_status front_open(struct front **out, const struct config *c, struct ledger *l, struct crew *crew,
+                      plm_error *err) {
+    struct front *f = mem_zero(1, sizeof *f);
+    if (f) {
+        f->buckets = mem_zero(BUCKETS, sizeof *f->buckets);
+    }
+    if (!f || !f->buckets) {
+        mem_free(f);
+        return fail(err, PLM_ENOMEM, "no memory for the service");
+    }
+    f->config = c;
+    f->ledger = l;
+    f->crew = crew;
+    f->started = clock_now();
+    pthread_mutex_init(&f->lock, NULL);
+    *out = f;
+    return PLM_OK;
+}
+
+void front_close(struct front *f) {
+    if (f) {
+        pthread_mutex_destroy(&f->lock);
+        mem_free(f->buckets);
+        mem_free(f);
+    }
+}
+
+void front_drain(struct front *f) {
+    f->draining = true;
+}
+
+void front_log(void *ctx, const char *method, const char *route, int status, size_t bytes, double seconds) {
+    struct front *f = ctx;
+    int class = status / 100;
+    atomic_fetch_add(&f->answers[class >= 1 && class <= 5 ? class : 0], 1);
+    atomic_fetch_add(&f->bytes_out, (long long)bytes);
+    // Probes and polls by the thousand say nothing.
+    if (status < 400 && strcmp(method, "GET") == 0) {
+        return;
+    }
+    struct log_line l;
+    log_begin(&l, status >= 500 ? "error" : "info", "request");
+    log_text(&l, "method", strlen(method) < 16 ? method : "");
+    log_text(&l, "route", route);
+    log_int(&l, "status", status);
+    log_int(&l, "bytes", (int64_t)bytes);
+    log_real(&l, "seconds", seconds);
+    log_end(&l);
+}
+
+/* ---- who asks ---- */
+
+// Seconds to wait; 0: go on. A bucket refills with the minute; where all are taken, one that is full is
+// reused.
+static int64_t over_rate(struct front *f, const struct tenant *t) {
+    int64_t limit = t->limits.minute_requests;
+    if (limit <= 0) {
+        return 0;
+    }
+    double now = clock_now(), wait = 0;
+    size_t at = 0;
+    for (const char *p = t->id; *p; p++) {
+        at = at * 31 + (unsigned char)*p;
+    }
+    pthread_mutex_lock(&f->lock);
+    struct bucket *b = &f->buckets[at % BUCKETS];
+    if (strcmp(b->tenant, t->id) != 0) {
+        *b = (struct bucket){.left = (double)limit, .since = now};
+        memcpy(b->tenant, t->id, sizeof b->tenant);
+    }
+    b->left += (now - b->since) * (double)limit / 60;
+    b->left = b->left > (double)limit ? (double)limit : b->left;
+    b->since = now;
+    if (b->left >= 1) {
+        b->left -= 1;
+    } else {
+        wait = (1 - b->left) * 60 / (double)limit;
+    }
+    pthread_mutex_unlock(&f->lock);
+    return wait > 0 ? (int64_t)wait + 1 : 0;
+}
+
+// A failure of the ledger, as an answer. Its sentence names our database and is for the log alone.
+static void answer_failure(struct exchange *x, plm_status st, const plm_error *err) {
+    if (st == PLM_ENOTFOUND) {
+        exchange_error(x, 404, "there is no such job");
+        return;
+    }
+    struct log_line l;
+    log_begin(&l, "error", "ledger");
+    log_text(&l, "why", err->text);
+    log_end(&l);
+    exchange_error(x, st == PLM_EBUSY || st == PLM_ENOMEM ? 503 : 500, "the service has a fault of its own");
+}
+
+static bool admit(struct front *f, struct exchange *x, struct tenant *t) {
+    const char *key = exchange_bearer(x);
+    plm_error err = {0};
+    plm_status st = key ? tenant_by_key(f->ledger, key, t, &err) : PLM_ENOTFOUND;
+    if (st == PLM_ENOTFOUND) {
+        exchange_error(x, 401, key ? "this key is not known" : "a key is needed: Authorization: Bearer");
+    } else if (st) {
+        answer_failure(x, st, &err);
+    } else if (!t->active) {
+        exchange_error(x, 403, "this key is suspended");
+    } else {
+        int64_t wait = over_rate(f, t);
+        if (!wait) {
+            return true;
+        }
+        atomic_fetch_add(&f->refused_rate, 1);
+        exchange_retry_after(x, wait);
+        exchange_error(x, 429, "too many requests a minute");
+    }
+    return false;
+}
+
+/* ---- jobs ---- */
+
+static void put_job(struct bytes *b, const struct job *j) {
+    bytes_printf(
+        b,
+        "{\"id\":\"%s\",\"state\":\"%s\",\"created\":%lld,\"expires\":%lld,\"calls_done\":%lld,"
+        "\"calls_total\":%lld,\"examples\":%lld,\"tokens_in\":%lld,\"tokens_out\":%lld,\"spend\":%.6f,"
+        "\"teacher\":",
+        j->id, job_state_name(j->state), (long long)j->created, (long long)j->expires,
+        (long long)j->calls_done, (long long)j->calls_total, (long long)j->examples, (long long)j->tokens_in,
+        (long long)j->tokens_out, (double)j->spend / 1e6);
+    bytes_json(b, j->teacher, strlen(j->teacher));
+    if (j->error[0]) {
+        bytes_puts(b, ",\"error\":{\"message\":");
+        bytes_json(b, j->error, strlen(j->error));
+        bytes_printf(b, ",\"may_retry\":%s}", j->may_retry ? "true" : "false");
+    }
+    bytes_puts(b, "}");
+}
+
+static void answer_bytes(struct exchange *x, int status, const char *type, struct bytes *b) {
+    if (b->st) {
+        exchange_error(x, 503, "no memory for the answer");
+    } else {
+        exchange_text(x, status, type, b->data ? b->data : "", b->len);
+    }
+    bytes_free(b);
+}
+
+static void answer_job(struct exchange *x, int status, const struct job *j) {
+    struct bytes b;
+    bytes_init(&b, 1 << 14);
+    put_job(&b, j);
+    bytes_putc(&b, '\n');
+    answer_bytes(x, status, "application/json", &b);
+}
+
+// What a request will take, in tokens, roughly: twice what is wanted, as long as the person's own texts.
+static bool judge_request(const struct front *f, struct exchange *x, const char *body, size_t len,
+                          int64_t *weight) {
+    struct wire_request q;
+    plm_error err = {0};
+    plm_status st = wire_request_parse(&q, body, len, &err);
+    if (st) {
+        exchange_error(x, st == PLM_ENOMEM ? 503 : st == PLM_ELIMIT ? 413 : 400, "%s", err.text);
+        return false;
+    }
+    int64_t want = 0;
+    for (size_t i = 0; i < WIRE_MODES; i++) {
+        want += q.want[i];
+    }
+    int64_t words = q.input_words.p95 + q.output_words.p95;
+    words = words < 30 ? 30 : words > 4000 ? 4000 : words;
+    *weight = want * 2 * words * 3;
+    wire_request_free(&q);
+    if (want < 1 || want > f->config->max_examples) {
+        exchange_error(x, 400, "a request wants 1 to %lld examples", (long long)f->config->max_examples);
+        return false;
+    }
+    return true;
+}
+
+static void post_job(void *ctx, struct exchange *x) {
+    struct front *f = ctx;
+    struct tenant t;
+    struct job j;
+    struct ledger_stats stats;
+    plm_error err = {0};
+    size_t len;
+    bool fresh;
+    int64_t weight, wait = 0;
+    if (!admit(f, x, &t)) {
+        return;
+    }
+    const char *body = exchange_body(x, &len), *key = exchange_header(x, "Idempotency-Key");
+    if (!key) {
+        exchange_error(x, 400, "the header Idempotency-Key is missing");
+        return;
+    }
+    if (!judge_request(f, x, body, len, &weight)) {
+        return;
+    }
+    if (!ledger_stats(f->ledger, &stats, NULL) && stats.queued >= f->config->max_queue) {
+        exchange_retry_after(x, 60);
+        exchange_error(x, 503, "the queue is full");
+        return;
+    }
+    plm_status st = job_submit(f->ledger, &t, key, body, len, weight, &j, &fresh, &wait, &err);
+    if (st == PLM_EINVAL) {
+        exchange_error(x, strstr(err.text, "another") ? 422 : 400, "%s", err.text);
+    } else if (st == PLM_ELIMIT) {
+        exchange_retry_after(x, wait > QUOTA_WAIT_S ? QUOTA_WAIT_S : wait);
+        exchange_error(x, 429, "%s", err.text);
+    } else if (st) {
+        answer_failure(x, st, &err);
+    } else {
+        crew_wake(f->crew);
+        answer_job(x, fresh ? 202 : 200, &j);
+    }
+}
+
+static void get_job(void *ctx, struct exchange *x) {
+    struct front *f = ctx;
+    struct tenant t;
+    struct job j;
+    plm_error err = {0};
+    if (!admit(f, x, &t)) {
+        return;
+    }
+    plm_status st = job_look(f->ledger, t.id, exchange_part(x), &j, &err);
+    if (st) {
+        answer_failure(x, st, &err);
+    } else {
+        answer_job(x, 200, &j);
+    }
+}
+
+static void delete_job(void *ctx, struct exchange *x) {
+    struct front *f = ctx;
+    struct tenant t;
+    plm_error err = {0};
+    if (!admit(f, x, &t)) {
+        return;
+    }
+    plm_status st = job_drop(f->ledger, t.id, exchange_part(x), &err);
+    if (st) {
+        answer_failure(x, st, &err);
+    } else {
+        exchange_text(x, 204, NULL, "", 0);
+    }
+}
+
+static void cancel_job(void *ctx, struct exchange *x) {
+    struct front *f = ctx;
+    struct tenant t;
+    struct job j;
+    plm_error err = {0};
+    if (!admit(f, x, &t)) {
+        return;
+    }
+    plm_status st = job_cancel(f->ledger, t.id, exchange_part(x), &j, &err);
+    if (st) {
+        answer_failure(x, st, &err);
+    } else {
+        answer_job(x, 200, &j);
+    }
+}
+
+static void get_candidates(void *ctx, struct exchange *x) {
+    struct front *f = ctx;
+    struct tenant t;
+    plm_error err = {0};
+    char *candidates = NULL;
+    if (!admit(f, x, &t)) {
+        return;
+    }
+    plm_status st = job_result(f->ledger, t.id, exchange_part(x), &candidates, &err);
+    if (st == PLM_EBUSY && strstr(err.text, "not done")) {
+        exchange_error(x, 409, "%s", err.text);
+    } else if (st) {
+        answer_failure(x, st, &err);
+    } else {
+        exchange_text(x, 200, "application/x-ndjson", candidates, strlen(candidates));
+        explicit_bzero(candidates, strlen(candidates));
+    }
+    mem_free(candidates);
+}
+
+static int put_call(void *ctx, int64_t number, const char *finish, int64_t in, int64_t out) {
+    bytes_printf(ctx, "{\"call\":%lld,\"finish\":\"%s\",\"tokens_in\":%lld,\"tokens_out\":%lld}\n",
+                 (long long)number, finish, (long long)in, (long long)out);
+    return 0;
+}
+
+static void get_audit(void *ctx, struct exchange *x) {
+    struct front *f = ctx;
+    struct tenant t;
+    struct bytes b;
+    plm_error err = {0};
+    if (!admit(f, x, &t)) {
+        return;
+    }
+    bytes_init(&b, 16 << 20);
+    plm_status st = job_audit(f->ledger, t.id, exchange_part(x), put_call, &b, &err);
+    if (st) {
+        bytes_free(&b);
+        answer_failure(x, st, &err);
+    } else {
+        answer_bytes(x, 200, "application/x-ndjson", &b);
+    }
+}
+
+/* ---- events ---- */
+
+struct listener {
+    struct front *front;
+    char tenant[LEDGER_ID], job[LEDGER_ID];
+    struct bytes last;
+    bool begun;
+};
+
+static bool next_event(void *ctx, struct bytes *out) {
+    struct listener *l = ctx;
+    struct job j;
+    struct bytes now;
+    if (l->begun) {
+        nanosleep(&(struct timespec){0, 500000000}, NULL);
+    }
+    l->begun = true;
+    plm_status st = job_look(l->front->ledger, l->tenant, l->job, &j, NULL);
+    if (st == PLM_ENOTFOUND) {
+        bytes_puts(out, "event: gone\ndata: {}\n\n");
+        return false;
+    }
+    if (st) {
+        return true; // the next look may go better
+    }
+    bytes_init(&now, 1 << 14);
+    put_job(&now, &j);
+    bool over = j.state > JOB_RUNNING;
+    if (over || now.len != l->last.len || memcmp(now.data, l->last.data, now.len) != 0) {
+        bytes_printf(out, "event: %s\ndata: %s\n\n", over ? "end" : "progress", now.data);
+        bytes_free(&l->last);
+        l->last = now;
+    } else {
+        bytes_free(&now);
+    }
+    return !over;
+}
+
+static void end_events(void *ctx) {
+    struct listener *l = ctx;
+    atomic_fetch_sub(&l->front->streams, 1);
+    bytes_free(&l->last);
+    mem_free(l);
+}
+
+static void get_events(void *ctx, struct exchange *x) {
+    struct front *f = ctx;
+    struct tenant t;
+    struct job j;
+    plm_error err = {0};
+    if (!admit(f, x, &t)) {
+        return;
+    }
+    plm_status st = job_look(f->ledger, t.id, exchange_part(x), &j, &err);
+    if (st) {
+        answer_failure(x, st, &err);
+        return;
+    }
+    struct listener *l = mem_zero(1, sizeof *l);
+    if (!l || atomic_fetch_add(&f->streams, 1) >= STREAMS_MAX) {
+        if (l) {
+            atomic_fetch_sub(&f->streams, 1);
+        }
+        mem_free(l);
+        exchange_error(x, 503, "too many streams at once; polling works");
+        return;
+    }
+    l->front = f;
+    memcpy(l->tenant, t.id, sizeof l->tenant);
+    memcpy(l->job, j.id, sizeof l->job);
+    bytes_init(&l->last, 1 << 14);
+    exchange_stream(x, next_event, end_events, l);
+}
+
+/* ---- the service itself ---- */
+
+static void get_service(void *ctx, struct exchange *x) {
+    struct front *f = ctx;
+    struct tenant t;
+    struct bytes b;
+    if (!admit(f, x, &t)) {
+        return;
+    }
+    const char *teacher = crew_teacher(f->crew), *terms = f->config->terms ? f->config->terms : "";
+    bytes_init(&b, 1 << 16);
+    bytes_printf(&b, "{\"version\":%d,\"software\":\"plm-cloud %s\",\"teacher\":", WIRE_VERSION,
+                 plm_version());
+    bytes_json(&b, teacher, strlen(teacher));
+    bytes_printf(&b, ",\"capable\":%s,\"retain_hours\":%lld,\"max_examples\":%lld,\"terms\":",
+                 crew_is_capable(f->crew) ? "true" : "false",
+                 (long long)(f->config->retain_hours ? f->config->retain_hours : 20),
+                 (long long)f->config->max_examples);
+    bytes_json(&b, terms, strlen(terms));
+    bytes_puts(&b, "}\n");
+    answer_bytes(x, 200, "application/json", &b);
+}
+
+static void get_health(void *ctx, struct exchange *x) {
+    (void)ctx;
+    exchange_json(x, 200, "{\"status\":\"ok\"}\n", 16);
+}
+
+static void get_ready(void *ctx, struct exchange *x) {
+    struct front *f = ctx;
+    struct ledger_stats s;
+    plm_status st = ledger_stats(f->ledger, &s, NULL);
+    if (f->draining || st) {
+        exchange_error(x, 503, f->draining ? "the service is stopping" : "the ledger does not answer");
+    } else {
+        exchange_json(x, 200, "{\"status\":\"ready\"}\n", 19);
+    }
+}
+
+static void put_metric(struct bytes *b, const char *name, const char *type, const char *help, double value) {
+    bytes_printf(b, "# HELP plm_cloud_%s %s\n# TYPE plm_cloud_%s %s\nplm_cloud_%s %.10g\n", name, help, name,
+                 type, name, value);
+}
+
+static void get_metrics(void *ctx, struct exchange *x) {
+    struct front *f = ctx;
+    struct ledger_stats s;
+    struct crew_counts c;
+    struct bytes b;
+    plm_error err = {0};
+    if (!exchange_is_local(x) && !f->config->open_metrics) {
+        exchange_error(x, 403, "metrics are for this machine alone (--open-metrics)");
+        return;
+    }
+    plm_status st = ledger_stats(f->ledger, &s, &err);
+    if (st) {
+        answer_failure(x, st, &err);
+        return;
+    }
+    crew_count(f->crew, &c);
+    bytes_init(&b, 1 << 16);
+    bytes_printf(&b, "# HELP plm_cloud_jobs Jobs by state.\n# TYPE plm_cloud_jobs gauge\n");
+    const int64_t jobs[] = {s.queued, s.running, s.done, s.failed, s.cancelled};
+    for (int i = 0; i <= JOB_CANCELLED; i++) {
+        bytes_printf(&b, "plm_cloud_jobs{state=\"%s\"} %lld\n", job_state_name((enum job_state)i),
+                     (long long)jobs[i]);
+    }
+    bytes_printf(&b, "# HELP plm_cloud_answers_total Answers by class of status.\n"
+                     "# TYPE plm_cloud_answers_total counter\n");
+    for (int i = 1; i <= 5; i++) {
+        bytes_printf(&b, "plm_cloud_answers_total{class=\"%dxx\"} %lld\n", i, (long long)f->answers[i]);
+    }
+    put_metric(&b, "oldest_queued_seconds", "gauge", "Age of the oldest waiting job.",
+               (double)s.oldest_queued_s);
+    put_metric(&b, "tenants", "gauge", "Tenants.", (double)s.tenants);
+    put_metric(&b, "rate_refusals_total", "counter", "Requests over a tenant's rate.",
+               (double)f->refused_rate);
+    put_metric(&b, "streams", "gauge", "Open event streams.", (double)f->streams);
+    put_metric(&b, "workers", "gauge", "Workers of this process.", (double)c.workers);
+    put_metric(&b, "workers_busy", "gauge", "Workers with a job.", (double)c.busy);
+    put_metric(&b, "jobs_done_total", "counter", "Jobs done by this process.", (double)c.jobs_done);
+    put_metric(&b, "jobs_failed_total", "counter", "Jobs failed or put off by this process.",
+               (double)c.jobs_failed);
+    put_metric(&b, "calls_total", "counter", "Teacher's replies stored by this process.", (double)c.calls);
+    put_metric(&b, "teacher_errors_total", "counter", "Failed attempts at the teacher.",
+               (double)c.teacher_errors);
+    put_metric(&b, "tokens_in_today", "gauge", "Tokens sent to teachers today, by all.",
+               (double)s.tokens_in_today);
+    put_metric(&b, "tokens_out_today", "gauge", "Tokens received from teachers today, by all.",
+               (double)s.tokens_out_today);
+    put_metric(&b, "resident_bytes", "gauge", "Resident memory.", (double)process_rss());
+    put_metric(&b, "uptime_seconds", "counter", "Since the start.", clock_now() - f->started);
+    answer_bytes(x, 200, "text/plain; version=0.0.4", &b);
+}
+
+const struct route front_routes[] = {
+    {"POST", "/v1/jobs", post_job, BODY_MAX},     {"GET", "/v1/jobs/{}", get_job, 0},
+    {"DELETE", "/v1/jobs/{}", delete_job, 0},     {"POST", "/v1/jobs/{}/cancel", cancel_job, 0},
+    {"GET", "/v1/jobs/{}/events", get_events, 0}, {"GET", "/v1/jobs/{}/candidates", get_candidates, 0},
+    {"GET", "/v1/jobs/{}/audit", get_audit, 0},   {"GET", "/v1/service", get_service, 0},
+    {"GET", "/healthz", get_health, 0},           {"GET", "/readyz", get_ready, 0},
+    {"GET", "/metrics", get_metrics, 0},          {NULL, NULL, NULL, 0},
+};
