@@ -244,8 +244,8 @@ def test_a_job_from_submission_to_acknowledgement():
         status, headers, body = s.call("GET", f"/v1/jobs/{job['id']}/candidates", key)
         lines = [json.loads(x) for x in body.splitlines()]
         assert status == 200 and headers["content-type"] == "application/x-ndjson"
-        assert len(lines) == done["examples"] > 0, (len(lines), done)
-        assert {"mode", "call", "input"} <= set(lines[0])
+        assert sum("bad" not in x for x in lines) == done["examples"] > 0, (len(lines), done)
+        assert {"mode", "call"} <= set(lines[0])
         status, _, body = s.call("GET", f"/v1/jobs/{job['id']}/audit", key)
         assert status == 200 and len(body.splitlines()) == done["calls_done"]
         assert s.call("DELETE", f"/v1/jobs/{job['id']}", key)[0] == 204

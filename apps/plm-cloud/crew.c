@@ -135,13 +135,24 @@ static void safe_reason(char out[244], const char *text) {
     snprintf(out, 244, "%.*s", (int)(text[n] ? n + 1 : n > 120 ? 120 : n), text);
 }
 
+// Lines that hold an example. (Within a text the quotes of "bad" would be escaped.)
+static int64_t count_examples(const char *candidates) {
+    struct str rest = str_of(candidates), line;
+    int64_t n = 0;
+    while (str_cut(&rest, '\n', &line)) {
+        n += line.n && !memmem(line.p, line.n, "\"bad\":", 6);
+    }
+    return n;
+}
+
 static plm_status settle(struct hand *h, plm_status st, const char *candidates, size_t calls,
                          const plm_error *why) {
     struct ledger *l = h->crew->ledger;
     plm_error err = {0};
     char reason[244];
     if (!st) {
-        st = job_finish(l, &h->work, teacher_name(h->teacher), candidates, (int64_t)calls, h->examples, &err);
+        st = job_finish(l, &h->work, teacher_name(h->teacher), candidates, (int64_t)calls,
+                        count_examples(candidates), &err);
         atomic_fetch_add(&h->crew->jobs_done, !st);
         tell(h, st ? "error" : "info", st ? "job_not_stored" : "job_done", st ? err.text : NULL);
         return st;
