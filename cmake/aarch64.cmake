@@ -1,4 +1,5 @@
-# Cross-compiles on Debian for aarch64: packages-aarch64.txt says with what. qemu-aarch64 runs the tests.
+# Cross-compiles on Debian for aarch64: `tools/need-packages aarch64` installs what that takes. qemu-aarch64 runs
+# the tests. Without plm-cloud: Debian's libpq-dev can't stand beside that of another architecture.
 set(CMAKE_SYSTEM_NAME Linux)
 set(CMAKE_SYSTEM_PROCESSOR aarch64)
 set(CMAKE_C_COMPILER aarch64-linux-gnu-gcc)

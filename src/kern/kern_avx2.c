@@ -1,6 +1,8 @@
 /* kern_avx2.c: the kernels for AVX2, FMA and F16C, and the int16 products that it trains with for want of
  * bf16 ones: vpmaddwd does twice a float FMA's work, and a scale a piece makes sixteen bits more exact than
  * bf16's eight. */
+#include "kern/isa.h"
+
 #if defined(__x86_64__)
 #include "kern/vec_avx2.h"
 
