@@ -46,6 +46,7 @@ class Teacher:
             [sys.executable, str(ROOT / "tests" / "fake_teacher.py"), str(self.log)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
         )
         self.port = int(self.child.stdout.readline())
         self.url = f"http://127.0.0.1:{self.port}/{behaviour}/v1"
@@ -253,6 +254,472 @@ def test_a_job_from_submission_to_acknowledgement():
         assert s.stats()["done"] == 0 and s.kill(signal.SIGTERM) == 0
 
 
+def test_events_tell_progress_to_the_end():
+    with Teacher("slow-100") as teacher, Service(teacher.url) as s:
+        key = s.tenant("ada")
+        job = json.loads(s.submit(key, request(want=12))[2])["id"]
+        c = http.client.HTTPConnection("127.0.0.1", s.port, timeout=30)
+        c.request("GET", f"/v1/jobs/{job}/events", headers={"Authorization": "Bearer " + key})
+        r = c.getresponse()
+        assert r.status == 200 and r.getheader("Content-Type") == "text/event-stream"
+        events = [e.split("\n") for e in r.read().decode().split("\n\n") if e and not e.startswith(":")]
+        c.close()
+        assert [e[0] for e in events[:-1]] == ["event: progress"] * (len(events) - 1) and len(events) > 1
+        assert events[-1][0] == "event: end" and json.loads(events[-1][1][6:])["state"] == "done"
+
+
+def test_the_same_submission_is_one_job():
+    with Teacher() as teacher, Service(teacher.url, None, "--workers", "0") as s:
+        key = s.tenant("ada", "--queued", "500")
+        q = request()
+        with concurrent.futures.ThreadPoolExecutor(16) as pool:
+            same = list(pool.map(lambda i: s.submit(key, q, f"key-{i % 10}"), range(60)))
+        assert sorted(a[0] for a in same) == [200] * 50 + [202] * 10
+        assert len({json.loads(a[2])["id"] for a in same}) == 10 == s.stats()["queued"]
+        status, _, body = s.submit(key, request(2), "key-1")
+        assert status == 422 and "another" in error_of(body)["message"]
+        other = s.tenant("ben")
+        assert s.submit(other, request(2), "key-1")[0] == 202  # another tenant's key is another key
+        for bad in ("", "a" * 129, "a b", "../x"):
+            assert s.submit(key, q, bad or " ")[0] == 400, bad
+        status, _, body = s.call("POST", "/v1/jobs", key, q)
+        assert status == 400 and "Idempotency-Key" in error_of(body)["message"]
+
+
+def test_keys_open_their_own_tenants_jobs_and_nothing_else():
+    with Teacher() as teacher, Service(teacher.url) as s:
+        ada, ben, cat = s.tenant("ada"), s.tenant("ben"), s.tenant("cat")
+        assert len({ada, ben, cat}) == 3 and re.fullmatch(r"plm_[0-9a-f]{12}_[A-Za-z0-9_-]{43}", ada)
+        job = json.loads(s.submit(ada, request())[2])["id"]
+        s.wait(ada, job)
+        cloud("tenant", "suspend", "cat", *s.words)
+        routes = [
+            ("GET", f"/v1/jobs/{job}"),
+            ("GET", f"/v1/jobs/{job}/events"),
+            ("GET", f"/v1/jobs/{job}/candidates"),
+            ("GET", f"/v1/jobs/{job}/audit"),
+            ("POST", f"/v1/jobs/{job}/cancel"),
+            ("DELETE", f"/v1/jobs/{job}"),
+            ("GET", "/v1/service"),
+            ("POST", "/v1/jobs"),
+        ]
+        wrong = [None, "x", ada[:-1], ada[:-1] + "!", ada[:17] + ben[17:], ada + "a", "plm_", "a" * 5000]
+        for method, path in routes:
+            body = json.dumps(request(9)).encode() if path == "/v1/jobs" else None
+            for key in wrong:
+                assert s.call(method, path, key, body)[0] == 401, (method, path, key)
+            assert s.call(method, path, None, body, {"Authorization": "Basic " + ada})[0] == 401
+            assert s.call(method, path, cat, body)[0] == 403
+            if job in path:
+                assert s.call(method, path, ben, body)[0] == 404, (method, path)
+        assert s.call("GET", f"/v1/jobs/{job}", ada)[0] == 200
+        again = json.loads(cloud("tenant", "rotate", "ada", *s.words, "--json")[0])["key"]
+        assert s.call("GET", f"/v1/jobs/{job}", ada)[0] == 401
+        assert s.call("GET", f"/v1/jobs/{job}", again)[0] == 200
+        third = json.loads(cloud("tenant", "rotate", "ada", *s.words, "--overlap", "60", "--json")[0])["key"]
+        assert {s.call("GET", f"/v1/jobs/{job}", k)[0] for k in (again, third)} == {200}
+        cloud("tenant", "delete", "ada", *s.words)
+        assert s.call("GET", f"/v1/jobs/{job}", third)[0] == 401 and s.stats()["done"] == 0
+        listed = [json.loads(x) for x in cloud("tenant", "list", *s.words, "--json")[0].splitlines()]
+        assert [(t["name"], t["state"]) for t in listed] == [("ben", "active"), ("cat", "suspended")]
+
+
+def test_quotas_stop_and_a_raised_one_goes_on_without_paying_again():
+    with Teacher() as teacher, Service(teacher.url) as s:
+        key = s.tenant("ada", "--day-tokens", "300", "--queued", "1")
+        q = request(want=20)
+        job = json.loads(s.submit(key, q)[2])["id"]
+        failed = s.wait(key, job, ("failed",))
+        assert failed["error"]["may_retry"] and "tokens a day" in failed["error"]["message"]
+        assert failed["calls_done"] == len(teacher.calls()) == 2
+        status, headers, body = s.submit(key, request(2))
+        assert status == 429 and int(headers["retry-after"]) > 0 and "tokens" in error_of(body)["message"]
+        cloud("tenant", "limit", "ada", *s.words, "--day-tokens", "100000", "--queued", "1")
+        assert json.loads(s.submit(key, q)[2])["id"] == job
+        done = s.wait(key, job)
+        assert done["calls_done"] == len(teacher.calls()) == len(set(teacher.calls())) > 2
+        rate = s.tenant("ben", "--minute-requests", "3")
+        seen = [s.call("GET", "/v1/service", rate) for _ in range(5)]
+        assert [x[0] for x in seen] == [200] * 3 + [429] * 2 and int(seen[4][1]["retry-after"]) > 0
+        few = s.tenant("cat", "--day-requests", "1")
+        assert [s.submit(few, request(i))[0] for i in (3, 4)] == [202, 429]
+    with Teacher("slow-300") as teacher, Service(teacher.url) as s:
+        one = s.tenant("dan", "--queued", "1")
+        assert s.submit(one, request(5))[0] == 202
+        status, headers, _ = s.submit(one, request(6))
+        assert status == 429 and headers["retry-after"] == "10"
+
+
+def test_a_cancelled_job_stops_and_a_deleted_one_is_gone():
+    with Teacher("slow-200") as teacher, Service(teacher.url) as s:
+        key = s.tenant("ada")
+        ids = [json.loads(s.submit(key, request(i, want=60))[2])["id"] for i in (1, 2)]
+        for job in ids:
+            s.wait(key, job, ("running",))
+        time.sleep(0.5)
+        status, _, body = s.call("POST", f"/v1/jobs/{ids[0]}/cancel", key)
+        assert status == 200 and json.loads(body)["state"] == "cancelled"
+        assert s.call("GET", f"/v1/jobs/{ids[0]}/candidates", key)[0] == 409
+        assert s.call("DELETE", f"/v1/jobs/{ids[1]}", key)[0] == 204
+        time.sleep(0.6)
+        made = len(teacher.calls())
+        time.sleep(0.8)
+        assert len(teacher.calls()) == made
+        assert s.call("GET", f"/v1/jobs/{ids[1]}", key)[0] == 404
+        assert s.wait(key, ids[0], ("cancelled",))["state"] == "cancelled"
+        job = json.loads(s.submit(key, request(3))[2])["id"]
+        s.wait(key, job)
+
+
+# ---- being killed ----
+
+
+def week_of(body):
+    return int(re.search(rb"of week (\d+)", body).group(1))
+
+
+class Ledgers:
+    """How many replies of each job a database holds."""
+
+    @staticmethod
+    def sqlite(path):
+        db = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
+        try:
+            return dict(db.execute("SELECT job, COUNT(*) FROM replies GROUP BY job"))
+        finally:
+            db.close()
+
+    @staticmethod
+    def postgres(url):
+        sql = "SELECT job, COUNT(*) FROM replies GROUP BY job"
+        out = subprocess.run(["psql", "-At", "-F", " ", "-c", sql, url], capture_output=True, check=True)
+        return {a.split()[0]: int(a.split()[1]) for a in out.stdout.decode().splitlines()}
+
+
+def watch_for_repeats(teacher, jobs, snapshots):
+    """No call is made after its reply was stored. Within a job, calls are stored in the order they are made."""
+    order = {}
+    for body in teacher.calls():
+        calls = order.setdefault(week_of(body), {})
+        calls.setdefault(body, len(calls))
+    for stored, position in snapshots:
+        for body in teacher.calls()[position:]:
+            week = week_of(body)
+            number = order[week][body]
+            assert number >= stored.get(jobs[week], 0), f"call {number} of job {week} was repeated"
+    return sum(len(v) for v in order.values())
+
+
+def kill_rounds(services, teacher, key, stored, rounds, in_flight, seed):
+    """Kills one of services again and again while jobs run; returns after all are done."""
+    r = random.Random(seed)
+    api = services[0]
+    requests = {i: request(i, want=r.choice([6, 18, 30])) for i in range(1, 9)}
+    jobs, snapshots, kills = {}, [], 0
+    left = dict(requests)
+    while left or kills < rounds:
+        if left and r.random() < 0.7:
+            week, q = r.choice(list(left.items()))
+            status, _, body = api.submit(key, q)
+            assert status in (200, 202), (status, body)
+            jobs[week] = json.loads(body)["id"]
+            if r.random() < 0.8:
+                del left[week]
+        time.sleep(r.uniform(0.01, 0.25))
+        if kills < rounds:
+            victim = r.choice(services)
+            victim.kill()
+            counts = stored()
+            snapshots.append((counts, len(teacher.calls())))
+            kills += 1
+            victim.start()
+        if kills < rounds and not left and kills % 8 == 0:  # more work, so that there is something to kill
+            for week in range(len(requests) + 1, len(requests) + 4):
+                requests[week] = left[week] = request(week, want=18)
+    for week, job in jobs.items():
+        done = api.wait(key, job, ("done",), 120)
+        status, _, body = api.call("GET", f"/v1/jobs/{job}/candidates", key)
+        assert status == 200 and len(body.splitlines()) >= done["examples"] > 0
+    distinct = watch_for_repeats(teacher, jobs, snapshots)
+    stats = api.stats()
+    assert stats["done"] == len(requests) == len(jobs) and stats["queued"] == stats["running"] == 0
+    assert stats["calls_today"] == distinct == sum(stored().values()), "a reply was stored twice or lost"
+    twice = len(teacher.calls()) - distinct
+    assert twice <= kills * in_flight
+    print(f"# {kills} kills, {len(jobs)} jobs, {distinct} calls, {twice} of them in flight and made again")
+
+
+def test_killed_at_random_no_job_is_lost_and_no_stored_call_repeated():
+    with Teacher("slow-20") as teacher, Service(teacher.url, None, "--attempts", "50") as s:
+        key = s.tenant("ada", "--queued", "1000", "--minute-requests", "0")
+        path = s.db[len("sqlite:") :]
+        kill_rounds([s], teacher, key, lambda: Ledgers.sqlite(path), ROUNDS or 8, 2, 1)
+
+
+def test_sigterm_drains_and_the_next_start_goes_on():
+    with Teacher("slow-150") as teacher, Service(teacher.url) as s:
+        key = s.tenant("ada")
+        jobs = [json.loads(s.submit(key, request(i, want=24))[2])["id"] for i in (1, 2, 3)]
+        s.wait(key, jobs[0], ("running",))
+        time.sleep(0.4)
+        start = time.monotonic()
+        assert s.kill(signal.SIGTERM) == 0 and time.monotonic() - start < 5
+        made = len(teacher.calls())
+        assert s.stats()["queued"] == 3 and s.stats()["calls_today"] == made > 0
+        s.start()
+        for job in jobs:
+            s.wait(key, job)
+        assert len(teacher.calls()) == len(set(teacher.calls())) > made
+
+
+class Postgres:
+    """A PostgreSQL of the test's own, on a socket of its own. None where Debian's is not installed."""
+
+    bin = pathlib.Path("/usr/lib/postgresql/15/bin")
+
+    def __init__(self):
+        self.folder = pathlib.Path(tempfile.mkdtemp(prefix="plm-pg-", dir=SHM))
+        self.run = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
+        if self.run:
+            shutil.chown(self.folder, "postgres")
+        self.folder.chmod(0o755)
+        self.data = self.folder / "data"
+        words = [str(self.bin / "initdb"), "-D", str(self.data), "-A", "trust", "-U", "plm", "-N"]
+        subprocess.run([*self.run, *words], check=True, capture_output=True, cwd="/")
+        words = [str(self.bin / "postgres"), "-D", str(self.data), "-k", str(self.folder)]
+        words += ["-c", "listen_addresses=", "-c", "unix_socket_permissions=0777", "-c", "fsync=off"]
+        self.child = subprocess.Popen([*self.run, *words], stderr=subprocess.DEVNULL, cwd="/")
+        self.url = f"postgres:///postgres?host={str(self.folder).replace('/', '%2F')}&user=plm"
+        for _ in range(300):
+            if subprocess.run(["psql", "-c", "SELECT 1", self.url], capture_output=True).returncode == 0:
+                return
+            time.sleep(0.05)
+        raise AssertionError("PostgreSQL does not start")
+
+    @classmethod
+    def here(cls):
+        return (cls.bin / "postgres").exists() and shutil.which("psql") and shutil.which("runuser")
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *a):
+        pid = int((self.data / "postmaster.pid").read_text().split()[0])
+        os.kill(pid, signal.SIGINT)
+        self.child.wait(30)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def test_three_workers_on_postgresql_killed_at_random():
+    if not Postgres.here():
+        return "SKIP"
+    with Postgres() as pg, Teacher("slow-20") as teacher:
+        keys = HOME / "pg-keys"
+        options = ["--attempts", "50", "--lease", "2"]
+        front = Service(teacher.url, pg.url, *options, "--workers", "0", keys=keys)
+        workers = [
+            Service(teacher.url, pg.url, *options, "--workers", "1", keys=keys, command="worker")
+            for _ in range(3)
+        ]
+        services = [front.start()]
+        try:
+            services += [w.start() for w in workers]
+            key = front.tenant("ada", "--queued", "1000", "--minute-requests", "0")
+            stored = lambda: Ledgers.postgres(pg.url)
+            kill_rounds(services, teacher, key, stored, ROUNDS or 8, 1, 2)
+        finally:
+            for s in services:
+                s.kill()
+
+
+# ---- what is left behind ----
+
+
+def files_below(*folders):
+    for folder in folders:
+        for path in pathlib.Path(folder).rglob("*"):
+            if path.is_file():
+                yield path
+
+
+def leaks(needles, *folders):
+    return [(str(p), n) for p in files_below(*folders) for n in needles if n in p.read_bytes()]
+
+
+def one_job_and_its_traces(s, teacher, *folders):
+    key = s.tenant("ada")
+    needles = [CANARY.encode(), key.encode(), key[17:].encode()]
+    job = json.loads(s.submit(key, request(text=f"The {CANARY} swam"))[2])["id"]
+    s.wait(key, job)
+    got = s.call("GET", f"/v1/jobs/{job}/candidates", key)[2]
+    assert any(CANARY.encode() in body for body in teacher.calls()) and got
+    assert leaks(needles, s.folder, *folders) == []
+    assert s.call("DELETE", f"/v1/jobs/{job}", key)[0] == 204
+    s.submit(key, {"version": 1, "id": CANARY}, "k")  # what is refused isn't written down either
+    s.call("GET", f"/v1/jobs/{CANARY}", key)
+    s.kill(signal.SIGTERM)
+    assert leaks(needles, s.folder, *folders) == []
+
+
+def test_nothing_readable_is_left_in_the_database_or_the_log():
+    with Teacher() as teacher, Service(teacher.url) as s:
+        one_job_and_its_traces(s, teacher)
+        assert {oct(p.stat().st_mode & 0o77) for p in files_below(s.keys)} == {"0o0"}
+        assert (s.folder / "ledger.db").stat().st_mode & 0o77 == 0
+
+
+def test_nothing_readable_is_left_in_postgresql_its_wal_and_a_base_backup():
+    if not Postgres.here():
+        return "SKIP"
+    with Postgres() as pg, Teacher() as teacher, Service(teacher.url, pg.url) as s:
+        one_job_and_its_traces(s, teacher, pg.folder)
+        backup = [str(pg.bin / "pg_basebackup"), "-D", str(pg.folder / "backup"), "-d", pg.url, "-c", "fast"]
+        subprocess.run([*pg.run, *backup], check=True, capture_output=True, cwd="/")
+        assert leaks([CANARY.encode()], pg.folder / "backup") == []
+
+
+# ---- hostile and many ----
+
+
+def raw(port, data, wait=5):
+    """The status of the answer to these bytes; 0: the connection was closed without one."""
+    with socket.create_connection(("127.0.0.1", port), timeout=wait) as c:
+        with contextlib.suppress(OSError):
+            c.sendall(data)
+        try:
+            answer = c.recv(65536)
+        except OSError:
+            answer = b""
+        return int(answer.split()[1]) if answer.startswith(b"HTTP/1") else 0
+
+
+def test_hostile_requests_are_refused_and_slow_clients_cut_off():
+    with Teacher() as teacher, Service(teacher.url) as s:
+        key = s.tenant("ada", "--minute-requests", "0")
+        slow = []
+        for begin in (b"", b"GET /healthz HT", b"POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\n") * 8:
+            c = socket.create_connection(("127.0.0.1", s.port))
+            c.sendall(begin)
+            slow.append(c)
+        began = time.monotonic()
+        deep = b'{"version":' + b"[" * 100000 + b"]" * 100000 + b"}"
+        good = json.dumps(request()).encode()
+        bodies = {
+            b"": 400,
+            b"{": 400,
+            b"[]": 400,
+            b"null": 400,
+            b'"x"': 400,
+            b"\xff\xfe": 400,
+            b'{"version":1}': 400,
+            b'{"version":2}': 400,
+            deep: 400,
+            good[:-1]: 400,
+            good + b"x": 400,
+            good.replace(b'"seed": 1', b'"seed": 1, "seed": 1'): 400,
+            good.replace(b'"seed": 1', b'"seed": 1e400'): 400,
+            good.replace(b'"seed": 1', b'"seed": -1'): 400,
+            good.replace(b'"rewrite": 6', b'"rewrite": 1000000'): 400,
+            good.replace(b'"rewrite": 6', b'"rewrite": 0'): 400,
+            good.replace(b"river", b"ri\\u0000ver"): 400,
+            b"x" * (9 << 20): 413,
+        }
+        for body, want in bodies.items():
+            try:
+                status, _, answer = s.call("POST", "/v1/jobs", key, body, {"Idempotency-Key": "k"})
+            except (BrokenPipeError, ConnectionResetError):
+                assert want == 413  # refused before all of it was read
+                continue
+            assert status == want and error_of(answer), (body[:60], status, answer)
+        head = b"Host: localhost\r\nAuthorization: Bearer " + key.encode() + b"\r\n"
+        shapes = [
+            b"GET / HTTP/1.1\r\n" + head + b"\r\n",
+            b"GET /v1/jobs/../../etc/passwd HTTP/1.1\r\n" + head + b"\r\n",
+            b"GET /v1/jobs/%2e%2e HTTP/1.1\r\n" + head + b"\r\n",
+            b"GET /v1/jobs/" + b"a" * 65 + b" HTTP/1.1\r\n" + head + b"\r\n",
+            b"PUT /v1/jobs HTTP/1.1\r\n" + head + b"\r\n",
+            b"GET /v1/service HTTP/1.1\r\nHost: evil.example\r\nAuthorization: Bearer x\r\n\r\n",
+            b"GET /v1/service HTTP/1.1\r\nAuthorization: Bearer x\r\n\r\n",
+            b"GET /v1/service HTTP/1.1\r\n" + head + b"Origin: http://localhost\r\n\r\n",
+            b"GET /v1/service HTTP/1.1\r\n" + head + b"X: " + b"a" * 100000 + b"\r\n\r\n",
+            b"GET /v1/service HTTP/1.1\r\n" + head + b"A: b\r\n" * 5000 + b"\r\n",
+            b"POST /v1/jobs HTTP/1.1\r\n" + head + b"Content-Type: text/plain\r\nContent-Length: 2\r\n\r\n{}",
+            b"POST /v1/jobs HTTP/1.1\r\n" + head + b"Content-Length: -1\r\n\r\n",
+            b"POST /v1/jobs HTTP/1.1\r\n" + head + b"Content-Length: 99999999999999999999\r\n\r\n",
+            b"GET /" + b"a" * 100000 + b" HTTP/1.1\r\n" + head + b"\r\n",
+            b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(200),
+            b"\x00" * 1000,
+            b"GET\r\n\r\n",
+        ]
+        for shape in shapes:
+            status = raw(s.port, shape)
+            assert status == 0 or 400 <= status < 500, (shape[:80], status)
+        assert raw(s.port, b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n") == 200
+        chunk = b"10000\r\n" + b"x" * 65536 + b"\r\n"
+        head += b"Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+        assert raw(s.port, b"POST /v1/jobs HTTP/1.1\r\n" + head + chunk * 200) in (0, 413)
+        while slow and time.monotonic() - began < 25:
+            for c in list(slow):
+                c.settimeout(0.01)
+                try:
+                    c.sendall(b"x")  # a byte now and then is not enough
+                    if c.recv(1000) == b"":
+                        slow.remove(c)
+                except TimeoutError:
+                    pass
+                except OSError:
+                    slow.remove(c)
+            time.sleep(0.4)
+        assert not slow and time.monotonic() - began < 20, len(slow)
+        assert s.child.poll() is None and s.stats()["queued"] == 0
+
+
+def test_too_many_clients_get_answers_and_no_job_is_lost():
+    with Teacher() as teacher, Service(teacher.url, None, "--max-queue", "150") as s:
+        keys = [s.tenant(f"t{i}", "--queued", "20", "--minute-requests", "0") for i in range(10)]
+        taken, statuses, lock = [], {}, threading.Lock()
+
+        def device(i):
+            for k in range(3):
+                q = request(1000 + 3 * i + k)
+                status, headers, body = s.submit(keys[i % 10], q)
+                with lock:
+                    statuses[status] = statuses.get(status, 0) + 1
+                    if status in (200, 202):
+                        taken.append((keys[i % 10], json.loads(body)["id"]))
+                    else:
+                        assert status in (429, 503) and int(headers["retry-after"]) > 0, (status, body)
+
+        with concurrent.futures.ThreadPoolExecutor(200) as pool:
+            list(pool.map(device, range(200)))
+        assert sum(statuses.values()) == 600 and statuses.get(202, 0) > 10, statuses
+        for key, job in taken:
+            s.wait(key, job)
+        assert len(set(taken)) == s.stats()["done"] == statuses[202]
+
+
+def test_tenants_get_fair_shares():
+    with Teacher() as teacher, Service(teacher.url) as s:
+        s.kill(signal.SIGTERM)
+        idle = Service(teacher.url, s.db, "--workers", "0", keys=s.keys)
+        many = {"ada": 150, "ben": 50, "cat": 50}
+        with idle:
+            for name, n in many.items():  # the greedy one first
+                key = s.tenant(name, "--queued", "0", "--minute-requests", "0")
+                for i in range(n):
+                    assert idle.submit(key, request(5000 + i, want=6))[0] == 202
+        s.start()
+        while True:
+            out = cloud("tenant", "list", *s.words, "--json")[0].splitlines()
+            had = {t["name"]: t["tokens_today"] for t in map(json.loads, out)}
+            if sum(had.values()) > 60 * 450:
+                break
+            time.sleep(0.02)
+        assert all(t["jobs"] for t in map(json.loads, out)), out  # nobody has run dry yet
+        mean = sum(had.values()) / 3
+        assert all(abs(x - mean) <= 0.1 * mean for x in had.values()), had
+
+
 # ---- the device ----
 
 
@@ -319,6 +786,88 @@ def test_dry_run_shows_the_bytes_that_the_service_gets():
         sent = rb"POST /v1/jobs HTTP/1.1\r\n.*?\r\n\r\n(\{.*?\})(?=[A-Z]+ /|$)"
         bodies = re.findall(sent, tap.seen, re.S)
         assert [b.decode() for b in bodies] == [shown.rstrip("\n")], (len(bodies), tap.seen[:300])
+
+
+# ---- the outside of the service ----
+
+
+def test_it_listens_to_others_only_with_tls_and_a_name():
+    base = ["--db", f"sqlite:{HOME / 'public.db'}", "--teacher", "http://127.0.0.1:1/v1"]
+    assert "--tls-cert" in cloud("serve", *base, "--listen", "0.0.0.0:0", code=1)[1]
+    assert "--tls-cert" in cloud("serve", *base, "--listen", "192.0.2.1:0", code=1)[1]
+    assert "belong together" in cloud("serve", *base, "--tls-key", "x", code=1)[1]
+    cloud("serve", *base, "--listen", "nowhere", code=1)
+    cloud("serve", "--no-such", code=2)
+    assert "PostgreSQL" in cloud("worker", *base, code=1)[1]
+    cert, key = HOME / "cert.pem", HOME / "key.pem"
+    if not shutil.which("openssl"):
+        return "SKIP"
+    words = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", key, "-out", cert, "-days", "2"]
+    words += ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
+    subprocess.run(["openssl", *map(str, words)], check=True, capture_output=True)
+    tls = ["--tls-cert", cert, "--tls-key", key]
+    assert "--hosts" in cloud("serve", *base, *tls, "--listen", "0.0.0.0:0", code=1)[1]
+    (HOME / "notes.md").write_text(notes(24))
+    with Teacher() as teacher, Service(teacher.url, None, *tls) as s:
+        token, home = s.tenant("ada"), fresh("tls")
+        plm("import", HOME / "notes.md", "--user", "ada", "--kind", "note", home=home)
+        there = f"plm+https://localhost:{s.port}"
+        words = ["augment", "--user", "ada", "--task", "note", "--teacher", there, "-q", "-m", MODEL]
+        assert "certificate" in plm(*words, home=home, key=token, code=1)[1].lower()
+        out = plm(*words, "--teacher-ca", cert, "--json", home=home, key=token)[0]
+        assert json.loads(out)["kept"] > 0
+
+
+def test_health_readiness_and_metrics():
+    with Teacher() as teacher, Service(teacher.url) as s:
+        assert s.call("GET", "/healthz")[0] == s.call("GET", "/readyz")[0] == 200
+        key = s.tenant("ada")
+        s.wait(key, json.loads(s.submit(key, request())[2])["id"])
+        status, headers, body = s.call("GET", "/metrics")
+        text = body.decode()
+        assert status == 200 and headers["content-type"].startswith("text/plain; version=0.0.4")
+        assert 'plm_cloud_jobs{state="done"} 1' in text and "ada" not in text
+        for line in text.splitlines():
+            assert re.fullmatch(r"# (HELP|TYPE) .*|plm_cloud_\w+(\{\w+=\"\w+\"\})? -?[\d.e+]+", line), line
+
+
+def test_settings_come_from_a_file_and_the_environment():
+    path = HOME / "cloud.conf"
+    path.write_text(f"# a comment\n\ndb = sqlite:{HOME / 'conf.db'}\nminute-requests = 7\n")
+    cloud("tenant", "add", "ada", "--config", path)
+    assert json.loads(cloud("tenant", "list", "--json", "--config", path)[0])["minute_requests"] == 7
+    env = dict(clean_environment(), PLM_CLOUD_CONFIG=str(path), PLM_CLOUD_MINUTE_REQUESTS="8")
+    words = [CLOUD, "tenant", "add", "ben", "--queued", "9"]
+    subprocess.run(words, check=True, env=env, capture_output=True)
+    ben = json.loads(cloud("tenant", "list", "--json", "--config", path)[0].splitlines()[1])
+    assert (ben["minute_requests"], ben["queued"]) == (8, 9)
+    path.write_text("no-such = 1\n")
+    assert "line 1" in cloud("status", "--config", path, code=2)[1]
+
+
+def test_a_device_killed_at_random_ends_with_the_same_adapter():
+    source = HOME / "notes.md"
+    source.write_text(notes(24))
+    with Teacher("slow-20") as teacher, Service(teacher.url, None, "--weak-teacher") as s:
+        words = ["personalize", source, *PERSONALIZE, "-m", MODEL]
+        whole = json.loads(plm(*words, "--teacher", teacher.url, home=fresh("whole"))[0])
+        words += ["--teacher", f"plm+http://127.0.0.1:{s.port}"]
+        key, home, r = s.tenant("ada"), fresh("killed"), random.Random(3)
+        env = dict(clean_environment(), HOME=str(home), XDG_DATA_HOME=str(home / "data"))
+        for _ in range(ROUNDS or 4):
+            child = subprocess.Popen(
+                [PLM, *map(str, words)],
+                env=dict(env, PLM_TEACHER_KEY=key, XDG_CACHE_HOME=str(home)),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
+            time.sleep(r.uniform(0.02, 1.5))
+            child.kill()
+            child.wait()
+        after = json.loads(plm(*words, home=home, key=key)[0])
+        if not after.get("nothing_new"):
+            assert [a["sha256"] for a in after["arms"]] == [a["sha256"] for a in whole["arms"]]
 
 
 def main():

@@ -339,6 +339,9 @@ class Teacher(http.server.BaseHTTPRequestHandler):
         elif name == "status":
             key = self.headers.get("Authorization", "")
             self.reply(int(number), json.dumps({"error": {"message": "no, " + key}}))
+        elif name == "slow":  # slow-MS: good, after that many milliseconds
+            time.sleep(int(number) / 1000)
+            good()
         elif name == "after":  # after-N-STATUS: N failures, then good
             times, status = number.split("-")
             self.reply(int(status), "{}") if nth <= int(times) else good()
