@@ -397,7 +397,7 @@ class Ledgers:
 
 
 def watch_for_repeats(teacher, jobs, snapshots):
-    """No call is made after its reply was stored. Within a job, calls are stored in the order they are made."""
+    """No call is made after its reply was stored. A job's calls are stored in the order they are made."""
     order = {}
     for body in teacher.calls():
         calls = order.setdefault(week_of(body), {})
@@ -643,7 +643,7 @@ def test_hostile_requests_are_refused_and_slow_clients_cut_off():
             b"GET /v1/service HTTP/1.1\r\n" + head + b"Origin: http://localhost\r\n\r\n",
             b"GET /v1/service HTTP/1.1\r\n" + head + b"X: " + b"a" * 100000 + b"\r\n\r\n",
             b"GET /v1/service HTTP/1.1\r\n" + head + b"A: b\r\n" * 5000 + b"\r\n",
-            b"POST /v1/jobs HTTP/1.1\r\n" + head + b"Content-Type: text/plain\r\nContent-Length: 2\r\n\r\n{}",
+            b"POST /v1/jobs HTTP/1.1\r\n" + head + b"Content-Type: a/b\r\nContent-Length: 2\r\n\r\n{}",
             b"POST /v1/jobs HTTP/1.1\r\n" + head + b"Content-Length: -1\r\n\r\n",
             b"POST /v1/jobs HTTP/1.1\r\n" + head + b"Content-Length: 99999999999999999999\r\n\r\n",
             b"GET /" + b"a" * 100000 + b" HTTP/1.1\r\n" + head + b"\r\n",
@@ -829,6 +829,89 @@ def test_health_readiness_and_metrics():
         assert 'plm_cloud_jobs{state="done"} 1' in text and "ada" not in text
         for line in text.splitlines():
             assert re.fullmatch(r"# (HELP|TYPE) .*|plm_cloud_\w+(\{\w+=\"\w+\"\})? -?[\d.e+]+", line), line
+
+
+def fits(value, schema, doc):
+    """Does the value fit the part of JSON Schema that docs/openapi.json uses? Why not, or ""."""
+    if "$ref" in schema:
+        schema = doc["components"]["schemas"][schema["$ref"].rsplit("/", 1)[1]]
+    kind = schema.get("type")
+    kinds = {"object": dict, "array": list, "string": str, "integer": int, "number": (int, float)}
+    kinds["boolean"] = bool
+    if not isinstance(value, kinds[kind]) or (isinstance(value, bool) and kind != "boolean"):
+        return f"{value!r} is no {kind}"
+    if "enum" in schema and value not in schema["enum"]:
+        return f"{value!r} is none of {schema['enum']}"
+    if "minimum" in schema and value < schema["minimum"]:
+        return f"{value!r} is under {schema['minimum']}"
+    if kind == "object":
+        properties = schema.get("properties", {})
+        missing = set(schema.get("required", ())) - set(value)
+        extra = set(value) - set(properties) if schema.get("additionalProperties") is False else set()
+        if missing or extra:
+            return f"{sorted(missing)} missing, {sorted(extra)} not known"
+        return next(filter(None, (fits(value[k], properties[k], doc) for k in value if k in properties)), "")
+    return ""
+
+
+def test_the_service_answers_as_openapi_says():
+    doc = json.loads((ROOT / "docs" / "openapi.json").read_text())
+    routes = set(re.findall(r'\{"(\w+)", "(/[^"]*)"', (ROOT / "apps/plm-cloud/routes.c").read_text()))
+    methods = {"get", "post", "delete", "put", "patch"}
+    pairs = [(m, p) for p in doc["paths"] for m in methods & set(doc["paths"][p])]
+    told = {(m.upper(), p.replace("{id}", "{}")) for m, p in pairs}
+    assert told == routes, told ^ routes
+    assert fits(request(), doc["components"]["schemas"]["Request"], doc) == ""
+    answers = 0
+    with Teacher("slow-50") as teacher, Service(teacher.url, None, "--attempts", "1") as s:
+        key = s.tenant("ada", "--minute-requests", "0")
+        sleepy = s.tenant("ben")
+        cloud("tenant", "suspend", "ben", *s.words)
+        tight = s.tenant("cat", "--minute-requests", "1")
+        idem = {"Idempotency-Key": "a"}
+        ids = [json.loads(s.submit(key, request(i, want=6 * i))[2])["id"] for i in (1, 3)]
+        s.wait(key, ids[0])
+        for path, operations in doc["paths"].items():
+            for method in methods & set(operations):
+                told, seen = operations[method]["responses"], set()
+                open_to_all = operations[method].get("security") == []
+                bodies = [json.dumps(q).encode() for q in (request(1), request(2), request(3, want=18), 1)]
+                for job in (*ids, "nobody") if "{id}" in path else ("",):
+                    for k in (key, None, sleepy, tight, tight):
+                        for body in bodies if path == "/v1/jobs" else [None]:
+                            at = path.replace("{id}", job)
+                            if method == "delete" and k == key:
+                                continue
+                            status, headers, text = s.call(method.upper(), at, k, body, idem)
+                            seen.add(status)
+                            answers += 1
+                            assert str(status) in told, (method, path, status)
+                            content = told[str(status)].get("content", {})
+                            kind = headers.get("content-type", "").split(";")[0]
+                            assert kind in content or not content, (method, path, status, kind)
+                            if "application/json" in content:
+                                schema = content["application/json"]["schema"]
+                                why = fits(json.loads(text), schema, doc)
+                                assert not why, (method, path, status, why)
+                            assert "retry-after" in headers or "Retry-After" not in told[str(status)].get(
+                                "headers", {}
+                            )
+                assert seen == {200} or {401, 403, 429} <= seen, (method, path, seen, open_to_all)
+    assert answers > 60
+
+
+def test_schemathesis_finds_nothing():
+    tool = shutil.which("schemathesis")
+    if not tool:
+        return "SKIP"
+    with Teacher() as teacher, Service(teacher.url) as s:
+        key = s.tenant("ada", "--queued", "0", "--minute-requests", "0")
+        words = [tool, "run", str(ROOT / "docs" / "openapi.json"), "--url", f"http://127.0.0.1:{s.port}"]
+        words += ["-H", f"Authorization: Bearer {key}", "--seed", "1", "--max-examples", "60"]
+        words += ["--checks", "not_a_server_error,status_code_conformance,content_type_conformance"]
+        words[-1] += ",response_schema_conformance,response_headers_conformance"
+        done = subprocess.run(words, capture_output=True, cwd=HOME, timeout=600)
+        assert done.returncode == 0, done.stdout.decode()[-3000:]
 
 
 def test_settings_come_from_a_file_and_the_environment():
