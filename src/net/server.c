@@ -21,7 +21,7 @@ enum { HEAD_BYTES = 16 << 10, STACK_BYTES = 512 << 10, ANSWER_MAX = 64 << 20, RE
 static const struct server_limits usual = {.connections = 512,
                                            .per_address = 256,
                                            .busy = 128,
-                                           .head_s = 15,
+                                           .head_s = 10,
                                            .body_s = 30,
                                            .answer_s = 60,
                                            .stream_s = 900};

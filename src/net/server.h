@@ -42,7 +42,7 @@ struct route {
 struct server_limits {
     int connections, per_address; /* 512, 256 */
     int busy; /* requests that are being handled at once, streams too: 128; more get 503 */
-    int head_s, body_s, answer_s, stream_s; /* 15, 30, 60, 900 */
+    int head_s, body_s, answer_s, stream_s; /* 10, 30, 60, 900 */
 };
 
 struct server_options {
