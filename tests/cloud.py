@@ -268,6 +268,12 @@ def test_three_workers_on_postgresql_killed_at_random():
             key = front.tenant("ada", "--queued", "1000", "--minute-requests", "0")
             stored = lambda: Ledgers.postgres(pg.url)
             kill_rounds(services, teacher, key, stored, ROUNDS or 8, 1, 2)
+            cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
+            for week in (901, 902, 903):  # the database drops everybody, and they come back
+                subprocess.run(["psql", "-c", cut, pg.url], check=True, capture_output=True)
+                answers = [front.submit(key, request(week, want=18)) for _ in range(3)]
+                assert answers[-1][0] in (200, 202) and {a[0] for a in answers} <= {200, 202, 503}
+                front.wait(key, json.loads(answers[-1][2])["id"])
         finally:
             for s in services:
                 s.kill()

@@ -100,7 +100,7 @@ static void a_job_goes_through_and_its_bodies_come_back_as_they_were(void **stat
     assert_string_equal(finish, "stop");
     plm_free(text);
     plm_free(finish);
-    assert_int_equal(job_result(l, t.id, j.id, &text, NULL), PLM_EBUSY);
+    assert_int_equal(job_result(l, t.id, j.id, &text, NULL), PLM_EINVAL);
     assert_int_equal(job_finish(l, &w, "teacher", "a\nb\n", 1, 2, NULL), PLM_OK);
     assert_int_equal(job_result(l, t.id, j.id, &text, NULL), PLM_OK);
     assert_string_equal(text, "a\nb\n");
@@ -343,7 +343,7 @@ static void a_submission_key_is_for_one_request(void **state) {
     for (size_t i = 0; i < 6; i++)
         assert_int_equal(job_submit(l, &t, bad[i], "{}", 2, 1, &j, &fresh, &wait, NULL), PLM_EINVAL);
     submit(l, &t, "k", "{}");
-    assert_int_equal(job_submit(l, &t, "k", "{ }", 3, 1, &j, &fresh, &wait, NULL), PLM_EINVAL);
+    assert_int_equal(job_submit(l, &t, "k", "{ }", 3, 1, &j, &fresh, &wait, NULL), PLM_EFORMAT);
     ledger_close(l);
 }
 

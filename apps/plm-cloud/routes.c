@@ -235,8 +235,8 @@ static void post_job(void *ctx, struct exchange *x) {
         return;
     }
     plm_status st = job_submit(f->ledger, &t, key, body, len, weight, &j, &fresh, &wait, &err);
-    if (st == PLM_EINVAL) {
-        exchange_error(x, strstr(err.text, "another") ? 422 : 400, "%s", err.text);
+    if (st == PLM_EINVAL || st == PLM_EFORMAT) {
+        exchange_error(x, st == PLM_EFORMAT ? 422 : 400, "%s", err.text);
     } else if (st == PLM_ELIMIT) {
         exchange_retry_after(x, wait > QUOTA_WAIT_S ? QUOTA_WAIT_S : wait);
         exchange_error(x, 429, "%s", err.text);
@@ -304,7 +304,7 @@ static void get_candidates(void *ctx, struct exchange *x) {
         return;
     }
     plm_status st = job_result(f->ledger, t.id, exchange_part(x), &candidates, &err);
-    if (st == PLM_EBUSY && strstr(err.text, "not done")) {
+    if (st == PLM_EINVAL) {
         exchange_error(x, 409, "%s", err.text);
     } else if (st) {
         answer_failure(x, st, &err);

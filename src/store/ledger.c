@@ -222,7 +222,11 @@ static const char give_back[] =
 // Jobs whose lease was over at the given time: back into the queue, or given up after too many starts.
 static plm_status reap(struct ledger *l, int64_t when, struct sweep *out, plm_error *err) {
     struct rows r = {0};
-    plm_status st = ASK(l, NULL, err, give_back, INT(when));
+    char sql[100];
+    // Held from here on, so that no beat and no other sweep comes between.
+    snprintf(sql, sizeof sql, "SELECT id FROM jobs WHERE state = 1 AND lease < $1%s", l->driver->lock);
+    plm_status st = ASK(l, NULL, err, sql, INT(when));
+    st = st ? st : ASK(l, NULL, err, give_back, INT(when));
     st = st ? st
             : ASK(l, &r, err,
                   "UPDATE jobs SET state = 3, lease = 0, reserved = 0, may_retry = 0, request = $3, error ="

@@ -66,14 +66,15 @@ struct job {
     bool may_retry; /* failed for a reason that passes: the same submission puts it back into the queue */
     char error[244], teacher[300];
 };
-/* submit_key: 1 to SUBMIT_KEY_MAX letters, digits, '-' and '_', the tenant's own. The same key and request is
- * the same job, and *fresh is false. PLM_EINVAL: the key was used for another request. PLM_ELIMIT: over a
- * limit of the tenant, *wait_s says when to come back. weight: what the job will take, in tokens. */
+/* submit_key: 1 to SUBMIT_KEY_MAX letters, digits, '-' and '_', the tenant's own; PLM_EINVAL: it is none. The
+ * same key and request is the same job, and *fresh is false; PLM_EFORMAT: the key was used for another
+ * request. PLM_ELIMIT: over a limit of the tenant, *wait_s says when to come back. weight: what the job will
+ * take, in tokens. */
 plm_status job_submit(struct ledger *l, const struct tenant *t, const char *submit_key, const char *request,
                       size_t len, int64_t weight, struct job *out, bool *fresh, int64_t *wait_s,
                       plm_error *err);
 plm_status job_look(struct ledger *l, const char *tenant, const char *id, struct job *out, plm_error *err);
-/* *candidates of a job that is done; the caller's, plm_free. PLM_EBUSY: it is not done. */
+/* *candidates of a job that is done; the caller's, plm_free. PLM_EINVAL: it is not done. */
 plm_status job_result(struct ledger *l, const char *tenant, const char *id, char **candidates,
                       plm_error *err);
 /* What each call took: each gets number, finish, tokens. In call order. */

@@ -87,7 +87,7 @@ plm_status job_result(struct ledger *l, const char *tenant, const char *id, char
     if (!st && !r.n) {
         st = no_job(err);
     } else if (!st && row_int(&r, 0, 0) != JOB_DONE) {
-        st = fail(err, PLM_EBUSY, "the job is not done: it is %s",
+        st = fail(err, PLM_EINVAL, "the job is not done: it is %s",
                   job_state_name((enum job_state)row_int(&r, 0, 0)));
     }
     seal_name(what, id, "result");
@@ -149,7 +149,7 @@ static plm_status find_same(struct ledger *l, const struct tenant *t, const char
         *found = false;
         st = ASK(l, NULL, err, "DELETE FROM jobs WHERE id = $1", TEXT(out->id));
     } else if (!st && strcmp(digest, row_text(&r, 0, DIGEST)) != 0) {
-        st = fail(err, PLM_EINVAL, "this Idempotency-Key was used for another request");
+        st = fail(err, PLM_EFORMAT, "this Idempotency-Key was used for another request");
     } else if (!st && out->state == JOB_FAILED && out->may_retry) {
         st = ASK(l, NULL, err,
                  "UPDATE jobs SET state = 0, attempts = 0, not_before = $2, error = '', may_retry = 0 WHERE "
@@ -203,18 +203,13 @@ static plm_status insert_job(struct ledger *l, const struct tenant *t, const cha
     return st;
 }
 
-plm_status job_submit(struct ledger *l, const struct tenant *t, const char *submit_key, const char *request,
-                      size_t len, int64_t weight, struct job *out, bool *fresh, int64_t *wait_s,
-                      plm_error *err) {
-    char hash[65], sql[80];
+static plm_status submit_once(struct ledger *l, const struct tenant *t, const char *hash, const char *request,
+                              size_t len, int64_t weight, struct job *out, bool *fresh, int64_t *wait_s,
+                              plm_error *err) {
+    char sql[80];
     bool found = false;
     *fresh = false;
     *wait_s = 0;
-    if (!good_submit_key(submit_key)) {
-        return fail(err, PLM_EINVAL, "an Idempotency-Key is 1 to %d letters, digits, - and _",
-                    SUBMIT_KEY_MAX);
-    }
-    sha256_of(submit_key, strlen(submit_key), hash);
     plm_status st = turn_begin(l, err);
     if (st) {
         return st;
@@ -231,6 +226,23 @@ plm_status job_submit(struct ledger *l, const struct tenant *t, const char *subm
         *fresh = !st;
     }
     return turn_end(l, st, err);
+}
+
+plm_status job_submit(struct ledger *l, const struct tenant *t, const char *submit_key, const char *request,
+                      size_t len, int64_t weight, struct job *out, bool *fresh, int64_t *wait_s,
+                      plm_error *err) {
+    char hash[65];
+    if (!good_submit_key(submit_key)) {
+        return fail(err, PLM_EINVAL, "an Idempotency-Key is 1 to %d letters, digits, - and _",
+                    SUBMIT_KEY_MAX);
+    }
+    sha256_of(submit_key, strlen(submit_key), hash);
+    plm_status st = submit_once(l, t, hash, request, len, weight, out, fresh, wait_s, err);
+    // Two servers may be given the same submission at once: whoever comes second finds the other's job.
+    for (int i = 0; st == PLM_EBUSY && l->driver->shared && i < 3; i++) {
+        st = submit_once(l, t, hash, request, len, weight, out, fresh, wait_s, err);
+    }
+    return st;
 }
 
 // Inside a turn: what was reserved for a job and not used was not had.

@@ -132,7 +132,7 @@ static plm_status read_key(struct vault *v, int64_t time, unsigned char key[KEY_
     ssize_t n = read(fd, key, KEY_BYTES);
     close(fd);
     if (n != KEY_BYTES) {
-        return fail(err, PLM_EFORMAT, "%s is no key", path);
+        return fail(err, PLM_EIO, "%s is no key", path);
     }
     remember(v, time, key);
     return PLM_OK;
