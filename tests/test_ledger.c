@@ -332,16 +332,14 @@ static void a_submission_key_is_for_one_request(void **state) {
     struct job j;
     bool fresh;
     int64_t wait;
-    const char *const bad[] = {
-        "",
-        " ",
-        "a b",
-        "a\n",
-        "\xc3\xa4",
-        "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
-        "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"};
+    char longest[SUBMIT_KEY_MAX + 2];
+    memset(longest, 'a', sizeof longest);
+    longest[SUBMIT_KEY_MAX + 1] = 0;
+    const char *const bad[] = {"", " ", "a b", "a\n", "\xc3\xa4", longest};
     for (size_t i = 0; i < 6; i++)
         assert_int_equal(job_submit(l, &t, bad[i], "{}", 2, 1, &j, &fresh, &wait, NULL), PLM_EINVAL);
+    longest[SUBMIT_KEY_MAX] = 0;
+    submit(l, &t, longest, "{}");
     submit(l, &t, "k", "{}");
     assert_int_equal(job_submit(l, &t, "k", "{ }", 3, 1, &j, &fresh, &wait, NULL), PLM_EFORMAT);
     ledger_close(l);

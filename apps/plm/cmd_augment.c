@@ -66,6 +66,7 @@ static plm_status augment(struct teaching *t, plm_error *err) {
     plm_status st = teach_generate(t, &p, &request, &candidates, err);
     if (st == PLM_OK && a->preview) {
         show(candidates, a->preview, a->json);
+        teach_settle(t); // shown once, and kept nowhere
     } else if (st == PLM_OK) {
         st = device_open(&device, a, t->kind, err);
         if (st == PLM_OK)

@@ -389,6 +389,12 @@ static const struct route *find_route(struct exchange *x, const char *path) {
     return NULL;
 }
 
+static bool is_json(const char *type) {
+    static const char name[] = "application/json";
+    size_t n = sizeof name - 1;
+    return type && strncasecmp(type, name, n) == 0 && (!type[n] || type[n] == ';' || type[n] == ' ');
+}
+
 // Everything that the head alone decides. Host first: behind a wrong one stands a page of somebody else's.
 static void judge_head(struct exchange *x, const char *path) {
     const struct server_options *o = &x->server->opt;
@@ -408,7 +414,7 @@ static void judge_head(struct exchange *x, const char *path) {
     if (length && !parse_u64(str_of(length), &n)) {
         refuse(x, 400, "Content-Length is no number");
     }
-    if (x->route && x->route->body_max && (!type || strncasecmp(type, "application/json", 16) != 0)) {
+    if (x->route && x->route->body_max && !is_json(type)) {
         refuse(x, 415, "the body must be application/json");
     }
     size_t most = x->route ? x->route->body_max : 0;

@@ -39,7 +39,7 @@ CREATE TABLE usage_days (
 CREATE TABLE jobs (
     id          TEXT NOT NULL PRIMARY KEY,
     tenant      TEXT NOT NULL REFERENCES tenants (id) ON DELETE CASCADE,
-    submit_key  TEXT NOT NULL, -- hash of tenant and Idempotency-Key
+    submit_key  TEXT NOT NULL, -- hash of the Idempotency-Key
     digest      TEXT NOT NULL, -- of the request, keyed like the bodies
     key_time    BIGINT NOT NULL,
     state       BIGINT NOT NULL, -- enum job_state
