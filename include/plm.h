@@ -106,15 +106,16 @@ PLM_API plm_status plm_model_ceilings(const plm_model *m, plm_ceilings *out, plm
  * trainers made afterwards; only one of them may work at a time. It costs a look at the clock for each
  * operation, and nothing where it was never called. */
 typedef struct plm_op_time {
-    const char *name; /* "linear", "attention back"; borrowed for ever */
+    const char *name; /* "gate up", "attention back"; borrowed for ever */
     uint64_t calls;
     double seconds;
     double operations; /* arithmetic of the products in it; 0: not counted */
+    double bytes;      /* of its weights, read once a call; 0: not counted */
 } plm_op_time;
 
 PLM_API plm_status plm_model_profile(plm_model *m, plm_error *err) PLM_MUST_CHECK;
 /* Writes at most cap kinds of operation and returns how many there are; 0: nothing is counted. "decoding
- * weights" is a part of "linear", "linear back" and "head and loss", and counted there too. */
+ * weights" and "quantising" are parts of the linear layers and of "head and loss", and counted there too. */
 PLM_API size_t plm_model_times(const plm_model *m, plm_op_time *out, size_t cap);
 
 /* ---- 3 text and tokens ----

@@ -151,7 +151,7 @@ plm_status plm_model_profile(plm_model *m, plm_error *err) {
 size_t plm_model_times(const plm_model *m, plm_op_time *out, size_t cap) {
     for (size_t i = 0; m->profile && i < OP_KINDS && i < cap; i++) {
         const struct op_cost *c = &m->profile->cost[i];
-        out[i] = (plm_op_time){op_name[i], c->calls, c->seconds, c->operations};
+        out[i] = (plm_op_time){op_name[i], c->calls, c->seconds, c->operations, c->bytes};
     }
     return m->profile ? OP_KINDS : 0;
 }

@@ -116,6 +116,7 @@ static void bind_layer(struct binder *b, const struct family *family, int l) {
     for (int i = 0; i < LORA_LINEARS; i++) {
         snprintf(name, sizeof name, "blk.%d.%s.weight", l, lora_gguf_name[i]);
         w->linear[i] = matrix(b, name, linear_out(c, i), linear_in(c, i), true);
+        w->linear[i].place = i <= LORA_V ? 1 : i == LORA_O ? 2 : i <= LORA_UP ? 3 : 4;
         if (!(family->bias_known >> i & 1))
             continue;
         snprintf(name, sizeof name, "blk.%d.%s.bias", l, lora_gguf_name[i]);

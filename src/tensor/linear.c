@@ -32,7 +32,7 @@ void op_linear(struct ops *o, float *y, int ldy, const float *x, const struct ma
     } else {
         linear_float(o, y, ldy, x, w, bias, T);
     }
-    op_ended(o, OP_LINEAR, began, 2.0 * T * w->in * w->out);
+    op_ended_linear(o, OP_LINEAR, began, &w, 1, T);
 }
 
 void op_linear_n(struct ops *o, float *const *y, const float *x, const struct matrix *const *w,
@@ -41,11 +41,10 @@ void op_linear_n(struct ops *o, float *const *y, const float *x, const struct ma
     float *to[MOST];
     const float *add[MOST];
     int ld[MOST], taken = 0;
-    double began = op_began(o), operations = 0;
+    double began = op_began(o);
     assert(n <= MOST);
     for (int i = 0; i < n; i++) {
         const float *b = bias ? bias[i] : NULL;
-        operations += 2.0 * T * w[i]->in * w[i]->out;
         if (!q8_takes(o, w[i])) {
             linear_float(o, y[i], w[i]->out, x, w[i], b, T);
             continue;
@@ -61,13 +60,13 @@ void op_linear_n(struct ops *o, float *const *y, const float *x, const struct ma
         q8_linear(o, to, ld, &q, ints, add, taken, T);
         arena_reset(o->scratch, mark);
     }
-    op_ended(o, OP_LINEAR, began, operations);
+    op_ended_linear(o, OP_LINEAR, began, w, n, T);
 }
 
 void op_linear_back(struct ops *o, float *dx, const float *dy, const struct matrix *w, int T) {
     double began = op_began(o);
     product_nn(o, dx, (size_t)w->in, dy, (size_t)w->out, w, T, product_half(o), true);
-    op_ended(o, OP_LINEAR_BACK, began, 2.0 * T * w->in * w->out);
+    op_ended_linear(o, OP_LINEAR_BACK, began, &w, 1, T);
 }
 
 /* u = x A^T; y += scale u B^T, a token at a time */

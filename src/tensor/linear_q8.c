@@ -47,7 +47,9 @@ struct q8_rows q8_prepare(struct ops *o, const float *x, int T, int k) {
     q.sum32 = take(o, rows * groups, sizeof(float));
     q.sum16 = take(o, rows * groups * 2, sizeof(float));
     struct quantise j = {o->kern, &q, x};
+    double began = op_began(o);
     run(o, rows, 4, T < FEW, quantise_rows, &j);
+    op_ended(o, OP_QUANTISE, began, 0);
     return q;
 }
 

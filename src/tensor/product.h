@@ -22,6 +22,9 @@ static inline double op_began(const struct ops *o) {
     return o->profile ? clock_now() : 0;
 }
 void op_ended(struct ops *o, enum op_kind kind, double began, double operations);
+/* Of n matrices with T tokens, at the first one's place. */
+void op_ended_linear(struct ops *o, enum op_kind kind, double began, const struct matrix *const *w, int n,
+                     int T);
 /* Scratch of o, which ops_scratch promised to hold. */
 void *take(struct ops *o, size_t n, size_t size);
 #endif

@@ -44,7 +44,9 @@ struct matrix {
     enum dtype type;
     int out, in;
     size_t row_bytes;
+    int place; /* where a profile counts it: 0 the head, 1 q k v, 2 o, 3 gate up, 4 down */
 };
+enum { PLACES = 5 };
 struct matrix matrix_of(const void *data, enum dtype type, int out, int in);
 
 /* ---- ops: what they run on ---- */
@@ -62,8 +64,9 @@ enum op_kind {
     OP_EMBED,
     OP_NORM,
     OP_NORM_BACK,
-    OP_LINEAR,
-    OP_LINEAR_BACK,
+    OP_LINEAR, /* and the other places */
+    OP_LINEAR_BACK = OP_LINEAR + PLACES,
+    OP_LINEAR_LAST = OP_LINEAR_BACK + PLACES - 1,
     OP_ROPE,
     OP_ATTENTION,
     OP_ATTENTION_BACK,
@@ -73,7 +76,8 @@ enum op_kind {
     OP_LORA,
     OP_LORA_BACK,
     OP_LOSS,
-    OP_DECODE, /* frozen weights into panels: a part of the linear ops and of the loss, counted there too */
+    OP_DECODE,   /* frozen weights into panels: a part of the linear ops and of the loss, counted there too */
+    OP_QUANTISE, /* activations for int8 products: a part of the linear ops, counted there too */
     OP_KINDS,
 };
 extern const char *const op_name[OP_KINDS];
@@ -81,6 +85,7 @@ struct op_cost {
     uint64_t calls;
     double seconds;
     double operations; /* of floating-point numbers or integers, where they are what costs; else 0 */
+    double bytes;      /* of the weights, read once a call */
 };
 struct ops_profile {
     struct op_cost cost[OP_KINDS];
