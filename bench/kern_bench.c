@@ -2,6 +2,7 @@
  * most.
  *
  *   plm-kern-bench [smollm2|qwen] [threads] [kernels] [only an op whose name holds this]
+ *   plm-kern-bench ceilings [threads] [kernels]      only what the machine can do, as JSON
  *
  * Every layer has weights of its own, so nothing is served from a cache that a real model would not fit. The
  * best of a few runs is shown: neighbours on a shared machine only ever subtract. With one thread it is
@@ -229,6 +230,11 @@ int main(int argc, char **argv) {
         return 1;
     }
     b.ops.scratch = &b.arena;
+    if (argc > 1 && !strcmp(argv[1], "ceilings")) {
+        printf("{\"f32\":%.0f,\"bf16\":%.0f,\"int8\":%.0f,\"read\":%.0f}\n", b.top.f32, b.top.bf16,
+               b.top.int8, b.top.read);
+        return 0;
+    }
     printf("%s, %d threads, %s: read %.1f GB/s, f32 %.0f, bf16 %.0f GFLOP/s, int8 %.0f Gop/s\n", b.s.name,
            pool_threads(b.ops.pool), ops_kernel_name(b.ops.kern), b.top.read * 1e-9, b.top.f32 * 1e-9,
            b.top.bf16 * 1e-9, b.top.int8 * 1e-9);
