@@ -304,7 +304,8 @@ void run_logits(const plm_model *m, const plm_lora *use, size_t n_use, const int
         pos[i] = i;
     for (int at = 0; at < n; at += chunk) {
         const float *x = NULL;
-        struct batch b = {n - at < chunk ? n - at : chunk, ids + at, pos + at, first};
+        struct batch b = {
+            .T = n - at < chunk ? n - at : chunk, .ids = ids + at, .pos = pos + at, .first = first};
         assert_ok(model_forward(r, &b, &kv, use, n_use, &x, &err), &err);
         model_logits(r, logits + (size_t)at * (size_t)m->cfg.vocab, x, b.T);
     }

@@ -147,6 +147,48 @@ static void packed_examples_give_the_sum_of_their_gradients(void **state) {
     plm_model_close(m);
 }
 
+/* Two examples that begin alike, laid out as one after another and with their beginning shared. */
+static void shared_beginnings_get_the_gradients_of_both(void **state) {
+    (void)state;
+    for (int s = 0; s < SPECS; s++)
+        for (int k = 0; k < 2; k++) {
+            enum { ALIKE = 6 };
+            plm_model *m = open_tiny(specs[s], k ? NULL : "ref", 2);
+            plm_adapter *a = random_adapter(m, 3, PLM_ALL_LINEAR, 5);
+            int32_t one[N], two[N - 3], seen[2 * MAX], last[MAX];
+            random_ids(one, N, m->cfg.vocab, 6);
+            random_ids(two, N - 3, m->cfg.vocab, 7);
+            memcpy(two, one, ALIKE * sizeof *one);
+            struct packed apart = {0}, shared = {0};
+            add_example(&apart, one, N, ALIKE + 2, 1);
+            add_example(&apart, two, N - 3, ALIKE + 1, 2);
+            add_example(&shared, one, N, ALIKE + 2, 1);
+            for (int t = 0; t < N - 1; t++)
+                seen[t] = last[t] = t;
+            for (int t = 0; t < ALIKE; t++)
+                seen[N - 1 + t] = t;
+            int n = shared.b.T;
+            add_example(&shared, two + ALIKE, N - 3 - ALIKE, 1, 2);
+            for (int t = n; t < shared.b.T; t++) {
+                shared.pos[t] = ALIKE + t - n;
+                shared.first[t] = N - 1;
+                seen[N - 1 + ALIKE + t - n] = t;
+                last[t] = N - 1 + ALIKE + t - n;
+            }
+            assert_int_equal(shared.n, apart.n);
+            shared.b.seen = seen, shared.b.last = last, shared.b.rows = N - 1 + N - 4;
+            float *want = gradient(m, &apart, a->lora, UINT64_MAX, NULL),
+                  *got = gradient(m, &shared, a->lora, UINT64_MAX, NULL);
+            for (int i = 0; i < shared.n; i++)
+                assert_true(fabs(shared.nll[i] - apart.nll[i]) < (k ? 1e-4 : 1e-5));
+            assert_true(distance(got, want, a->lora->parameters) < (k ? 1e-4 : 1e-5));
+            free(want);
+            free(got);
+            plm_adapter_free(a);
+            plm_model_close(m);
+        }
+}
+
 static void gradients_accumulate(void **state) {
     (void)state;
     plm_model *m = open_tiny(&llama, "ref", 1);
@@ -341,6 +383,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_gradient_is_a_slope_of_the_oracle),
         cmocka_unit_test(packed_examples_give_the_sum_of_their_gradients),
+        cmocka_unit_test(shared_beginnings_get_the_gradients_of_both),
         cmocka_unit_test(gradients_accumulate),
         cmocka_unit_test(memory_changes_time_and_no_bit),
         cmocka_unit_test(a_trace_holds_what_it_said),

@@ -165,7 +165,9 @@ static void packed_sequences_do_not_see_each_other(void **state) {
     float *packed = malloc(sizeof *packed * N * (size_t)V), *alone = malloc(sizeof *alone * N * (size_t)V);
     assert_ok(runner_open(&r, m, N, &err), &err);
     assert_ok(kv_open(&kv, m, N, &err), &err);
-    assert_ok(model_forward(r, &(struct batch){N, ids, pos, first}, &kv, NULL, 0, &x, &err), &err);
+    assert_ok(model_forward(r, &(struct batch){.T = N, .ids = ids, .pos = pos, .first = first}, &kv, NULL, 0,
+                            &x, &err),
+              &err);
     model_logits(r, packed, x, N);
     run_logits(m, NULL, 0, ids, n[0], n[0], alone);
     run_logits(m, NULL, 0, ids + n[0], n[1], n[1], alone + (size_t)n[0] * (size_t)V);
@@ -193,7 +195,9 @@ static void nll_is_the_oracles(void **state) {
     const float *x = NULL;
     assert_ok(runner_open(&r, m, N, &err), &err);
     assert_ok(kv_open(&kv, m, N, &err), &err);
-    assert_ok(model_forward(r, &(struct batch){N, ids, pos, first}, &kv, NULL, 0, &x, &err), &err);
+    assert_ok(model_forward(r, &(struct batch){.T = N, .ids = ids, .pos = pos, .first = first}, &kv, NULL, 0,
+                            &x, &err),
+              &err);
     model_nll(r, got, x, ids + 1, N - 1);
     for (int i = 0; i < N - 1; i++)
         assert_true(fabs(got[i] - want[i]) < 1e-4);
@@ -207,7 +211,7 @@ static void a_full_cache_and_foreign_ids_are_refused(void **state) {
     plm_model *m = open_tiny(&specs[0], "ref", 1), *other = open_tiny(&specs[0], "ref", 1);
     plm_adapter *a = random_adapter(other, 2, PLM_Q, 1);
     int32_t ids[8] = {1, 2, 3, 4, 5, 6, 7, 8}, pos[8] = {0, 1, 2, 3, 4, 5, 6, 7}, first[8] = {0};
-    struct batch b = {8, ids, pos, first};
+    struct batch b = {.T = 8, .ids = ids, .pos = pos, .first = first};
     struct runner *r = NULL;
     struct kv_cache kv = {0};
     plm_error err = {0};

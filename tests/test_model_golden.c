@@ -62,7 +62,9 @@ static const float *append(struct values *v, const int32_t *ids, int n) {
     for (int i = 0; i < n; i++) {
         pos[i] = v->kv.n + i;
     }
-    assert_ok(model_forward(v->r, &(struct batch){n, ids, pos, first}, &v->kv, NULL, 0, &x, &err), &err);
+    assert_ok(model_forward(v->r, &(struct batch){.T = n, .ids = ids, .pos = pos, .first = first}, &v->kv,
+                            NULL, 0, &x, &err),
+              &err);
     return x;
 }
 

@@ -258,6 +258,61 @@ static void passes_hold_every_token_once_and_keep_examples_apart(void **state) {
     packer_close(&p);
 }
 
+/* What an example sees, token by token, is what it consists of. */
+static void examples_that_begin_alike_share_up_to_their_first_target(void **state) {
+    (void)state;
+    enum { N = 30, CAP = 90, HEAD = 12 };
+    struct rng r;
+    rng_seed(&r, 4, 0);
+    struct example ex[N];
+    const struct example *list[N];
+    int tokens = 0, seen = 0;
+    for (int i = 0; i < N; i++) {
+        int alike = (int)rng_below(&r, HEAD), n = HEAD + 2 + (int)rng_below(&r, 20);
+        ex[i] = (struct example){.n = n, .weight = 1};
+        ex[i].ids = calloc((size_t)n, sizeof *ex[i].ids);
+        ex[i].learn = calloc((size_t)n, 1);
+        for (int j = 0; j < n; j++) {
+            ex[i].ids[j] = j < alike ? j : 1000 + (int32_t)rng_below(&r, 3);
+            ex[i].learn[j] = j == n - 1 || (j > 7 && rng_below(&r, 2));
+            ex[i].targets += ex[i].learn[j];
+        }
+        list[i] = &ex[i];
+        tokens += n - 1;
+    }
+    struct packer p;
+    assert_int_equal(packer_open(&p, CAP, N, NULL), PLM_OK);
+    packer_plan(&p, list, N, CAP);
+    int targets[N] = {0};
+    for (int k = 0; k < p.passes; k++) {
+        packer_lay(&p, k, NULL);
+        const struct batch *b = &p.batch;
+        assert_true(b->T > 0 && b->T <= CAP);
+        assert_true(!b->seen || (b->rows > b->T && b->rows <= BATCH_ROWS * CAP));
+        seen += b->T;
+        for (int i = 0; i < p.targets; i++) {
+            const struct example *e = &ex[p.owner[i]];
+            int t = p.at[i], last = b->seen ? b->last[t] : t;
+            assert_true(e->learn[b->pos[t] + 1]);
+            assert_int_equal(e->ids[b->pos[t] + 1], p.target[i]);
+            assert_int_equal(last - b->first[t], b->pos[t]);
+            for (int row = b->first[t]; row <= last; row++) {
+                int token = b->seen ? b->seen[row] : row;
+                assert_int_equal(b->pos[token], row - b->first[t]);
+                assert_int_equal(b->ids[token], e->ids[row - b->first[t]]);
+            }
+            targets[p.owner[i]]++;
+        }
+    }
+    assert_true(seen < tokens * 9 / 10);
+    for (int i = 0; i < N; i++) {
+        assert_int_equal(targets[i], ex[i].targets);
+        free(ex[i].ids);
+        free(ex[i].learn);
+    }
+    packer_close(&p);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(adamw_follows_the_published_algorithm),
@@ -269,6 +324,7 @@ int main(void) {
         cmocka_unit_test(order_depends_on_seed_and_step_alone),
         cmocka_unit_test(last_steps_see_no_synthetic_example),
         cmocka_unit_test(passes_hold_every_token_once_and_keep_examples_apart),
+        cmocka_unit_test(examples_that_begin_alike_share_up_to_their_first_target),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -125,7 +125,7 @@ static plm_status train_one(struct work *w, struct trace *t, const struct sample
             target[i] = ex->ids[ex->n_prompt + i];
             weight[i] = (float)(1 / ((double)n * (double)w->n));
         }
-        struct batch b = {(int)T, ex->ids, pos, first};
+        struct batch b = {.T = (int)T, .ids = ex->ids, .pos = pos, .first = first};
         st = model_train(t, &b, at, target, weight, (int)n, w->adapter->lora, grad, nll, err);
     }
     for (size_t i = 0; !st && i < n; i++)

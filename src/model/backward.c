@@ -26,6 +26,8 @@ size_t layer_backward_scratch(const struct config *c, int T) {
     if (c->head_norm) // q and k again, their inv_rms, and the gradients before the norm
         attention += 2 * Q + 2 * K + arena_need((size_t)T * (size_t)c->heads, sizeof(float)) +
                      arena_need((size_t)T * (size_t)c->kv_heads, sizeof(float));
+    size_t rows = arena_need((size_t)(BATCH_ROWS * T) * (size_t)(c->kv_heads * c->head_width), sizeof(float));
+    attention += 4 * rows; // of shared tokens: keys, values and their gradients
     return ffn > attention ? ffn : attention;
 }
 
@@ -92,6 +94,42 @@ static float *norm_heads_back(const struct pass *p, const float *dy, const float
     return dx;
 }
 
+/* The gradients of rows that tokens see, added up for each token. */
+static void add_seen(const struct pass *p, float *dx, const float *drows, int width) {
+    const struct batch *b = p->b;
+    for (int i = 0; i < b->rows; i++) {
+        float *to = dx + (size_t)b->seen[i] * (size_t)width;
+        const float *from = drows + (size_t)i * (size_t)width;
+        for (int j = 0; j < width; j++)
+            to[j] += from[j];
+    }
+}
+
+static void keys_back(const struct pass *p, int l, float *dq, float *dk, float *dv, const float *dy,
+                      const float *q, float *k, const struct acts *a) {
+    const struct config *c = &p->m->cfg;
+    const struct batch *b = p->b;
+    struct ops *o = p->ops;
+    int H = c->heads, Hkv = c->kv_heads, D = c->head_width, width = Hkv * D;
+    const int32_t *first = first_rows(p, l);
+    struct kv_view kv = {.k = k, .v = a->v, .n = b->T};
+    if (!b->seen) {
+        op_attention_back(o, dq, dk, dv, dy, a->y, a->lse, q, &kv, first, p->last, b->T, H, Hkv, D);
+        return;
+    }
+    size_t mark = arena_mark(o->scratch), n = (size_t)(b->rows * width);
+    kv = (struct kv_view){rows_seen(p, k, width), rows_seen(p, a->v, width), false, b->rows};
+    float *dk_rows = arena_take(o->scratch, n, sizeof *dk_rows),
+          *dv_rows = arena_take(o->scratch, n, sizeof *dv_rows);
+    assert(dk_rows && dv_rows);
+    memset(dk_rows, 0, n * sizeof *dk_rows);
+    memset(dv_rows, 0, n * sizeof *dv_rows);
+    op_attention_back(o, dq, dk_rows, dv_rows, dy, a->y, a->lse, q, &kv, first, p->last, b->T, H, Hkv, D);
+    add_seen(p, dk, dk_rows, width);
+    add_seen(p, dv, dv_rows, width);
+    arena_reset(o->scratch, mark);
+}
+
 /* x_mid = x_in + norm(Wo attend(rope Wq n, rope Wk n, Wv n)), n = norm(x_in) */
 static void attention_backward(const struct pass *p, int l, float *dx, const float *x_in,
                                const struct acts *a, float *grad, bool lowest) {
@@ -116,8 +154,7 @@ static void attention_backward(const struct pass *p, int l, float *dx, const flo
     float *dy = take_zero(p, H * D);
     linear_back(p, l, LORA_O, dy, dout, a->y, a, grad);
     float *dq = take(p, H * D), *dk = take_zero(p, Hkv * D), *dv = take_zero(p, Hkv * D);
-    struct kv_view kv = {.k = k, .v = a->v, .n = T};
-    op_attention_back(o, dq, dk, dv, dy, a->y, a->lse, q, &kv, first_rows(p, l), p->last, T, H, Hkv, D);
+    keys_back(p, l, dq, dk, dv, dy, q, k, a);
     op_rope(o, dk, b->pos, T, Hkv, D, c->rotary, w->freq, c->neox, true);
     op_rope(o, dq, b->pos, T, H, D, c->rotary, w->freq, c->neox, true);
     if (c->head_norm) {

@@ -41,15 +41,28 @@ static void residual(struct ops *o, float *y, const float *x, const float *out, 
     op_add(o, y, out, n);
 }
 
+float *rows_seen(const struct pass *p, const float *of_tokens, int width) {
+    const struct batch *b = p->b;
+    size_t n = (size_t)width;
+    float *rows = arena_take(p->ops->scratch, (size_t)b->rows * n, sizeof *rows);
+    assert(rows);
+    for (int i = 0; i < b->rows; i++)
+        memcpy(rows + (size_t)i * n, of_tokens + (size_t)b->seen[i] * n, n * sizeof *rows);
+    return rows;
+}
+
 /* The rows that attention reads: those of the cache, this pass's appended, or this pass's alone. */
 static struct kv_view keys_and_values(const struct pass *p, int l, const struct acts *a) {
     const struct config *c = &p->m->cfg;
     struct kv_cache *kv = p->kv;
+    int width = c->kv_heads * c->head_width;
+    if (!kv && p->b->seen)
+        return (struct kv_view){rows_seen(p, a->k, width), rows_seen(p, a->v, width), false, p->b->rows};
     if (!kv)
         return (struct kv_view){.k = a->k, .v = a->v, .n = p->b->T};
     size_t at = (size_t)l * (size_t)kv->context * kv->row_bytes;
     struct kv_view view = {(char *)kv->k + at, (char *)kv->v + at, kv->f16, kv->n + p->b->T};
-    op_kv_put(p->ops, &view, kv->n, a->k, a->v, p->b->T, c->kv_heads * c->head_width);
+    op_kv_put(p->ops, &view, kv->n, a->k, a->v, p->b->T, width);
     return view;
 }
 
@@ -110,9 +123,11 @@ void layer_forward(const struct pass *p, int l, float *x_out, const float *x_in,
     op_rmsnorm(o, a->norm, a->attn_inv_rms, x_in, w->attn_norm, T, C, c->norm_eps);
     linears(p, l, LORA_Q, 3, (float *const[]){a->q_raw, a->k_raw, a->v}, a->norm, a);
     heads_forward(p, l, a->q, a->k, NULL, NULL, a->q_raw, a->k_raw);
+    size_t mark = arena_mark(o->scratch);
     struct kv_view kv = keys_and_values(p, l, a);
     op_attention(o, a->y, a->lse, a->q, &kv, first_rows(p, l), p->last, T, c->heads, c->kv_heads,
                  c->head_width);
+    arena_reset(o->scratch, mark);
     linears(p, l, LORA_O, 1, &a->attn_out, a->y, a);
     join(p, a->x_mid, x_in, a->attn_out, w->attn_out_norm, a->attn_out_inv_rms, a);
 

@@ -69,6 +69,8 @@ void window_rows(int32_t *near, const struct config *c, const int32_t *first, co
 static inline const int32_t *first_rows(const struct pass *p, int l) {
     return p->m->layer[l].windowed ? p->near : p->b->first;
 }
+/* Rows of keys or values as tokens see them, from those of the tokens; in scratch. */
+float *rows_seen(const struct pass *p, const float *of_tokens, int width);
 /* q and k as attention reads them, from what the linears gave: normed where the family does, and turned.
  * inv_rms [T, H], [T, Hkv] may be NULL. */
 void heads_forward(const struct pass *p, int l, float *q, float *k, float *q_inv_rms, float *k_inv_rms,

@@ -56,12 +56,19 @@ struct plm_adapter {
     plm_adapter_facts facts;
 };
 
+enum { BATCH_ROWS = 2 };
+
 /* What one forward works on. Tokens are packed: token t sees rows first[t] .. at+t of its keys and values. */
 struct batch {
     int T;
     const int32_t *ids;   /* [T] */
     const int32_t *pos;   /* [T] position within its own sequence, for RoPE */
     const int32_t *first; /* [T] first row of kv it may see */
+    /* Training, where examples that begin alike share tokens: a row of kv is then not a token, but row i is
+     * that of token seen[i], and the last row that token t may see is last[t]. seen NULL: rows are tokens. */
+    const int32_t *seen; /* [rows], at most BATCH_ROWS * the tokens that the trace has room for */
+    const int32_t *last; /* [T] */
+    int rows;
 };
 
 /* The cache of one session: [L][context][kv_heads * D] f16 (f32 with exact kernels), keys and values. */

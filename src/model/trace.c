@@ -52,6 +52,7 @@ static size_t scratch_need(const struct trace *t) {
     size_t forward = 2 * need(T, c->width) + need(T, c->ffn);
     if (c->head_norm)
         forward += need(T, c->heads * c->head_width) + need(T, c->kv_heads * c->head_width);
+    forward += 2 * need(BATCH_ROWS * T, c->kv_heads * c->head_width); // of shared tokens
     size_t loss = 4 * need(T, c->width) + need(T, 1);
     size_t most = layer_backward_scratch(c, T);
     if (forward > most)
@@ -251,13 +252,14 @@ plm_status model_train(struct trace *t, const struct batch *b, const int32_t *at
                        const float *weight, int n, const struct lora *l, float *grad, double *nll,
                        plm_error *err) {
     assert(b->T > 0 && b->T <= t->max_tokens && n > 0 && n <= b->T);
+    assert(!b->seen || b->rows <= BATCH_ROWS * t->max_tokens);
     int vocab = t->m->cfg.vocab;
     for (int i = 0; i < b->T; i++) {
-        assert(b->first[i] >= 0 && b->first[i] <= i);
+        t->last[i] = b->seen ? b->last[i] : i;
+        assert(b->first[i] >= 0 && b->first[i] <= t->last[i]);
         if (b->ids[i] < 0 || b->ids[i] >= vocab) {
             return fail(err, PLM_EINVAL, "id %d is not in the vocabulary of %d", b->ids[i], vocab);
         }
-        t->last[i] = i;
     }
     for (int i = 0; i < n; i++) {
         assert(at[i] >= 0 && at[i] < b->T);

@@ -1,5 +1,7 @@
 /* batch.c: which examples a step sees, and how they share passes. A pass holds whole examples side by side;
- * each sees only its own tokens (batch.first) and counts its positions from 0. */
+ * each sees only its own tokens (batch.first) and counts its positions from 0. What several of them begin
+ * with, an instruction above all, is computed once: they see the same tokens, which get the sum of their
+ * gradients. */
 #include "train/trainer.h"
 #include <stdlib.h>
 #include <string.h>
@@ -73,16 +75,20 @@ plm_status packer_open(struct packer *p, int cap, int most, plm_error *err) {
     p->key = mem_alloc(n, sizeof *p->key);
     p->pass = mem_alloc(n, sizeof *p->pass);
     p->left = mem_alloc(n, sizeof *p->left);
+    p->rows = mem_alloc(n, sizeof *p->rows);
+    p->begin = mem_alloc(n, sizeof *p->begin);
     p->ids = mem_alloc(c, sizeof *p->ids);
     p->pos = mem_alloc(c, sizeof *p->pos);
     p->first = mem_alloc(c, sizeof *p->first);
+    p->last = mem_alloc(c, sizeof *p->last);
+    p->seen = mem_alloc(c, BATCH_ROWS * sizeof *p->seen);
     p->at = mem_alloc(c, sizeof *p->at);
     p->target = mem_alloc(c, sizeof *p->target);
     p->owner = mem_alloc(c, sizeof *p->owner);
     p->weight = mem_alloc(c, sizeof *p->weight);
     p->nll = mem_alloc(c, sizeof *p->nll);
-    if (!p->key || !p->pass || !p->left || !p->ids || !p->pos || !p->first || !p->at || !p->target ||
-        !p->owner || !p->weight || !p->nll) {
+    if (!p->key || !p->pass || !p->left || !p->rows || !p->begin || !p->ids || !p->pos || !p->first ||
+        !p->last || !p->seen || !p->at || !p->target || !p->owner || !p->weight || !p->nll) {
         packer_close(p);
         return fail(err, PLM_ENOMEM, "no memory for passes of %d tokens", cap);
     }
@@ -93,9 +99,13 @@ void packer_close(struct packer *p) {
     mem_free(p->key);
     mem_free(p->pass);
     mem_free(p->left);
+    mem_free(p->rows);
+    mem_free(p->begin);
     mem_free(p->ids);
     mem_free(p->pos);
     mem_free(p->first);
+    mem_free(p->last);
+    mem_free(p->seen);
     mem_free(p->at);
     mem_free(p->target);
     mem_free(p->owner);
@@ -106,8 +116,8 @@ void packer_close(struct packer *p) {
 
 uint64_t packer_bytes(int cap, int most) {
     const struct packer *p = NULL;
-    size_t token = sizeof *p->ids * 6 + sizeof *p->weight + sizeof *p->nll;
-    size_t example = sizeof *p->key + sizeof *p->pass + sizeof *p->left;
+    size_t token = sizeof *p->ids * (7 + BATCH_ROWS) + sizeof *p->weight + sizeof *p->nll;
+    size_t example = sizeof *p->key + sizeof *p->pass + sizeof *p->left + sizeof *p->rows + sizeof *p->begin;
     return (uint64_t)cap * token + (uint64_t)most * example;
 }
 
@@ -124,6 +134,37 @@ static int nth(const struct packer *p, int k) {
     return (int)(uint32_t)p->key[k];
 }
 
+/* Tokens at the beginning of a and b that are the same, and of which neither predicts a target. */
+static int common(const struct example *a, const struct example *b) {
+    int n = 0;
+    while (n < fed(a) && n < fed(b) && a->ids[n] == b->ids[n] && !a->learn[n + 1] && !b->learn[n + 1])
+        n++;
+    return n;
+}
+
+/* Of the examples before the k-th in its pass, the one that begins most like it; -1: none does. */
+static int nearest(const struct packer *p, int k, int pass, int *shared) {
+    int best = -1;
+    *shared = 0;
+    for (int before = 0; before < k; before++) {
+        int i = nth(p, before), n = p->pass[i] == pass ? common(p->ex[nth(p, k)], p->ex[i]) : 0;
+        if (n > *shared) {
+            *shared = n;
+            best = i;
+        }
+    }
+    return best;
+}
+
+/* How many tokens the k-th example takes in a pass; 0: there is no room. */
+static int fits(const struct packer *p, int k, int pass, int rows) {
+    int need = fed(p->ex[nth(p, k)]), shared = 0;
+    if (p->left[pass] == 0 || p->rows[pass] + need > rows)
+        return 0;
+    nearest(p, k, pass, &shared);
+    return need - shared <= p->left[pass] ? need - shared : 0;
+}
+
 void packer_plan(struct packer *p, const struct example **ex, int n, int cap) {
     p->ex = ex;
     p->n = n;
@@ -133,40 +174,58 @@ void packer_plan(struct packer *p, const struct example **ex, int n, int cap) {
     }
     qsort(p->key, (size_t)n, sizeof *p->key, by_key);
     for (int k = 0; k < n; k++) {
-        int i = nth(p, k), need = fed(ex[i]), at = 0;
-        while (at < p->passes && p->left[at] < need) {
+        int i = nth(p, k), at = 0, takes = 0;
+        while (at < p->passes && !(takes = fits(p, k, at, BATCH_ROWS * cap))) {
             at++;
         }
         if (at == p->passes) {
-            p->left[p->passes++] = cap;
+            p->left[p->passes] = cap;
+            p->rows[p->passes++] = 0;
+            takes = fed(ex[i]);
         }
-        p->left[at] -= need;
+        p->left[at] -= takes;
+        p->rows[at] += fed(ex[i]);
         p->pass[i] = at;
     }
 }
 
-void packer_lay(struct packer *p, int pass, const float *share) {
-    int T = 0, n = 0;
-    for (int k = 0; k < p->n; k++) {
-        int i = nth(p, k);
-        if (p->pass[i] != pass) {
+/* The k-th example, from T tokens and `rows` rows of its pass on. */
+static void lay_example(struct packer *p, int k, int pass, const float *share, int *T, int *rows, int *n) {
+    int i = nth(p, k), shared, start = *rows, like = nearest(p, k, pass, &shared);
+    const struct example *e = p->ex[i];
+    p->begin[i] = start;
+    for (int j = 0; j < fed(e); j++, ++*rows) {
+        if (j < shared) {
+            p->seen[*rows] = p->seen[p->begin[like] + j];
             continue;
         }
-        const struct example *e = p->ex[i];
-        int start = T;
-        for (int j = 0; j < fed(e); j++, T++) {
-            p->ids[T] = e->ids[j];
-            p->pos[T] = j;
-            p->first[T] = start;
-            if (e->learn[j + 1]) {
-                p->at[n] = T;
-                p->target[n] = e->ids[j + 1];
-                p->owner[n] = i;
-                p->weight[n] = share ? share[i] / (float)e->targets : 0;
-                n++;
-            }
+        int t = (*T)++;
+        p->seen[*rows] = t;
+        p->ids[t] = e->ids[j];
+        p->pos[t] = j;
+        p->first[t] = start;
+        p->last[t] = *rows;
+        if (e->learn[j + 1]) {
+            p->at[*n] = t;
+            p->target[*n] = e->ids[j + 1];
+            p->owner[*n] = i;
+            p->weight[(*n)++] = share ? share[i] / (float)e->targets : 0;
+        }
+    }
+}
+
+void packer_lay(struct packer *p, int pass, const float *share) {
+    int T = 0, rows = 0, n = 0;
+    for (int k = 0; k < p->n; k++) {
+        if (p->pass[nth(p, k)] == pass) {
+            lay_example(p, k, pass, share, &T, &rows, &n);
         }
     }
     p->batch = (struct batch){.T = T, .ids = p->ids, .pos = p->pos, .first = p->first};
+    if (rows > T) {
+        p->batch.seen = p->seen;
+        p->batch.last = p->last;
+        p->batch.rows = rows;
+    }
     p->targets = n;
 }

@@ -22,15 +22,19 @@ void example_free(struct example *e);
 uint64_t example_bytes(const struct example *e);
 
 /* Examples laid out in passes of at most cap tokens. An example's last id is never an input, so it takes
- * n - 1 tokens. */
+ * n - 1 tokens; those before its first target that another example of the pass begins with, it shares. */
 struct packer {
     int cap, most; /* tokens a pass, examples at once: what there is room for */
     uint64_t *key; /* [most] examples by falling length: what sorts them, and their number below */
     int *pass;     /* [most] the pass of each example */
     int *left;     /* [most] tokens free in a pass */
+    int *rows;     /* [most] tokens that its examples would have without sharing */
+    int *begin;    /* [most] where an example's tokens begin in seen */
     int n, passes;
     const struct example **ex;                        /* [n], borrowed */
     int32_t *ids, *pos, *first, *at, *target, *owner; /* [cap]: one pass; owner: whose target */
+    int32_t *last;                                    /* [cap] */
+    int32_t *seen;                                    /* [BATCH_ROWS cap] */
     float *weight;                                    /* [cap] */
     double *nll;                                      /* [cap] */
     struct batch batch;
@@ -39,7 +43,8 @@ struct packer {
 plm_status packer_open(struct packer *p, int cap, int most, plm_error *err);
 void packer_close(struct packer *p);
 uint64_t packer_bytes(int cap, int most);
-/* First fit by falling length; equal lengths keep their order. Each example fits in cap <= p->cap tokens. */
+/* First fit by falling length, and what an example does not share; equal lengths keep their order. Each
+ * example fits in cap <= p->cap tokens. */
 void packer_plan(struct packer *p, const struct example **ex, int n, int cap);
 /* Lays out pass i: batch, at, target, owner; weight[t] = share[example] / its targets, unless share is NULL.
  */
