@@ -2,6 +2,7 @@
 #include "support_tensor.h"
 
 #include <math.h>
+#include <stdlib.h>
 
 static struct bytes golden;
 
@@ -171,6 +172,34 @@ static void kernels_are_found_by_name(void **state) {
     assert_non_null(strstr(err.text, "ref"));
 }
 
+static void waiting_in_f16_costs_eleven_bits_and_never_becomes_infinite(void **state) {
+    (void)state;
+    struct rng r;
+    rng_seed(&r, 8, 0);
+    enum { N = 9001 };
+    float *x = calloc(N, sizeof *x), *y = calloc(N, sizeof *y);
+    uint16_t *h = calloc(N, sizeof *h);
+    for (int k = 0; k < 2; k++) {
+        struct ops o = {0};
+        plm_error err = {0};
+        assert_int_equal(ops_kernels(&o.kern, k ? NULL : "ref", &err), PLM_OK);
+        for (int i = 0; i < N; i++)
+            x[i] = 100 * rng_normal(&r);
+        x[1] = 1e9f, x[2] = -INFINITY, x[3] = NAN, x[N - 1] = 65519;
+        op_to_f16(&o, h, x, N);
+        op_from_f16(&o, y, h, N);
+        assert_true(y[1] == 65504 && y[2] == -65504 && isnan(y[3]) && y[N - 1] == 65504);
+        for (int i = 4; i < N - 1; i++)
+            assert_true(y[i] == f16_to_f32(f32_to_f16(x[i])));
+        op_round_f16(&o, x, N);
+        for (int i = 0; i < N; i++)
+            assert_true(x[i] == y[i] || i == 3);
+    }
+    free(x);
+    free(y);
+    free(h);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(blocks_mean_exactly_what_gguf_says),
@@ -181,6 +210,7 @@ int main(void) {
         cmocka_unit_test(quantising_reports_what_it_cannot_do),
         cmocka_unit_test(quantising_survives_hostile_numbers),
         cmocka_unit_test(kernels_are_found_by_name),
+        cmocka_unit_test(waiting_in_f16_costs_eleven_bits_and_never_becomes_infinite),
     };
     return cmocka_run_group_tests(tests, read_golden, free_golden);
 }

@@ -1,10 +1,10 @@
 /* trace.c: one pass of training over packed examples, and the memory it works in.
  *
- * Backward needs each layer's input x and its activations (struct acts). All x are kept. Of the sets of
- * activations as many are kept as the ceiling allows, for the lowest layers; the rest share one set, which
- * holds a layer's activations while that layer is worked on, and backward computes it again from x. The
- * topmost layer is the last to use it, so its set is never computed twice. Layers below the lowest adapted
- * one keep nothing. */
+ * Backward needs each layer's input x and its activations (struct acts). All x are kept. The activations of
+ * the layer at work are in one set of f32. Of as many layers as the ceiling allows, the lowest, they are then
+ * kept in f16; backward computes those of the others again from x, and rounds them as if they had been kept,
+ * so that the ceiling changes no number. The topmost layer's are still there when backward begins. Layers
+ * below the lowest adapted one keep nothing. The reference kernels keep f32. */
 #include "model/inside.h"
 #include <assert.h>
 #include <inttypes.h>
@@ -14,31 +14,87 @@ struct trace {
     const plm_model *m;
     int max_tokens;
     int lowest;             /* first adapted layer */
-    int n_x, n_sets;        /* layers from there on, and the sets of activations they have */
+    int n_x, n_kept;        /* layers from there on, and of how many the activations are kept */
+    bool exact;             /* kept as they are */
     int rank[LORA_LINEARS]; /* the largest of each linear */
     struct arena keep, scratch;
     struct ops ops;
     float **x;            /* [n_x + 1] of [T, C]: inputs of the layers, and the output of the last */
-    struct acts *set;     /* [n_sets] */
+    struct acts work;     /* of the layer at work */
+    struct kept *kept;    /* [n_kept] */
     float *dx;            /* [T, C] */
     int32_t *last, *near; /* [T] */
 };
+
+/* A layer's activations, field after field. */
+struct kept {
+    float *full;
+    uint16_t *half;
+};
+
+/* One of them: [T, width]; half: sixteen bits are enough. */
+struct field {
+    float **at;
+    int width;
+    bool half;
+};
+
+enum { FIELDS = 16 + LORA_LINEARS };
+
+/* All that one set holds, and how many they are. The residual stream and what is small stay whole. */
+static int fields_of(const struct trace *t, struct acts *a, struct field *f) {
+    const struct config *c = &t->m->cfg;
+    int q = c->heads * c->head_width, kv = c->kv_heads * c->head_width, n = 0;
+    bool half = !t->exact;
+    f[n++] = (struct field){&a->attn_inv_rms, 1, false};
+    f[n++] = (struct field){&a->ffn_inv_rms, 1, false};
+    f[n++] = (struct field){&a->lse, c->heads, false};
+    f[n++] = (struct field){&a->x_mid, c->width, false};
+    f[n++] = (struct field){&a->q_raw, q, half};
+    f[n++] = (struct field){&a->k_raw, kv, half};
+    f[n++] = (struct field){&a->v, kv, half};
+    f[n++] = (struct field){&a->y, q, half};
+    f[n++] = (struct field){&a->gate, c->ffn, half};
+    f[n++] = (struct field){&a->up, c->ffn, half};
+    if (c->post_norm) {
+        f[n++] = (struct field){&a->attn_out_inv_rms, 1, false};
+        f[n++] = (struct field){&a->ffn_out_inv_rms, 1, false};
+        f[n++] = (struct field){&a->attn_out, c->width, half};
+        f[n++] = (struct field){&a->ffn_out, c->width, half};
+    }
+    for (int i = 0; i < LORA_LINEARS; i++)
+        if (t->rank[i])
+            f[n++] = (struct field){&a->u[i], t->rank[i], false};
+    assert(n <= FIELDS);
+    return n;
+}
 
 static size_t need(int T, int width) {
     return arena_need((size_t)T * (size_t)width, sizeof(float));
 }
 
-/* What one set of activations keeps. */
-static size_t set_need(const struct trace *t) {
-    const struct config *c = &t->m->cfg;
-    int T = t->max_tokens, q = c->heads * c->head_width, kv = c->kv_heads * c->head_width;
-    size_t n = 2 * need(T, 1) + 2 * need(T, q) + 2 * need(T, kv) + need(T, c->heads) + need(T, c->width) +
-               2 * need(T, c->ffn);
-    if (c->post_norm)
-        n += 2 * need(T, c->width) + 2 * need(T, 1);
-    for (int i = 0; i < LORA_LINEARS; i++)
-        n += need(T, t->rank[i]);
-    return n;
+/* Numbers a token of a set that stay whole, and that may be halved. */
+static void widths_of(const struct trace *t, int *full, int *half) {
+    struct acts none;
+    struct field f[FIELDS];
+    *full = *half = 0;
+    for (int i = 0, n = fields_of(t, &none, f); i < n; i++)
+        *(f[i].half ? half : full) += f[i].width;
+}
+
+static size_t work_need(const struct trace *t) {
+    struct acts none;
+    struct field f[FIELDS];
+    size_t bytes = 0;
+    for (int i = 0, n = fields_of(t, &none, f); i < n; i++)
+        bytes += need(t->max_tokens, f[i].width);
+    return bytes;
+}
+
+static size_t kept_need(const struct trace *t) {
+    int full, half;
+    widths_of(t, &full, &half);
+    return need(t->max_tokens, full) + arena_need((size_t)t->max_tokens * (size_t)half, sizeof(uint16_t));
 }
 
 static size_t fixed_need(const struct trace *t) {
@@ -86,33 +142,24 @@ static float *floats(struct arena *a, int T, int width) {
 
 static void carve(struct trace *t) {
     const struct config *c = &t->m->cfg;
-    int T = t->max_tokens, q = c->heads * c->head_width, kv = c->kv_heads * c->head_width;
+    int T = t->max_tokens;
     for (int i = 0; i <= t->n_x; i++)
         t->x[i] = floats(&t->keep, T, c->width);
     t->dx = floats(&t->keep, T, c->width);
     t->last = arena_take(&t->keep, (size_t)T, sizeof *t->last);
     t->near = arena_take(&t->keep, (size_t)T, sizeof *t->near);
     assert(t->last && t->near);
-    for (int i = 0; i < t->n_sets; i++) {
-        struct acts *a = &t->set[i];
-        a->attn_inv_rms = floats(&t->keep, T, 1);
-        a->ffn_inv_rms = floats(&t->keep, T, 1);
-        a->q = a->q_raw = floats(&t->keep, T, q);
-        a->k = a->k_raw = floats(&t->keep, T, kv);
-        a->v = floats(&t->keep, T, kv);
-        a->y = floats(&t->keep, T, q);
-        a->lse = floats(&t->keep, T, c->heads);
-        a->x_mid = floats(&t->keep, T, c->width);
-        a->gate = floats(&t->keep, T, c->ffn);
-        a->up = floats(&t->keep, T, c->ffn);
-        if (c->post_norm) {
-            a->attn_out = floats(&t->keep, T, c->width);
-            a->attn_out_inv_rms = floats(&t->keep, T, 1);
-            a->ffn_out = floats(&t->keep, T, c->width);
-            a->ffn_out_inv_rms = floats(&t->keep, T, 1);
-        }
-        for (int j = 0; j < LORA_LINEARS; j++)
-            a->u[j] = floats(&t->keep, T, t->rank[j]);
+    struct field f[FIELDS];
+    for (int i = 0, n = fields_of(t, &t->work, f); i < n; i++)
+        *f[i].at = floats(&t->keep, T, f[i].width);
+    t->work.q = t->work.q_raw;
+    t->work.k = t->work.k_raw;
+    int full, half;
+    widths_of(t, &full, &half);
+    for (int i = 0; i < t->n_kept; i++) {
+        t->kept[i].full = floats(&t->keep, T, full);
+        t->kept[i].half = arena_take(&t->keep, (size_t)T * (size_t)half, sizeof(uint16_t));
+        assert(t->kept[i].half);
     }
 }
 
@@ -124,9 +171,10 @@ plm_status trace_open(struct trace **out, const plm_model *m, int max_tokens, co
         return fail(err, PLM_ENOMEM, "no memory to train in");
     t->m = m;
     t->max_tokens = max_tokens;
+    t->exact = ops_kernel_exact(m->kern);
     measure(t, l);
     plm_status st = PLM_OK;
-    uint64_t scratch = scratch_need(t), least = fixed_need(t) + scratch + set_need(t);
+    uint64_t scratch = scratch_need(t), least = fixed_need(t) + scratch + work_need(t);
     if (!t->n_x)
         st = fail(err, PLM_EINVAL, "the adapter has nothing to train");
     else if (least > memory) {
@@ -136,14 +184,14 @@ plm_status trace_open(struct trace **out, const plm_model *m, int max_tokens, co
     }
     if (st)
         goto out;
-    uint64_t more = (memory - least) / set_need(t);
-    t->n_sets = more + 1 < (uint64_t)t->n_x ? (int)more + 1 : t->n_x;
+    uint64_t more = (memory - least) / kept_need(t);
+    t->n_kept = more < (uint64_t)t->n_x - 1 ? (int)more : t->n_x - 1;
     t->x = mem_zero((size_t)t->n_x + 1, sizeof *t->x);
-    t->set = mem_zero((size_t)t->n_sets, sizeof *t->set);
-    if (!t->x || !t->set)
+    t->kept = mem_zero((size_t)t->n_kept + 1, sizeof *t->kept);
+    if (!t->x || !t->kept)
         st = fail(err, PLM_ENOMEM, "no memory to train in");
     if (!st)
-        st = arena_open(&t->keep, fixed_need(t) + (size_t)t->n_sets * set_need(t), err);
+        st = arena_open(&t->keep, fixed_need(t) + work_need(t) + (size_t)t->n_kept * kept_need(t), err);
     if (!st)
         st = arena_open(&t->scratch, (size_t)scratch, err);
     if (st)
@@ -164,7 +212,7 @@ void trace_close(struct trace *t) {
     arena_close(&t->keep);
     arena_close(&t->scratch);
     mem_free(t->x);
-    mem_free(t->set);
+    mem_free(t->kept);
     mem_free(t);
 }
 
@@ -173,14 +221,14 @@ uint64_t trace_bytes(const struct trace *t) {
 }
 
 int trace_recomputed(const struct trace *t) {
-    return t->n_x - t->n_sets;
+    return t->n_x - 1 - t->n_kept;
 }
 
 /* ---- the pass ---- */
 
-/* x_out NULL: what layer l's set held is computed again. */
-static void trace_layer(struct trace *t, const struct pass *p, int l, float *x_out, const float *x_in,
-                        struct acts *a) {
+/* x_out NULL: layer l's activations are computed again. */
+static void trace_layer(struct trace *t, const struct pass *p, int l, float *x_out, const float *x_in) {
+    struct acts *a = &t->work;
     const struct config *c = &t->m->cfg;
     size_t mark = arena_mark(&t->scratch);
     a->norm = floats(&t->scratch, p->b->T, c->width);
@@ -195,16 +243,38 @@ static void trace_layer(struct trace *t, const struct pass *p, int l, float *x_o
     arena_reset(&t->scratch, mark);
 }
 
-static struct acts *set_of(struct trace *t, int i) {
-    return &t->set[i < t->n_sets ? i : t->n_sets - 1];
+enum keeping { SAVE, LOAD, ROUND };
+
+/* The set at work into k, out of it, or as if it had been there. */
+static void keep(struct trace *t, const struct kept *k, int T, enum keeping how) {
+    struct field f[FIELDS];
+    size_t max = (size_t)t->max_tokens, full = 0, half = 0;
+    for (int i = 0, n = fields_of(t, &t->work, f); i < n; i++) {
+        float *x = *f[i].at;
+        size_t size = (size_t)T * (size_t)f[i].width;
+        if (how == ROUND && f[i].half)
+            op_round_f16(&t->ops, x, size);
+        else if (how == SAVE && f[i].half)
+            op_to_f16(&t->ops, k->half + half, x, size);
+        else if (how == LOAD && f[i].half)
+            op_from_f16(&t->ops, x, k->half + half, size);
+        else if (how == SAVE)
+            memcpy(k->full + full, x, size * sizeof *x);
+        else if (how == LOAD)
+            memcpy(x, k->full + full, size * sizeof *x);
+        *(f[i].half ? &half : &full) += max * (size_t)f[i].width;
+    }
 }
 
-static void trace_forward(struct trace *t, const struct pass *p) {
+static void trace_forward(struct trace *t, const struct pass *p, bool back) {
     op_embed(&t->ops, t->x[0], &t->m->embed, p->b->ids, p->b->T, t->m->cfg.embed_scale);
     for (int l = 0; l < t->lowest; l++)
-        trace_layer(t, p, l, t->x[0], t->x[0], set_of(t, t->n_sets - 1));
-    for (int i = 0; i < t->n_x; i++)
-        trace_layer(t, p, t->lowest + i, t->x[i + 1], t->x[i], set_of(t, i));
+        trace_layer(t, p, l, t->x[0], t->x[0]);
+    for (int i = 0; i < t->n_x; i++) {
+        trace_layer(t, p, t->lowest + i, t->x[i + 1], t->x[i]);
+        if (back && i < t->n_kept)
+            keep(t, &t->kept[i], p->b->T, SAVE);
+    }
 }
 
 /* -ln p of the targets, and with weights the gradient of the last layer's output in t->dx. Only the n rows
@@ -241,10 +311,13 @@ static void trace_loss(struct trace *t, int T, const int32_t *at, const int32_t 
 
 static void trace_backward(struct trace *t, const struct pass *p, float *grad) {
     for (int i = t->n_x - 1; i >= 0; i--) {
-        struct acts *a = set_of(t, i);
-        if (i >= t->n_sets - 1 && i < t->n_x - 1)
-            trace_layer(t, p, t->lowest + i, NULL, t->x[i], a);
-        layer_backward(p, t->lowest + i, t->dx, t->x[i], a, grad, i == 0);
+        if (i < t->n_kept) {
+            keep(t, &t->kept[i], p->b->T, LOAD);
+        } else if (i < t->n_x - 1) {
+            trace_layer(t, p, t->lowest + i, NULL, t->x[i]);
+            keep(t, NULL, p->b->T, ROUND);
+        }
+        layer_backward(p, t->lowest + i, t->dx, t->x[i], &t->work, grad, i == 0);
     }
 }
 
@@ -271,7 +344,7 @@ plm_status model_train(struct trace *t, const struct batch *b, const int32_t *at
     window_rows(t->near, &t->m->cfg, b->first, t->last, b->T);
     struct pass p = {
         .ops = &t->ops, .m = t->m, .b = b, .last = t->last, .near = t->near, .use = &use, .n_use = 1};
-    trace_forward(t, &p);
+    trace_forward(t, &p, weight != NULL);
     trace_loss(t, b->T, at, target, weight, n, nll);
     if (weight)
         trace_backward(t, &p, grad);

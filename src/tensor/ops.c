@@ -236,3 +236,62 @@ void op_add(struct ops *o, float *y, const float *x, size_t n) {
     run(o, n, GRAIN, n <= SMALL, add_part, &j);
     op_ended(o, OP_SUM, began, 0);
 }
+
+/* ---- f16 for activations that wait ---- */
+
+struct halves {
+    const struct kern *k;
+    float *f32;
+    uint16_t *f16; /* NULL: there and back */
+};
+
+static void halve(const struct kern *k, uint16_t *y, const float *x, size_t n) {
+    enum { PART = 256 };
+    const float most = 65504;
+    float part[PART];
+    for (size_t i = 0; i < n; i += PART) {
+        size_t m = n - i < PART ? n - i : PART;
+        for (size_t j = 0; j < m; j++)
+            part[j] = x[i + j] > most ? most : x[i + j] < -most ? -most : x[i + j];
+        k->f16_put(y + i, part, m);
+    }
+}
+
+static void halve_part(void *ctx, size_t from, size_t to, int worker) {
+    struct halves *j = ctx;
+    (void)worker;
+    halve(j->k, j->f16 + from, j->f32 + from, to - from);
+}
+
+static void widen_part(void *ctx, size_t from, size_t to, int worker) {
+    struct halves *j = ctx;
+    (void)worker;
+    j->k->decode[BLOCK_F16](j->f32 + from, j->f16 + from, to - from);
+}
+
+static void round_part(void *ctx, size_t from, size_t to, int worker) {
+    struct halves *j = ctx;
+    uint16_t there[GRAIN];
+    (void)worker;
+    halve(j->k, there, j->f32 + from, to - from);
+    j->k->decode[BLOCK_F16](j->f32 + from, there, to - from);
+}
+
+static void convert(struct ops *o, float *f32, uint16_t *f16, size_t n, pool_fn fn) {
+    double began = op_began(o);
+    struct halves j = {o->kern, f32, f16};
+    pool_for(o->pool, n, GRAIN, fn, &j);
+    op_ended(o, OP_KEEP, began, 0);
+}
+
+void op_to_f16(struct ops *o, uint16_t *y, const float *x, size_t n) {
+    convert(o, (float *)(uintptr_t)x, y, n, halve_part);
+}
+
+void op_from_f16(struct ops *o, float *y, const uint16_t *x, size_t n) {
+    convert(o, y, (uint16_t *)(uintptr_t)x, n, widen_part);
+}
+
+void op_round_f16(struct ops *o, float *x, size_t n) {
+    convert(o, x, NULL, n, round_part);
+}

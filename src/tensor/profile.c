@@ -21,6 +21,7 @@ const char *const op_name[OP_KINDS] = {
     [OP_GATE] = "activation",
     [OP_GATE_BACK] = "activation back",
     [OP_SUM] = "sum",
+    [OP_KEEP] = "keeping",
     [OP_LORA] = "adapter",
     [OP_LORA_BACK] = "adapter back",
     [OP_LOSS] = "head and loss",

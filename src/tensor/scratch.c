@@ -12,7 +12,7 @@ size_t ops_scratch(int T, int width, int threads) {
                      arena_need(1024 + 64, 1024 * f) + arena_need(n, (16 * 256 + 2 * 1024) * f);
     if (product < product_i16_scratch(T, threads))
         product = product_i16_scratch(T, threads);
-    size_t rows = arena_need(t + 64, 4 * w * f); // prepared activations, their copies, LoRA's products
+    size_t rows = arena_need(t + 64, 2 * w * f); // prepared activations, their copies, LoRA's products
     size_t worker = arena_need(n, (4 * 64 * w + 64 * 256) * f); // panels, attention's tiles
     return product + rows + worker + LOSS_BYTES + 64 * w * f + ATTENTION_BYTES + (64 << 10);
 }

@@ -73,6 +73,7 @@ enum op_kind {
     OP_GATE,
     OP_GATE_BACK,
     OP_SUM,
+    OP_KEEP,
     OP_LORA,
     OP_LORA_BACK,
     OP_LOSS,
@@ -141,6 +142,10 @@ void op_attention(struct ops *o, float *y /* [T, H, D] */, float *lse, const flo
 void op_swiglu(struct ops *o, float *y, const float *gate, const float *up, int T, int F);
 void op_geglu(struct ops *o, float *y, const float *gate, const float *up, int T, int F);
 void op_add(struct ops *o, float *y, const float *x, size_t n); /* y += x */
+/* Activations in f16 until backward wants them; what is too large becomes the largest. */
+void op_to_f16(struct ops *o, uint16_t *y, const float *x, size_t n);
+void op_from_f16(struct ops *o, float *y, const uint16_t *x, size_t n);
+void op_round_f16(struct ops *o, float *x, size_t n); /* there and back */
 /* u = x A^T; y += scale u B^T. A [r, in], B [out, r], u [T, r] is kept for backward */
 void op_lora(struct ops *o, float *y, int ldy, float *u, const float *x, const float *A, const float *B,
              float scale, int T, int in, int r, int out);

@@ -7,7 +7,7 @@
 
 /* Tokens a pass: with PASS_LEAST one reading of the weights already keeps every core busy, beyond PASS_MOST
  * nothing is won. SCRATCH is about what a trace needs besides what its tokens keep. */
-enum { PASS_LEAST = 128, PASS_MOST = 512, SCRATCH = 64 << 20 };
+enum { PASS_LEAST = 128, PASS_MOST = 1024, SCRATCH = 48 << 20 };
 enum { STEPS_MOST = 10000000, BATCH_MOST = 1 << 16, EPOCHS_MOST = 1 << 20 };
 
 static plm_status check_options(const struct plm_trainer *t, const plm_train_options *o, plm_error *err) {
@@ -172,8 +172,8 @@ void trainer_unplan(struct plm_trainer *t) {
 static int choose_pass(const struct plm_trainer *t, int longest, uint64_t together) {
     const struct config *c = &t->m->cfg;
     uint64_t attention = (uint64_t)(c->heads + c->kv_heads) * (uint64_t)c->head_width;
-    uint64_t token =
-        2 * (attention + (uint64_t)c->width + (uint64_t)c->ffn) * (uint64_t)c->layers * sizeof(float);
+    uint64_t token = 2 * ((attention + (uint64_t)c->ffn) * 2 + (uint64_t)c->width * sizeof(float)) *
+                     (uint64_t)c->layers; // most of it in f16
     uint64_t taken = t->array_bytes + t->example_bytes + SCRATCH;
     uint64_t room = taken < t->opt.memory ? (t->opt.memory - taken) / (token ? token : 1) : 0;
     int most = together < PASS_MOST ? (int)together : PASS_MOST;
