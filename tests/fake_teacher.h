@@ -14,11 +14,13 @@ struct fake_teacher {
     char log[64], url[200];
 };
 
-/* 0: running. Its standard input is ours: it ends when we do. */
-static inline int fake_start(struct fake_teacher *f) {
+/* Starts a Python program of tests/ that prints its port. 0: running. Its standard input is ours: it ends
+ * when we do. */
+static inline int fake_run(struct fake_teacher *f, const char *program, const char *first,
+                           const char *second) {
+    char path[400];
     int to[2], from[2];
-    snprintf(f->log, sizeof f->log, "/tmp/plm-fake-%d.log", (int)getpid());
-    unlink(f->log);
+    snprintf(path, sizeof path, "%s/tests/%s", PLM_SOURCE_DIR, program);
     if (pipe(to) || pipe(from))
         return -1;
     f->pid = fork();
@@ -27,7 +29,7 @@ static inline int fake_start(struct fake_teacher *f) {
         dup2(from[1], 1);
         close(to[1]);
         close(from[0]);
-        execlp("python3", "python3", PLM_SOURCE_DIR "/tests/fake_teacher.py", f->log, (char *)NULL);
+        execlp("python3", "python3", path, first, second, (char *)NULL);
         _exit(127);
     }
     close(to[0]);
@@ -38,6 +40,12 @@ static inline int fake_start(struct fake_teacher *f) {
     if (out)
         fclose(out);
     return ok ? 0 : -1;
+}
+
+static inline int fake_start(struct fake_teacher *f) {
+    snprintf(f->log, sizeof f->log, "/tmp/plm-fake-%d.log", (int)getpid());
+    unlink(f->log);
+    return fake_run(f, "fake_teacher.py", f->log, NULL);
 }
 
 static inline void fake_stop(struct fake_teacher *f) {

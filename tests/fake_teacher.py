@@ -18,6 +18,7 @@ LOG = sys.argv[1] if len(sys.argv) > 1 else "/dev/null"
 LOCK = threading.Lock()
 SEEN = {}
 LABELS = {}
+BUSY = {}
 
 NOUNS = """garden bicycle invoice meeting kettle bridge printer window recipe holiday market library
 engine ladder blanket harbour lantern pencil orchard ticket carpet mirror basket whistle compass tunnel
@@ -296,6 +297,10 @@ class Teacher(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(data)
 
+    def do_GET(self):  # /models: alive where calls do not fail
+        name, _, number = self.path.split("/")[1].partition("-")
+        self.reply(int(number) if name == "status" else 200, json.dumps({"data": []}))
+
     def do_POST(self):
         raw = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         how = self.path.split("/")[1]
@@ -323,6 +328,28 @@ class Teacher(http.server.BaseHTTPRequestHandler):
         name, _, number = how.partition("-")
         if how == "good":
             good()
+        elif name == "slow":  # slow-MILLISECONDS
+            time.sleep(int(number) / 1000)
+            good()
+        elif name == "straggle":  # one reply in N takes three seconds
+            if nth % int(number) == 0:
+                time.sleep(3)
+            good()
+        elif name == "crowd":  # crowd-N: more than N at once are sent away
+            with LOCK:
+                BUSY[how] = BUSY.get(how, 0) + 1
+                crowded = BUSY[how] > int(number)
+            time.sleep(0.02)
+            self.reply(503, "{}") if crowded else good()
+            with LOCK:
+                BUSY[how] -= 1
+        elif how == "noschema" and "response_format" in body:
+            self.reply(400, json.dumps({"error": {"message": "response_format is not known here"}}))
+        elif how == "noschema":
+            good()
+        elif how == "schema":  # one document, spread over lines
+            lines = [json.loads(x) for x in good_text(body).splitlines()]
+            self.reply(200, completion(json.dumps({"lines": lines}, indent=1)))
         elif how == "wasteful":  # two of three lines are of no use
             kept = lambda m: m.group(0) if digest(m.group(0)) % 3 == 0 else 'put": "No."'
             self.reply(200, completion(re.sub(r'put": ".*"', kept, good_text(body))))

@@ -100,7 +100,9 @@ static void preview_shows_the_first_calls_byte_for_byte(void **s) {
     assert_string_equal(request, again);
     char *sent = fake_received(&fake, 0);
     assert_true(b->n > 3);
-    assert_int_equal(strncmp(sent, b->text, strlen(b->text)), 0);
+    struct str shown = str_of(b->text), line;
+    while (str_cut(&shown, '\n', &line) && line.n) // calls leave in any order
+        assert_non_null(memmem(sent, strlen(sent), line.p, line.n + 1));
     free(sent);
     free(b);
     plm_free(request);
@@ -345,7 +347,7 @@ static void cost_cap_stops_before_the_next_call(void **s) {
         .spec = fake_base(&fake, "good"), .max_cost = .0035, .cost_in = 10, .cost_out = 20};
     struct teacher *t;
     assert_int_equal(teacher_open(&t, &o, NULL), PLM_OK);
-    struct call c = {"s", "hello there", .3f, .9f, 20, 1};
+    struct call c = {"s", "hello there", .3f, .9f, 20, 1, NULL};
     plm_error err;
     int asked = 0;
     plm_status st;

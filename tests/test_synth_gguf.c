@@ -40,7 +40,8 @@ static void same_call_gets_the_same_answer(void **s) {
                      .8f,
                      .95f,
                      24,
-                     5};
+                     5,
+                     NULL};
     struct answer a, b, other;
     assert_int_equal(teacher_ask(t, &c, &a, NULL), PLM_OK);
     c.seed = 6;
@@ -63,7 +64,7 @@ static void prompt_that_does_not_fit_is_that_calls_failure(void **s) {
     memset(text, 'a', 60000);
     for (int i = 0; i < 60000; i += 3)
         text[i] = ' ';
-    struct call c = {NULL, text, .8f, .95f, 24, 5};
+    struct call c = {NULL, text, .8f, .95f, 24, 5, NULL};
     struct answer a;
     assert_int_equal(teacher_ask(t, &c, &a, NULL), PLM_OK);
     assert_string_equal(a.finish, "none");

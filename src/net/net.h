@@ -33,4 +33,26 @@ plm_status http_send(const char *url, const char *body, size_t len, const struct
 /* https, or http to this machine; no user name in it. loopback (may be NULL): is it this machine? */
 plm_status http_check_url(const char *url, bool *loopback, plm_error *err);
 void http_reply_free(struct http_reply *r);
+
+/* ---- several at once, from one thread ---- */
+
+struct http_many;
+struct http_done {
+    void *tag;
+    int status;
+    bool good, passing;          /* a 2xx; a failure that may pass */
+    double seconds, retry_after; /* what the host asked for; negative: nothing */
+    struct bytes body;
+    char story[800]; /* what went wrong, for people */
+};
+plm_status http_many_open(struct http_many **out, plm_error *err);
+void http_many_close(struct http_many *m); /* cancels what is under way */
+/* One attempt; body stays the caller's until it is done or cancelled. */
+plm_status http_many_start(struct http_many *m, const char *url, const char *body, size_t len,
+                           const struct http_options *opt, void *tag, plm_error *err);
+void http_many_cancel(struct http_many *m, const void *tag);
+/* The next one that is done, within so many seconds; *any false: none. Freed with http_done_free. */
+plm_status http_many_wait(struct http_many *m, double seconds, struct http_done *done, bool *any,
+                          plm_error *err);
+void http_done_free(struct http_done *d);
 #endif

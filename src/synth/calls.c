@@ -17,6 +17,7 @@ struct making { /* up to AT_ONCE calls */
         struct prompt prompt;
         char hash[65], *body, *text;
         const char *finish;
+        struct shape shape;
         struct answer none; /* a reply without text, kept once the teacher makes sense again */
         bool held;
     } * k;
@@ -105,8 +106,14 @@ static plm_status prepare(struct making *m, size_t i, struct call *call, plm_err
     plm_status st = recipe_write(&k->prompt, m->c->q, &m->tasks[i], err);
     m->tasks[i].sent = &k->prompt;
     rng_seed(&rng, m->c->q->seed, 1000 + number);
-    *call = (struct call){k->prompt.system,     k->prompt.user,      k->prompt.temperature, .95f,
-                          k->prompt.max_tokens, rng_next(&rng) >> 33};
+    *call = (struct call){.system = k->prompt.system,
+                          .user = k->prompt.user,
+                          .temperature = k->prompt.temperature,
+                          .top_p = .95f,
+                          .max_tokens = k->prompt.max_tokens,
+                          .seed = rng_next(&rng) >> 33,
+                          .shape = &k->shape};
+    recipe_shape(&k->shape, m->c->q, &m->tasks[i]);
     st = st ? st : body_write(m->c->name, call, &k->body, err);
     if (!st) {
         struct sha256 h;

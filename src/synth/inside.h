@@ -44,6 +44,8 @@ struct prompt {
 plm_status recipe_write(struct prompt *out, const struct wire_request *q, const struct task *t,
                         plm_error *err);
 void prompt_free(struct prompt *p);
+/* What the reply must look like; points into the request and static text. */
+void recipe_shape(struct shape *out, const struct wire_request *q, const struct task *t);
 
 /* ---- reply.c: a reply as the texts that were asked for ---- */
 
@@ -104,10 +106,12 @@ plm_status teacher_ask_all(struct teacher *t, const struct batch *b, plm_error *
 plm_status body_write(const char *teacher, const struct call *c, char **body, plm_error *err);
 
 struct remote;
-plm_status remote_open(struct remote **out, const struct teacher_options *opt, plm_error *err);
+/* loopback: are all its addresses on this machine? */
+plm_status remote_open(struct remote **out, const struct teacher_options *opt, const char *name,
+                       bool *loopback, plm_error *err);
 void remote_close(struct remote *r);
-plm_status remote_ask(struct remote *r, const char *body, const struct call *c, struct answer *out,
-                      plm_error *err);
+plm_status remote_ask_all(struct remote *r, const struct batch *b, plm_error *err);
+void remote_usage(const struct remote *r, struct teacher_usage *out);
 
 /* cloud.c: a service that runs the recipe itself. *name: of its teacher, the caller's. */
 struct cloud;

@@ -71,13 +71,8 @@ static bool usable(const char *text) {
     return text && str_trim(str_of(text)).n && strlen(text) <= WIRE_TEXT_MAX;
 }
 
-static plm_status read_object(struct piece *pieces, size_t *surplus, const struct task *t, struct str line,
+static plm_status read_object(struct piece *pieces, size_t *surplus, const struct task *t, const json_t *doc,
                               plm_error *err) {
-    json_t *doc = NULL;
-    if (json_parse(&doc, line.p, line.n, "a line", NULL)) {
-        ++*surplus;
-        return PLM_OK;
-    }
     const json_t *n = json_object_get(doc, "n");
     bool pair = t->mode == PLM_MODE_PAIR;
     const char *text = json_text(doc, pair         ? "related"
@@ -95,6 +90,33 @@ static plm_status read_object(struct piece *pieces, size_t *surplus, const struc
         st = st || !pair ? st : take(&pieces[k].other, str_trim(str_of(other)), err);
         pieces[k].bad = NULL;
     }
+    return st;
+}
+
+static plm_status read_line(struct piece *pieces, size_t *surplus, const struct task *t, struct str line,
+                            plm_error *err) {
+    json_t *doc = NULL;
+    if (json_parse(&doc, line.p, line.n, "a line", NULL)) {
+        ++*surplus;
+        return PLM_OK;
+    }
+    plm_status st = read_object(pieces, surplus, t, doc, err);
+    json_decref(doc);
+    return st;
+}
+
+// A service that keeps to a schema sends one document: {"lines": [...]}. *there: it was that.
+static plm_status read_list(struct piece *pieces, size_t *surplus, const struct task *t, const char *text,
+                            bool *there, plm_error *err) {
+    json_t *doc = NULL;
+    struct str s = str_trim(str_of(text));
+    plm_status st = PLM_OK;
+    *there = s.n && *s.p == '{' && json_parse(&doc, s.p, s.n, "a reply", NULL) == PLM_OK &&
+             json_is_array(json_object_get(doc, "lines"));
+    const json_t *list = *there ? json_object_get(doc, "lines") : NULL;
+    for (size_t i = 0; i < json_array_size(list) && !st; i++) {
+        st = read_object(pieces, surplus, t, json_array_get(list, i), err);
+    }
     json_decref(doc);
     return st;
 }
@@ -106,7 +128,9 @@ static plm_status read_lines(struct piece *pieces, size_t *surplus, const struct
     for (size_t i = 0; i < t->n; i++) {
         pieces[i].bad = cut ? "cut by length" : "missing in the reply";
     }
-    while (str_cut(&rest, '\n', &line)) {
+    bool list;
+    plm_status listed = read_list(pieces, surplus, t, text, &list, err);
+    while (!list && str_cut(&rest, '\n', &line)) {
         line = str_trim(line);
         if (str_ends(line, ",")) {
             line = str_trim((struct str){line.p, line.n - 1});
@@ -115,12 +139,12 @@ static plm_status read_lines(struct piece *pieces, size_t *surplus, const struct
         if (!line.n || *line.p != '{' || (cut && last)) {
             continue; // prose, a fence, the cut end
         }
-        plm_status st = read_object(pieces, surplus, t, line, err);
+        plm_status st = read_line(pieces, surplus, t, line, err);
         if (st) {
             return st;
         }
     }
-    return PLM_OK;
+    return listed;
 }
 
 void piece_free(struct piece *p) {

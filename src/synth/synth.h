@@ -6,11 +6,20 @@
 #include "base/base.h"
 
 /* ---- teachers ---- */
+struct shape { /* what a reply may look like */
+    /* lines {"n": 1 .. lines, and these fields, all of them texts}; none: anything */
+    const char *const *fields;
+    size_t n_fields, lines;
+    /* or one of these texts */
+    const char *const *choices;
+    size_t n_choices;
+};
 struct call { /* one chat completion */
     const char *system, *user;
     float temperature, top_p;
     int max_tokens;
     uint64_t seed;
+    const struct shape *shape; /* NULL: anything */
 };
 struct answer {
     char *text;         /* the caller's, plm_free */
@@ -20,13 +29,15 @@ struct answer {
     double seconds;
 };
 struct teacher;
-/* spec: MODEL.gguf, or an http(s) address of an OpenAI-compatible API (".../v1"), or "plm+https://HOST:PORT",
- * a plm-cloud service that makes the calls itself. model_name: what the API calls it. */
+/* spec: MODEL.gguf, or an http(s) address of an OpenAI-compatible API (".../v1"), or several of the same
+ * model, with weights: "URL*3,URL"; or "plm+https://HOST:PORT", a plm-cloud service that makes the calls
+ * itself. model_name: what the API calls it. */
 struct teacher_options {
     const char *spec, *model_name, *key; /* key: bearer token */
     const char *ca_file;                 /* of a plm-cloud service: PEM to trust; NULL: the system's */
     int threads;
     const char *cpu, *digest_cache;
+    int parallel;             /* calls at once to an address, at most; 0: 16 */
     double max_cost;          /* in money units; 0: no cap */
     double cost_in, cost_out; /* per million tokens */
     int (*waiting)(void *ctx, const char *why, double seconds);
@@ -45,6 +56,13 @@ const char *teacher_terms(const struct teacher *t);
 plm_status teacher_settle(struct teacher *t, plm_error *err);
 /* The exact HTTP body for a call (also the text that call hashes are taken of, for GGUF teachers too). */
 plm_status teacher_body(const struct teacher *t, const struct call *c, char **body, plm_error *err);
+struct teacher_usage {
+    size_t calls, sent, hedged; /* answered; bodies sent, with those sent again; sent twice to be quicker */
+    int64_t tokens_in, tokens_out;
+    double spent;
+};
+/* What it took so far; a teacher in this process knows no money. */
+struct teacher_usage teacher_used(const struct teacher *t);
 plm_status teacher_ask(struct teacher *t, const struct call *c, struct answer *out, plm_error *err);
 
 /* ---- the run ---- */

@@ -4,7 +4,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "net/net.h"
 #include "synth/inside.h"
 
 struct teacher {
@@ -13,12 +12,34 @@ struct teacher {
     struct cloud *cloud;
     char *name, *endpoint;
     bool on_device, capable;
+    struct teacher_usage used;
 };
 
 // What the service calls the model: the end of "URL MODEL", or the whole "gguf:HASH".
 static const char *model_of(const char *name) {
     const char *blank = strchr(name, ' ');
     return blank ? blank + 1 : name;
+}
+
+// A schema is about one document, so lines are asked for as a list; the reader takes both.
+static void put_schema(struct bytes *b, const struct shape *s) {
+    if (!s || !s->n_fields) {
+        return;
+    }
+    bytes_puts(
+        b,
+        ",\"response_format\":{\"type\":\"json_schema\",\"json_schema\":{\"name\":\"lines\",\"strict\":true,"
+        "\"schema\":{\"type\":\"object\",\"properties\":{\"lines\":{\"type\":\"array\",\"items\":{\"type\":"
+        "\"object\",\"properties\":{\"n\":{\"type\":\"integer\"}");
+    for (size_t i = 0; i < s->n_fields; i++) {
+        bytes_printf(b, ",\"%s\":{\"type\":\"string\"}", s->fields[i]);
+    }
+    bytes_puts(b, "},\"required\":[\"n\"");
+    for (size_t i = 0; i < s->n_fields; i++) {
+        bytes_printf(b, ",\"%s\"", s->fields[i]);
+    }
+    bytes_puts(
+        b, "],\"additionalProperties\":false}}},\"required\":[\"lines\"],\"additionalProperties\":false}}}");
 }
 
 plm_status body_write(const char *teacher, const struct call *c, char **body, plm_error *err) {
@@ -36,8 +57,10 @@ plm_status body_write(const char *teacher, const struct call *c, char **body, pl
     bytes_puts(&b, "{\"role\":\"user\",\"content\":");
     bytes_json(&b, c->user, strlen(c->user));
     bytes_printf(&b,
-                 "}],\"temperature\":%.3g,\"top_p\":%.3g,\"max_tokens\":%d,\"seed\":%llu,\"stream\":false}",
+                 "}],\"temperature\":%.3g,\"top_p\":%.3g,\"max_tokens\":%d,\"seed\":%llu,\"stream\":false",
                  (double)c->temperature, (double)c->top_p, c->max_tokens, (unsigned long long)c->seed);
+    put_schema(&b, c->shape);
+    bytes_putc(&b, '}');
     plm_status st = bytes_status(&b, "a call", err);
     if (!st && !(*body = bytes_take(&b))) {
         st = fail(err, PLM_ENOMEM, "no memory for a call");
@@ -47,10 +70,6 @@ plm_status body_write(const char *teacher, const struct call *c, char **body, pl
 }
 
 static plm_status open_remote(struct teacher *t, const struct teacher_options *opt, plm_error *err) {
-    plm_status st = http_check_url(opt->spec, &t->on_device, err);
-    if (st) {
-        return st;
-    }
     const char *model = opt->model_name ? opt->model_name : "default";
     size_t n = strlen(opt->spec) + strlen(model) + 2;
     t->name = mem_alloc(n, 1);
@@ -59,7 +78,7 @@ static plm_status open_remote(struct teacher *t, const struct teacher_options *o
         return fail(err, PLM_ENOMEM, "no memory for a teacher");
     }
     snprintf(t->name, n, "%s %s", opt->spec, model);
-    return remote_open(&t->remote, opt, err);
+    return remote_open(&t->remote, opt, t->name, &t->on_device, err);
 }
 
 static plm_status open_local(struct teacher *t, const struct teacher_options *opt, plm_error *err) {
@@ -149,28 +168,55 @@ plm_status teacher_body(const struct teacher *t, const struct call *c, char **bo
     return body_write(t->name, c, body, err);
 }
 
-plm_status teacher_ask_all(struct teacher *t, const struct batch *b, plm_error *err) {
+struct teacher_usage teacher_used(const struct teacher *t) {
+    struct teacher_usage u = t->used;
+    if (t->remote) {
+        remote_usage(t->remote, &u);
+    }
+    return u;
+}
+
+static plm_status ask_local(struct teacher *t, const struct batch *b, plm_error *err) {
     plm_status st = PLM_OK;
     for (size_t i = 0; i < b->n && !st; i++) {
-        struct answer a;
+        struct answer a = {0};
         st = b->leaving(b->ctx, i, err);
-        st = st ? st : teacher_ask(t, &b->calls[i], &a, err);
-        st = st ? st : b->arrived(b->ctx, i, &a, err);
+        st = st ? st : local_ask(t->local, &b->calls[i], &a, err);
+        if (!st) {
+            t->used.calls++;
+            t->used.tokens_in += a.tokens_in;
+            t->used.tokens_out += a.tokens_out;
+            st = b->arrived(b->ctx, i, &a, err);
+        }
     }
     return st;
 }
 
-plm_status teacher_ask(struct teacher *t, const struct call *c, struct answer *out, plm_error *err) {
-    *out = (struct answer){0};
+plm_status teacher_ask_all(struct teacher *t, const struct batch *b, plm_error *err) {
     if (t->cloud) {
         return fail(err, PLM_EINVAL, "a plm-cloud service takes requests, not calls");
     }
-    if (t->local) {
-        return local_ask(t->local, c, out, err);
-    }
+    return t->local ? ask_local(t, b, err) : remote_ask_all(t->remote, b, err);
+}
+
+static plm_status lets_leave(void *ctx, size_t i, plm_error *err) {
+    (void)ctx, (void)i, (void)err;
+    return PLM_OK;
+}
+
+static plm_status takes_one(void *ctx, size_t i, struct answer *a, plm_error *err) {
+    (void)i, (void)err;
+    *(struct answer *)ctx = *a;
+    return PLM_OK;
+}
+
+plm_status teacher_ask(struct teacher *t, const struct call *c, struct answer *out, plm_error *err) {
+    *out = (struct answer){0};
     char *body = NULL;
     plm_status st = teacher_body(t, c, &body, err);
-    st = st ? st : remote_ask(t->remote, body, c, out, err);
+    struct batch b = {
+        .calls = c, .bodies = &body, .n = 1, .ctx = out, .leaving = lets_leave, .arrived = takes_one};
+    st = st ? st : teacher_ask_all(t, &b, err);
     plm_free(body);
     return st;
 }
