@@ -57,7 +57,7 @@ struct matrix random_matrix(struct rng *r, enum dtype type, int out, int in) {
     struct matrix m = matrix_of(NULL, type, out, in);
     size_t n = (size_t)out * (size_t)in;
     unsigned char *data = mem_alloc((size_t)out, m.row_bytes);
-    if (dtype_of(type)->from_f32) {
+    if (dtype_of(type)->block < 256) { // of a super-block's bits all combinations shall come
         float *x = random_floats(r, n, 0.1f);
         for (size_t i = 0; i < n; i++)
             x[i] += 0.01f;

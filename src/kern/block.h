@@ -3,6 +3,7 @@
  * The conversions here are the definition; faster ones in a table of kernels must give the same bits. */
 #ifndef KERN_BLOCK_H
 #define KERN_BLOCK_H
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
@@ -66,7 +67,7 @@ typedef void block_encode(void *out, const float *in, size_t n);
 block_decode f32_decode, f16_decode, bf16_decode, q4_0_decode, q4_1_decode, q5_0_decode, q5_1_decode,
     q8_0_decode, q4_k_decode, q5_k_decode, q6_k_decode;
 block_encode f32_encode, f16_encode, bf16_encode, q4_0_encode, q4_1_encode, q5_0_encode, q5_1_encode,
-    q8_0_encode;
+    q8_0_encode, q4_k_encode, q5_k_encode, q6_k_encode;
 extern block_decode *const block_decoders[BLOCK_TYPES]; /* by format; NULL: no such kernel */
 
 float half_to_f32(uint16_t h);

@@ -15,8 +15,6 @@ _Static_assert((int)DT_Q5_K == BLOCK_Q5_K && (int)DT_Q6_K == BLOCK_Q6_K && (int)
                "one numbering");
 
 #define KNOWN(number, text, weights, size) [number] = {.name = text, .block = weights, .bytes = size}
-#define READ(number, text, weights, size, format) \
-    [number] = {.name = text, .block = weights, .bytes = size, .computes = true, .to_f32 = format##_decode}
 #define BOTH(number, text, weights, size, format) \
     [number] = {.name = text,                     \
                 .block = weights,                 \
@@ -34,9 +32,9 @@ static const struct dtype_info types[DT_LIMIT] = {
     BOTH(DT_Q5_0, "Q5_0", QK, sizeof(struct q5_0), q5_0),
     BOTH(DT_Q5_1, "Q5_1", QK, sizeof(struct q5_1), q5_1),
     BOTH(DT_Q8_0, "Q8_0", QK, sizeof(struct q8_0), q8_0),
-    READ(DT_Q4_K, "Q4_K", QK_K, sizeof(struct q4_k), q4_k),
-    READ(DT_Q5_K, "Q5_K", QK_K, sizeof(struct q5_k), q5_k),
-    READ(DT_Q6_K, "Q6_K", QK_K, sizeof(struct q6_k), q6_k),
+    BOTH(DT_Q4_K, "Q4_K", QK_K, sizeof(struct q4_k), q4_k),
+    BOTH(DT_Q5_K, "Q5_K", QK_K, sizeof(struct q5_k), q5_k),
+    BOTH(DT_Q6_K, "Q6_K", QK_K, sizeof(struct q6_k), q6_k),
     KNOWN(9, "Q8_1", 32, 36),
     KNOWN(10, "Q2_K", 256, 84),
     KNOWN(11, "Q3_K", 256, 110),
@@ -110,7 +108,8 @@ plm_status matrix_quantise(void *out, int type, const float *in, size_t rows, si
     const struct dtype_info *t = dtype_of(type);
     if (!t || !t->from_f32)
         return fail(err, PLM_ENOTSUP,
-                    "cannot write %s: F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1 and Q8_0 can be written",
+                    "cannot write %s: F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q4_K, Q5_K and Q6_K can "
+                    "be written",
                     t ? t->name : "this number format");
     uint64_t bytes;
     if (!dtype_bytes(type, cols, &bytes))
