@@ -208,6 +208,12 @@ typedef struct plm_lora {
 PLM_API plm_status plm_model_merge(const plm_model *m, const plm_lora *uses, size_t n_uses, const char *path,
                                    plm_error *err) PLM_MUST_CHECK;
 
+/* The model with its matrices in another number format, as llama.cpp would choose for each of them under that
+ * name: F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q4_K_M, Q5_K_S, Q5_K_M or Q6_K. Vectors, and matrices
+ * that are of that format already, are copied. Refuses to overwrite a file. */
+PLM_API plm_status plm_model_quantize(const plm_model *m, const char *type, const char *path,
+                                      plm_error *err) PLM_MUST_CHECK;
+
 /* ---- 5 session: one conversation's state ---- */
 
 typedef struct plm_session plm_session;

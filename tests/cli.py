@@ -375,6 +375,18 @@ def test_doctor_says_where_turns_are_guarded_less():
     assert "weaker guard" in weak and "weaker guard" not in firm
 
 
+def test_quantize_writes_a_model_and_overwrites_nothing():
+    out = HOME / "tiny-q8.gguf"
+    said, _ = plm("model", "quantize", MODEL, out, "--type", "q8_0", "--json", model=False)
+    facts = json.loads(said)
+    assert facts["types"].startswith("Q8_0 ") and facts["family"] == "llama"
+    refused("model", "quantize", MODEL, out, "--type", "q8_0", says="is there already", model=False)
+    refused("model", "quantize", MODEL, HOME / "no.gguf", "--type", "q9", says="Q4_K_M", model=False)
+    plm("model", "quantize", MODEL, HOME / "no.gguf", code=2, model=False)
+    assert not (HOME / "no.gguf").exists()
+    plm("generate", "-p", "the", "--raw", "--max-tokens", "4", "-m", out, model=False)
+
+
 def test_fetch_asks_for_every_part_in_order_and_throws_away_what_is_wrong():
     home, log = HOME / "fetch", HOME / "fetched"
     (home / "bin").mkdir(parents=True)

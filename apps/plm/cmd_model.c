@@ -120,6 +120,21 @@ static int verify(struct args *a, const char *file) {
     return k && !right ? EXIT_FAILED : EXIT_DONE;
 }
 
+static int quantize(struct args *a, const char *from, const char *to) {
+    plm_error err = {0};
+    plm_model *m = NULL;
+    plm_model_options opt = {.threads = a->threads, .cpu = a->cpu, .chat_template = "none"};
+    plm_status st = plm_model_open(&m, from, &opt, &err);
+    if (st == PLM_OK)
+        st = plm_model_quantize(m, a->type, to, &err);
+    plm_model_close(m);
+    if (st)
+        return app_fail(&err);
+    struct args with = *a;
+    with.chat_template = "none"; // what a file holds can be told without knowing its template
+    return info(&with, to);
+}
+
 int cmd_model(struct args *a) {
     const char *verb = a->n_rest ? a->rest[0] : "list", *file = a->n_rest > 1 ? a->rest[1] : NULL;
     if (strcmp(verb, "list") == 0)
@@ -132,6 +147,9 @@ int cmd_model(struct args *a) {
         return info(a, file);
     if (strcmp(verb, "verify") == 0)
         return verify(a, file);
+    if (strcmp(verb, "quantize") == 0 && a->n_rest == 3 && a->type)
+        return quantize(a, file, a->rest[2]);
     return app_misuse(a, "model",
-                      "the verbs are list, fetch [NAME...], add FILE, info [FILE] and verify [FILE]");
+                      "the verbs are list, fetch [NAME...], add FILE, info [FILE], verify [FILE] and "
+                      "quantize IN OUT --type TYPE");
 }
