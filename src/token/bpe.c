@@ -36,6 +36,18 @@ static plm_status add_pair(struct bpe *b, int32_t left, int32_t right, uint32_t 
     return fail(err, PLM_EFORMAT, "tokenizer.ggml.merges: merge %u collides with too many others", rank);
 }
 
+/* The token of these bytes. Results of merges mostly have ids that follow one another: that one is tried
+ * first. */
+static int32_t find_result(const struct vocab *v, struct str bytes, int32_t last) {
+    if (!v->plain.twins && last + 1 < v->n && v->type[last + 1] == TOKEN_NORMAL) {
+        struct str next = token_text(v, last + 1);
+        if (next.n == bytes.n && !memcmp(next.p, bytes.p, bytes.n)) {
+            return last + 1;
+        }
+    }
+    return index_find(&v->plain, v, bytes);
+}
+
 /* One "left right" line. bytes has room for 2 * TOKEN_MAX. */
 static plm_status read_merge(struct vocab *v, struct str line, uint32_t i, char *bytes, plm_error *err) {
     if (line.n > 2 * (size_t)TOKEN_MAX) {
@@ -51,7 +63,7 @@ static plm_status read_merge(struct vocab *v, struct str line, uint32_t i, char 
     size_t right = alphabet_bytes((struct str){space + 1, line.n - cut - 1}, bytes + left);
     int32_t a = index_find(&v->plain, v, (struct str){bytes, left});
     int32_t b = index_find(&v->plain, v, (struct str){bytes + left, right});
-    int32_t ab = index_find(&v->plain, v, (struct str){bytes, left + right});
+    int32_t ab = find_result(v, (struct str){bytes, left + right}, i ? v->bpe.result[i - 1] : -1);
     if (a < 0 || b < 0 || ab < 0) {
         return fail(err, PLM_EFORMAT, "tokenizer.ggml.merges: merge %u: its %s is no token", i,
                     a < 0   ? "left part"

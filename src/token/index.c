@@ -14,8 +14,22 @@ static uint64_t hash_text(struct str s) {
     return h;
 }
 
-static size_t first_slot(const struct text_index *x, uint64_t hash) {
-    return (size_t)((hash * 0x9E3779B97F4A7C15u) >> 32) & x->mask;
+/* Which slot a text is looked for in first, and what a slot of the same hash holds beside the token: texts
+ * are fetched only where that agrees. */
+static size_t first_slot(const struct text_index *x, uint64_t mixed) {
+    return (size_t)(mixed >> 32) & x->mask;
+}
+
+static uint64_t tag_of(uint64_t mixed) {
+    return mixed << 32;
+}
+
+static uint64_t mix(uint64_t hash) {
+    return hash * 0x9E3779B97F4A7C15u;
+}
+
+static bool is_tagged(uint64_t slot, uint64_t tag) {
+    return (slot ^ tag) >> 32 == 0;
 }
 
 plm_status index_open(struct text_index *x, size_t n, plm_error *err) {
@@ -34,14 +48,19 @@ void index_close(struct text_index *x) {
 
 plm_status index_add(struct text_index *x, const struct vocab *v, int32_t id, plm_error *err) {
     struct str s = token_text(v, id);
-    size_t at = first_slot(x, hash_text(s));
+    uint64_t mixed = mix(hash_text(s)), tag = tag_of(mixed);
+    size_t at = first_slot(x, mixed);
     for (int tries = 0; tries < PROBES; tries++, at = (at + 1) & x->mask) {
         if (!x->slot[at]) {
-            x->slot[at] = (uint32_t)id + 1;
+            x->slot[at] = tag | ((uint32_t)id + 1);
             return PLM_OK;
         }
-        struct str held = token_text(v, (int32_t)(x->slot[at] - 1));
+        if (!is_tagged(x->slot[at], tag)) {
+            continue;
+        }
+        struct str held = token_text(v, (int32_t)((uint32_t)x->slot[at] - 1));
         if (held.n == s.n && !memcmp(held.p, s.p, s.n)) {
+            x->twins = true;
             return PLM_OK;
         }
     }
@@ -49,8 +68,12 @@ plm_status index_add(struct text_index *x, const struct vocab *v, int32_t id, pl
 }
 
 int32_t index_find_hashed(const struct text_index *x, const struct vocab *v, struct str s, uint64_t hash) {
-    for (size_t at = first_slot(x, hash); x->slot[at]; at = (at + 1) & x->mask) {
-        int32_t id = (int32_t)(x->slot[at] - 1);
+    uint64_t mixed = mix(hash), tag = tag_of(mixed);
+    for (size_t at = first_slot(x, mixed); x->slot[at]; at = (at + 1) & x->mask) {
+        if (!is_tagged(x->slot[at], tag)) {
+            continue;
+        }
+        int32_t id = (int32_t)((uint32_t)x->slot[at] - 1);
         struct str held = token_text(v, id);
         if (held.n == s.n && !memcmp(held.p, s.p, s.n)) {
             return id;

@@ -13,8 +13,9 @@ enum { TOKEN_MAX = 65535, TOKEN_MATCH_MAX = 255 };
 
 /* Bytes to id, open addressing over ids; keys are the vocabulary's own texts. */
 struct text_index {
-    uint32_t *slot; /* id + 1; 0: free */
+    uint64_t *slot; /* half of the hash << 32 | id + 1; 0: free */
     size_t mask;
+    bool twins; /* a text was added twice */
 };
 
 /* Pairs of ids to the rank of their merge. */
