@@ -117,7 +117,7 @@ static void lora_back(struct bench *b) {
 static int32_t first[TOKENS], last[TOKENS];
 
 static void attend(struct bench *b, bool f16) {
-    struct kv_view kv = {b->z, b->z, f16, TOKENS};
+    struct kv_view kv = {.k = b->z, .v = b->z, .form = f16 ? CACHE_F16 : CACHE_F32, .n = TOKENS};
     for (int l = 0; l < b->s.layers; l++)
         op_attention(&b->ops, b->y, b->u, b->x, &kv, first, last + TOKENS - b->T, b->T, b->s.H, b->s.Hkv,
                      b->s.D);
@@ -132,7 +132,7 @@ static void attention_f16(struct bench *b) {
 }
 
 static void attention_back(struct bench *b) {
-    struct kv_view kv = {b->z, b->z, false, TOKENS};
+    struct kv_view kv = {.k = b->z, .v = b->z, .n = TOKENS};
     size_t n = (size_t)b->T * (size_t)(b->s.Hkv * b->s.D);
     for (int l = 0; l < b->s.layers; l++)
         op_attention_back(&b->ops, b->dx, b->z + n, b->z + 2 * n, b->x, b->y, b->u, b->x, &kv, first, last,

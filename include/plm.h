@@ -218,8 +218,13 @@ PLM_API plm_status plm_model_quantize(const plm_model *m, const char *type, cons
 
 typedef struct plm_session plm_session;
 
+/* How a session keeps keys and values: PLM_KV_Q8 in 9 bits a number instead of 16, for long contexts on small
+ * devices; `plm score --kv q8` shows what it costs. */
+typedef enum plm_kv { PLM_KV_AUTO, PLM_KV_F16, PLM_KV_Q8, PLM_KV_F32 } plm_kv;
+
 typedef struct plm_session_options {
     int context; /* tokens held; 0: the model's, at most 4096 */
+    plm_kv kv;   /* auto: f16, or f32 with exact kernels */
 } plm_session_options;
 
 typedef struct plm_sampling {
@@ -242,17 +247,34 @@ PLM_API plm_status plm_session_sync(plm_session *s, const int32_t *ids, size_t n
 PLM_API const float *plm_session_logits(const plm_session *s);
 PLM_API int32_t plm_session_sample(plm_session *s, const plm_sampling *how);
 
+enum { PLM_MAX_SESSIONS = 64 };
+/* plm_session_sync for several sessions of one model in common passes: the weights are read once for all,
+ * each session keeps its own text, length and adapters. What a session holds afterwards, logits included, is
+ * to the bit what it would hold had it been alone; so sessions may come and go between calls. At most
+ * PLM_MAX_SESSIONS, none twice. After a failure each session holds some prefix of its ids. */
+PLM_API plm_status plm_sessions_sync(plm_session *const *sessions, const int32_t *const *ids, const size_t *n,
+                                     size_t n_sessions, plm_error *err) PLM_MUST_CHECK;
+
+/* Guessing tokens from where the last ones stood before, in the prompt, the answer or given texts, and
+ * checking several in one step. The answer is the same to the token. Auto: greedy answers alone, as far as it
+ * pays by what was measured so far. On: wherever there is a guess; refused with a temperature. */
+typedef enum plm_lookup { PLM_LOOKUP_AUTO, PLM_LOOKUP_ON, PLM_LOOKUP_OFF } plm_lookup;
+
 typedef struct plm_generate_options {
     plm_sampling sampling;
     int max_tokens;          /* 0: 256 */
     const char *const *stop; /* texts that end the answer and are not part of it */
     size_t n_stop;
+    plm_lookup lookup;
+    const char *const *texts; /* likely sources of the answer's words, beside its own prompt */
+    size_t n_texts;
 } plm_generate_options;
 
 typedef enum plm_finish { PLM_FINISH_END, PLM_FINISH_LENGTH, PLM_FINISH_STOP, PLM_FINISH_CALLER } plm_finish;
 
 typedef struct plm_generation {
     size_t n_prompt, n_cached, n_new; /* n_new includes the end token */
+    size_t drafted, accepted;         /* tokens guessed by lookup, and those that were right */
     double prefill_s, decode_s, first_token_s;
     plm_finish finish;
 } plm_generation;
@@ -264,9 +286,33 @@ typedef int (*plm_token_fn)(void *ctx, int32_t id, const char *text, size_t len)
 PLM_API plm_status plm_generate(plm_session *s, const int32_t *ids, size_t n, const plm_generate_options *opt,
                                 plm_token_fn on_token, void *ctx, plm_generation *report,
                                 plm_error *err) PLM_MUST_CHECK;
+
+/* One of several answers that are written at once. */
+typedef struct plm_request {
+    plm_session *session;
+    const int32_t *ids;
+    size_t n;
+    const plm_generate_options *options; /* NULL: the defaults */
+    plm_token_fn on_token;               /* nonzero ends this answer alone, with PLM_FINISH_CALLER */
+    void *ctx;
+    plm_generation report; /* out */
+} plm_request;
+
+/* Continues up to PLM_MAX_SESSIONS requests together, each with a session of its own, of one model. Each gets
+ * the answer that plm_generate would give it alone; lookup is left out, for steps are full without it. */
+PLM_API plm_status plm_generate_all(plm_request *requests, size_t n, plm_error *err) PLM_MUST_CHECK;
 /* logprob[i] = ln p(ids[from + i] given all before), i = 0 .. n - from - 1; from >= 1. */
 PLM_API plm_status plm_score(plm_session *s, const int32_t *ids, size_t n, size_t from, double *logprob,
                              plm_error *err) PLM_MUST_CHECK;
+
+/* One of several texts that are scored at once, as by plm_score; n up to PLM_MAX_SESSIONS. */
+typedef struct plm_scoring {
+    plm_session *session;
+    const int32_t *ids;
+    size_t n, from;
+    double *logprob; /* [n - from] out */
+} plm_scoring;
+PLM_API plm_status plm_score_all(const plm_scoring *scorings, size_t n, plm_error *err) PLM_MUST_CHECK;
 
 /* ---- 6 trainer: the loss is on the targets only ---- */
 

@@ -299,7 +299,7 @@ void run_logits(const plm_model *m, const plm_lora *use, size_t n_use, const int
     plm_error err = {0};
     int32_t *pos = malloc(sizeof *pos * (size_t)n), *first = calloc((size_t)n, sizeof *first);
     assert_ok(runner_open(&r, m, chunk, &err), &err);
-    assert_ok(kv_open(&kv, m, n, &err), &err);
+    assert_ok(kv_open(&kv, m, n, kv_usual(m), &err), &err);
     for (int i = 0; i < n; i++)
         pos[i] = i;
     for (int at = 0; at < n; at += chunk) {

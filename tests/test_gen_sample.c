@@ -25,6 +25,11 @@ static int by_logit(const void *a, const void *b) {
     return x > y ? -1 : x < y ? 1 : *(const int *)a - *(const int *)b;
 }
 
+static int candidates_by_logit(const void *a, const void *b) {
+    const struct candidate *x = a, *y = b;
+    return x->logit > y->logit ? -1 : x->logit < y->logit ? 1 : x->id - y->id;
+}
+
 /* p[i] by the definition: temperature, top-k, top-p, min-p, one after another. */
 static void expected(const plm_sampling *how, double *p) {
     int order[V];
@@ -97,6 +102,57 @@ static void draws_have_the_defined_distribution(void **state) {
     }
 }
 
+/* A vocabulary of a real size, with equal logits among them: what may be drawn is what sorting says. */
+static void no_more_is_drawn_than_sorting_would(void **state) {
+    (void)state;
+    enum { N = 50000, DRAWS = 400 };
+    static const plm_sampling hows[] = {{.temperature = 1, .top_k = 40},
+                                        {.temperature = 1, .top_k = 7000},
+                                        {.temperature = .7f, .top_p = .9f},
+                                        {.temperature = 3, .top_p = .999f},
+                                        {.temperature = 1, .top_p = 1e-6f},
+                                        {.temperature = 2, .top_k = 3000, .top_p = .6f},
+                                        {.temperature = 1.5f, .top_p = .95f, .min_p = .01f}};
+    float *x = mem_alloc(N, sizeof *x);
+    struct candidate *room = mem_alloc(N, sizeof *room), *order = mem_alloc(N, sizeof *order);
+    struct rng rng;
+    rng_seed(&rng, 11, 0);
+    for (int i = 0; i < N; i++) {
+        x[i] = rintf(20 * 3 * rng_normal(&rng)) / 20;
+    }
+    for (size_t k = 0; k < sizeof hows / sizeof *hows; k++) {
+        const plm_sampling *how = &hows[k];
+        double total = 0, sum = 0;
+        for (int i = 0; i < N; i++) {
+            order[i] = (struct candidate){.logit = x[i], .id = i};
+        }
+        qsort(order, N, sizeof *order, candidates_by_logit);
+        int n = how->top_k ? how->top_k : N, chosen = 0;
+        for (int i = 0; i < n; i++) {
+            total += exp(((double)order[i].logit - (double)order[0].logit) / (double)how->temperature);
+        }
+        bool *in = mem_zero(N, sizeof *in), *seen = mem_zero(N, sizeof *seen);
+        int drawn = 0;
+        for (; chosen < n && (!how->top_p || sum < (double)how->top_p * total * (1 + 1e-6)); chosen++) {
+            double w = exp(((double)order[chosen].logit - (double)order[0].logit) / (double)how->temperature);
+            in[order[chosen].id] = w >= (double)how->min_p * (1 - 1e-5);
+            sum += w;
+        }
+        for (uint64_t step = 0; step < DRAWS; step++) {
+            int32_t id = sample_logits(x, N, room, how, step);
+            assert_true(in[id]);
+            drawn += !seen[id];
+            seen[id] = true;
+        }
+        assert_true(drawn > 1 || chosen < 3);
+        mem_free(in);
+        mem_free(seen);
+    }
+    mem_free(x);
+    mem_free(room);
+    mem_free(order);
+}
+
 static void zero_temperature_takes_the_first_of_the_best(void **state) {
     (void)state;
     fill(3, 1);
@@ -165,6 +221,7 @@ static void senseless_settings_are_refused(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(draws_have_the_defined_distribution),
+        cmocka_unit_test(no_more_is_drawn_than_sorting_would),
         cmocka_unit_test(zero_temperature_takes_the_first_of_the_best),
         cmocka_unit_test(tiny_temperatures_are_greedy),
         cmocka_unit_test(the_same_seed_and_step_draw_the_same),

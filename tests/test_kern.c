@@ -83,7 +83,7 @@ static void sixteen_bits_decode_the_same(void **state) {
             for (int i = 0; i < 65535; i++)
                 assert_true(got[i] == want[i] || (isnan(got[i]) && isnan(want[i])));
         }
-        kern_at(k)->f16_put(back, want, 65535);
+        kern_at(k)->kv_put(back, want, (int)(65535), KV_FORM_F16);
         for (int i = 0; i < 65535; i++)
             assert_true(back[i] == i || isnan(want[i]));
     }

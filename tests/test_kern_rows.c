@@ -210,53 +210,101 @@ static void maxima_and_exponentials(const struct kern *k, int n) {
 static void halves_round_to_even(const struct kern *k, int n) {
     float *x = floats((size_t)n, 100);
     uint16_t *y = ending((size_t)n * sizeof *y);
-    k->f16_put(y, x, (size_t)n);
+    k->kv_put(y, x, n, KV_FORM_F16);
     for (int i = 0; i < n; i++)
         assert_int_equal(y[i], f32_to_half(x[i]));
 }
 
-/* Keys or values in f32 or f16, and what they are in f64. */
-static struct kv_rows cache_of(int rows, int D, size_t stride, bool f16, double *exact) {
+/* Keys or values, and what they are in f64. Blocks of 8 bits as they are defined, from whole levels. */
+static struct kv_rows cache_of(int rows, int D, size_t stride, enum kv_form form, double *exact) {
     float *x = floats((size_t)(rows * D), 1);
-    unsigned char *data = ending((size_t)(rows - 1) * stride + (size_t)D * (f16 ? 2 : 4));
+    size_t each = form == KV_FORM_Q8 ? (size_t)D / 32 * sizeof(struct kv_block)
+                                     : (size_t)D * (form == KV_FORM_F16 ? 2 : 4);
+    unsigned char *data = ending((size_t)(rows - 1) * stride + each);
     for (int j = 0; j < rows; j++)
         for (int i = 0; i < D; i++) {
-            uint16_t h = f32_to_half(x[j * D + i]);
-            exact[j * D + i] = (double)(f16 ? half_to_f32(h) : x[j * D + i]);
-            memcpy(data + (size_t)j * stride + (size_t)i * (f16 ? 2 : 4), f16 ? (void *)&h : x + j * D + i,
-                   f16 ? 2 : 4);
+            unsigned char *row = data + (size_t)j * stride;
+            float v = x[j * D + i], scale = .01f * (float)(1 + i / 32);
+            uint16_t h = f32_to_half(v);
+            uint8_t u = (uint8_t)(1 + (int)(fabsf(v) * 1000) % 255);
+            exact[j * D + i] = (double)(form == KV_FORM_F16 ? half_to_f32(h) : v);
+            if (form == KV_FORM_Q8) {
+                unsigned char *block = row + (size_t)(i / 32) * sizeof(struct kv_block);
+                memcpy(block, &scale, sizeof scale);
+                block[sizeof scale + (size_t)(i % 32)] = u;
+                exact[j * D + i] = (double)scale * (u - 128);
+            } else if (form == KV_FORM_F16) {
+                memcpy(row + 2 * (size_t)i, &h, 2);
+            } else {
+                memcpy(row + 4 * (size_t)i, &v, 4);
+            }
         }
-    return (struct kv_rows){data, stride, rows, f16};
+    return (struct kv_rows){data, stride, rows, form};
 }
 
 static void attention_rows(const struct kern *k, int D) {
     static double exact[9 * 2100];
-    for (int variant = 0; variant < 4; variant++) {
-        bool f16 = variant & 1;
-        int rows = variant & 2 ? 9 : 3;
-        size_t stride = (size_t)(D + 3) * (f16 ? 2 : 4);
-        struct kv_rows cache = cache_of(rows, D, stride, f16, exact);
-        float *q = floats((size_t)D, 1), *s = zeros((size_t)rows);
-        k->scores(s, q, cache, D);
-        for (int j = 0; j < rows; j++) {
-            double want = 0, size = 0;
-            for (int i = 0; i < D; i++) {
-                want += (double)q[i] * exact[j * D + i];
-                size += fabs((double)q[i] * exact[j * D + i]);
-            }
-            near(k, "score", D, (double)s[j], want, size, 2e-5);
-        }
-        float *p = floats((size_t)rows, 1), *y = floats((size_t)D, 1), *old = copy(y, (size_t)D);
-        k->weigh(y, p, cache, D);
-        for (int i = 0; i < D; i++) {
-            double want = (double)old[i], size = fabs(want);
+    for (int variant = 0; variant < 6; variant++) {
+        enum kv_form form = (enum kv_form)(variant % 3);
+        if (form == KV_FORM_Q8 && D % 32)
+            continue;
+        int rows = variant & 1 ? 9 : 3, G = 1 + (D + variant) % 9;
+        size_t stride = form == KV_FORM_Q8 ? (size_t)(D / 32 + 1) * sizeof(struct kv_block)
+                                           : (size_t)(D + 3) * (form == KV_FORM_F16 ? 2 : 4);
+        struct kv_rows cache = cache_of(rows, D, stride, form, exact);
+        size_t lds = (size_t)rows + 2, ldy = (size_t)D + 1;
+        float *q = floats((size_t)(G * D), 1), *s = zeros((size_t)(G - 1) * lds + (size_t)rows);
+        k->scores(s, lds, q, G, cache, D);
+        for (int g = 0; g < G; g++)
             for (int j = 0; j < rows; j++) {
-                want += (double)p[j] * exact[j * D + i];
-                size += fabs((double)p[j] * exact[j * D + i]);
+                double want = 0, size = 0;
+                for (int i = 0; i < D; i++) {
+                    want += (double)q[g * D + i] * exact[j * D + i];
+                    size += fabs((double)q[g * D + i] * exact[j * D + i]);
+                }
+                near(k, "score", D, (double)s[(size_t)g * lds + (size_t)j], want, size, 2e-5);
             }
-            near(k, "weighing", D, (double)y[i], want, size, 1e-6);
-        }
+        size_t ny = (size_t)(G - 1) * ldy + (size_t)D;
+        float *p = floats((size_t)(G - 1) * lds + (size_t)rows, 1), *y = floats(ny, 1), *old = copy(y, ny);
+        k->weigh(y, ldy, p, lds, G, cache, D);
+        for (int g = 0; g < G; g++)
+            for (int i = 0; i < D; i++) {
+                size_t at = (size_t)g * ldy + (size_t)i;
+                double want = (double)old[at], size = fabs(want);
+                for (int j = 0; j < rows; j++) {
+                    double product = (double)p[(size_t)g * lds + (size_t)j] * exact[j * D + i];
+                    want += product;
+                    size += fabs(product);
+                }
+                near(k, "weighing", D, (double)y[at], want, size, 1e-6);
+            }
+        /* one query alone gets the same bits */
+        float *alone = zeros((size_t)rows);
+        k->scores(alone, (size_t)rows, q + (G - 1) * D, 1, cache, D);
+        assert_memory_equal(alone, s + (size_t)(G - 1) * lds, (size_t)rows * sizeof *s);
+        float *back = zeros((size_t)D);
+        k->kv_get(back, cache.data, D, form);
+        for (int i = 0; i < D; i++)
+            assert_true(fabs((double)back[i] - exact[i]) <= 1e-6 * fabs(exact[i]));
         let_go();
+    }
+}
+
+static void eight_bits_are_the_nearest(const struct kern *k, int D) {
+    if (D % 32)
+        return;
+    float *x = floats((size_t)D, 3);
+    for (int i = 0; D > 32 && i < 32; i++)
+        x[i] = 0;
+    struct kv_block *b = ending((size_t)D / 32 * sizeof *b);
+    k->kv_put(b, x, D, KV_FORM_Q8);
+    for (int i = 0; i < D; i += 32) {
+        float most = 0;
+        for (int j = 0; j < 32; j++)
+            most = fmaxf(most, fabsf(x[i + j]));
+        assert_true(b[i / 32].scale == most / 127);
+        for (int j = 0; j < 32; j++)
+            assert_int_equal(b[i / 32].u[j], 128 + (int)lrintf(x[i + j] * (most > 0 ? 127 / most : 0)));
     }
 }
 
@@ -327,6 +375,7 @@ ROW_TEST(gates)
 ROW_TEST(maxima_and_exponentials)
 ROW_TEST(halves_round_to_even)
 ROW_TEST(attention_rows)
+ROW_TEST(eight_bits_are_the_nearest)
 ROW_TEST(dots_of_rows)
 ROW_TEST(panels)
 ROW_TEST(bf16_rows)
@@ -380,6 +429,7 @@ int main(void) {
         cmocka_unit_test(maxima_and_exponentials_of_any_length),
         cmocka_unit_test(halves_round_to_even_of_any_length),
         cmocka_unit_test(attention_rows_of_any_length),
+        cmocka_unit_test(eight_bits_are_the_nearest_of_any_length),
         cmocka_unit_test(dots_of_rows_of_any_length),
         cmocka_unit_test(panels_of_any_length),
         cmocka_unit_test(bf16_rows_of_any_length),

@@ -154,7 +154,7 @@ static plm_status open_everything(const plm_model *m, const plm_adapter *a, cons
     plm_status st = runner_open(&r, m, 8, err);
     assert_true(!st == !!r);
     if (!st)
-        st = kv_open(&kv, m, 8, err);
+        st = kv_open(&kv, m, 8, kv_usual(m), err);
     if (!st)
         st = trace_open(&t, m, 8, a->lora, UINT64_MAX, err);
     if (!st)

@@ -164,7 +164,7 @@ static void packed_sequences_do_not_see_each_other(void **state) {
     const float *x = NULL;
     float *packed = malloc(sizeof *packed * N * (size_t)V), *alone = malloc(sizeof *alone * N * (size_t)V);
     assert_ok(runner_open(&r, m, N, &err), &err);
-    assert_ok(kv_open(&kv, m, N, &err), &err);
+    assert_ok(kv_open(&kv, m, N, kv_usual(m), &err), &err);
     assert_ok(model_forward(r, &(struct batch){.T = N, .ids = ids, .pos = pos, .first = first}, &kv, NULL, 0,
                             &x, &err),
               &err);
@@ -194,7 +194,7 @@ static void nll_is_the_oracles(void **state) {
     plm_error err = {0};
     const float *x = NULL;
     assert_ok(runner_open(&r, m, N, &err), &err);
-    assert_ok(kv_open(&kv, m, N, &err), &err);
+    assert_ok(kv_open(&kv, m, N, kv_usual(m), &err), &err);
     assert_ok(model_forward(r, &(struct batch){.T = N, .ids = ids, .pos = pos, .first = first}, &kv, NULL, 0,
                             &x, &err),
               &err);
@@ -217,8 +217,8 @@ static void a_full_cache_and_foreign_ids_are_refused(void **state) {
     plm_error err = {0};
     const float *x = NULL;
     assert_ok(runner_open(&r, m, 8, &err), &err);
-    assert_int_equal(kv_open(&kv, m, 1 << 20, &err), PLM_EINVAL);
-    assert_ok(kv_open(&kv, m, 12, &err), &err);
+    assert_int_equal(kv_open(&kv, m, 1 << 20, kv_usual(m), &err), PLM_EINVAL);
+    assert_ok(kv_open(&kv, m, 12, kv_usual(m), &err), &err);
     assert_int_equal(model_forward(r, &b, &kv, &(plm_lora){a, 1}, 1, &x, &err), PLM_EINVAL);
     assert_ok(model_forward(r, &b, &kv, NULL, 0, &x, &err), &err);
     assert_int_equal(model_forward(r, &b, &kv, NULL, 0, &x, &err), PLM_ELIMIT);

@@ -44,7 +44,7 @@ static void open_values(struct values *v, const char *cpu) {
     bytes_free(&text);
     assert_ok(plm_model_open(&v->m, path, &(plm_model_options){.cpu = cpu}, &err), &err);
     assert_ok(runner_open(&v->r, v->m, SHORT, &err), &err);
-    assert_ok(kv_open(&v->kv, v->m, SHORT, &err), &err);
+    assert_ok(kv_open(&v->kv, v->m, SHORT, kv_usual(v->m), &err), &err);
 }
 
 static void close_values(struct values *v) {

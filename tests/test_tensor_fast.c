@@ -206,8 +206,8 @@ static void case_geglu(struct ops *o, struct setting *s) {
     gate_of(o, s, true);
 }
 
-static void attention_of(struct ops *o, struct setting *s, int past, int H, int Hkv, int D, bool f16,
-                         bool back) {
+static void attention_of(struct ops *o, struct setting *s, int past, int H, int Hkv, int D,
+                         enum cache_form form, bool back) {
     int n = past + s->T, width = Hkv * D;
     size_t rows = (size_t)(s->T * H * D), keys = (size_t)(n * width);
     int32_t first[128] = {0}, last[128];
@@ -218,9 +218,9 @@ static void attention_of(struct ops *o, struct setting *s, int past, int H, int 
     float *q = random_floats(&s->rng, rows, 1), *k = random_floats(&s->rng, keys, 1),
           *v = random_floats(&s->rng, keys, 1);
     float *dy = random_floats(&s->rng, rows, 1), *lse = zeros((size_t)(s->T * H));
-    struct kv_view kv = {mem_alloc(keys, 4), mem_alloc(keys, 4), f16, n};
+    struct kv_view kv = {.k = mem_alloc(keys, 4), .v = mem_alloc(keys, 4), .form = form, .n = n};
     float *y = put(s, rows * (back ? 2 : 1) + (back ? 2 * keys : 0));
-    op_kv_put(o, &kv, 0, k, v, n, width);
+    op_kv_put(o, &kv, 0, k, v, n, Hkv, D);
     op_attention(o, y, lse, q, &kv, first, last, s->T, H, Hkv, D);
     if (back) {
         float *dq = y + rows, *dk = dq + rows, *dv = dk + keys;
@@ -236,23 +236,94 @@ static void attention_of(struct ops *o, struct setting *s, int past, int H, int 
 }
 
 static void case_attention(struct ops *o, struct setting *s) {
-    attention_of(o, s, 0, 9, 3, 64, false, true);
+    attention_of(o, s, 0, 9, 3, 64, CACHE_F32, true);
 }
 
 static void case_attention_odd(struct ops *o, struct setting *s) {
-    attention_of(o, s, 70, 4, 2, 20, false, true);
+    attention_of(o, s, 70, 4, 2, 20, CACHE_F32, true);
 }
 
 static void case_attention_f16(struct ops *o, struct setting *s) {
-    attention_of(o, s, 130, 14, 2, 64, true, false);
+    attention_of(o, s, 130, 14, 2, 64, CACHE_F16, false);
 }
 
 static void case_attention_f16_odd(struct ops *o, struct setting *s) {
-    attention_of(o, s, 3, 1, 1, 36, true, false);
+    attention_of(o, s, 3, 1, 1, 36, CACHE_F16, false);
 }
 
 static void case_attention_wide(struct ops *o, struct setting *s) {
-    attention_of(o, s, 3, 4, 1, 256, true, false);
+    attention_of(o, s, 3, 4, 1, 256, CACHE_F16, false);
+}
+
+static void case_attention_q8(struct ops *o, struct setting *s) {
+    attention_of(o, s, 90, 10, 2, 96, CACHE_Q8, false);
+}
+
+/* Long enough that few tokens are cut into parts, which threads share. */
+static void case_attention_long(struct ops *o, struct setting *s) {
+    attention_of(o, s, 1700, 7, 1, 40, CACHE_F16, false);
+}
+
+/* Three sequences of different length and size, of which the middle one is long; heads' rows lie together. */
+static void case_attention_lanes(struct ops *o, struct setting *s) {
+    enum { H = 6, HKV = 2, D = 32, CONTEXT = 700 };
+    const int past[] = {5, 600, 0};
+    int each = s->T / 2 ? s->T / 2 : 1, n = 0, tokens[] = {1, each, s->T}, at = 0;
+    struct attention_lane lane[3];
+    int32_t first[256], last[256];
+    for (int i = 0; i < 3; i++)
+        n += tokens[i];
+    float *q = random_floats(&s->rng, (size_t)(n * H * D), 1);
+    float *y = put(s, (size_t)(n * H * D));
+    for (int i = 0; i < 3; i++) {
+        int rows = past[i] + tokens[i];
+        size_t keys = (size_t)(rows * HKV * D), row = cache_row_bytes((enum cache_form)i, D);
+        float *k = random_floats(&s->rng, keys, 1), *v = random_floats(&s->rng, keys, 1);
+        lane[i] = (struct attention_lane){.kv = {.k = mem_alloc(HKV * CONTEXT, row),
+                                                 .v = mem_alloc(HKV * CONTEXT, row),
+                                                 .form = (enum cache_form)i,
+                                                 .n = rows,
+                                                 .row = row,
+                                                 .head = CONTEXT * row},
+                                          .from = at,
+                                          .n = tokens[i]};
+        op_kv_put(o, &lane[i].kv, 0, k, v, rows, HKV, D);
+        for (int t = 0; t < tokens[i]; t++, at++) {
+            last[at] = past[i] + t;
+            first[at] = t % 3 == 2 ? last[at] / 2 : 0;
+        }
+        mem_free(k);
+        mem_free(v);
+    }
+    op_attention_lanes(o, y, NULL, q, lane, 3, first, last, H, HKV, D);
+    for (int i = 0; i < 3; i++) {
+        mem_free(lane[i].kv.k);
+        mem_free(lane[i].kv.v);
+    }
+    mem_free(q);
+}
+
+/* Two sums, the second of two adapters; the copies are f16 but with exact kernels. */
+static void case_lora_few(struct ops *o, struct setting *s) {
+    enum { IN = 100, OUT = 1203, R = 5, MOST_T = 8 };
+    int T = s->T < MOST_T ? s->T : MOST_T;
+    float *x = random_floats(&s->rng, (size_t)(T * IN), 1), *y = put(s, (size_t)(2 * T * OUT));
+    struct lora_part part[3];
+    struct lora_sum sum[] = {{y, x, T, IN, OUT, part, 1}, {y + T * OUT, x, T, IN, OUT, part + 1, 2}};
+    for (int i = 0; i < 3; i++) {
+        float *A = random_floats(&s->rng, R * IN, 1), *B = random_floats(&s->rng, OUT * R, 1);
+        void *a = mem_alloc(R * IN, 4), *b = mem_alloc(OUT * R, 4);
+        lora_copy_pair(o->kern, a, b, A, B, IN, R, OUT);
+        part[i] = (struct lora_part){a, b, .5f + (float)i, R};
+        mem_free(A);
+        mem_free(B);
+    }
+    op_lora_few(o, sum, 2);
+    for (int i = 0; i < 3; i++) {
+        mem_free((void *)part[i].A);
+        mem_free((void *)part[i].Bt);
+    }
+    mem_free(x);
 }
 
 static void case_lora(struct ops *o, struct setting *s) {
@@ -323,6 +394,10 @@ static const struct {
     {"attention f16", case_attention_f16, 1e-5, 1e-5},
     {"attention f16 odd", case_attention_f16_odd, 1e-5, 1e-5},
     {"attention wide", case_attention_wide, 1e-5, 1e-5},
+    {"attention q8", case_attention_q8, 1e-5, 1e-5},
+    {"attention long", case_attention_long, 1e-5, 1e-5},
+    {"attention lanes", case_attention_lanes, 1e-5, 1e-5},
+    {"lora few", case_lora_few, 1e-3, 1e-3},
     {"lora", case_lora, 1e-5, 1e-5},
     {"loss", case_loss, 1e-5, 1e-2},
     {"linears", case_linears, 1e-5, 1.5e-2},
@@ -376,6 +451,46 @@ static void threads_do_not_change_a_bit(void **state) {
                     }
                     mem_free(one.out);
                 }
+}
+
+/* A sequence of few tokens gets the bits that each token gets alone, and a lane those it gets without others.
+ */
+static void few_tokens_are_as_one_alone(void **state) {
+    (void)state;
+    enum { H = 6, HKV = 2, D = 40, ROWS = 1300, T = ATTENTION_FEW };
+    struct rng r;
+    rng_seed(&r, 5, 0);
+    float *k = random_floats(&r, ROWS * HKV * D, 1), *v = random_floats(&r, ROWS * HKV * D, 1);
+    float *q = random_floats(&r, 2 * T * H * D, 1), *y = zeros(2 * T * H * D), *one = zeros(H * D);
+    int32_t first[2 * T], last[2 * T];
+    for (int t = 0; t < 2 * T; t++) {
+        last[t] = ROWS - 2 * T + t;
+        first[t] = t % 3 ? 0 : 500 + t;
+    }
+    for (int i = 0; kern_at(i); i++)
+        for (int form = CACHE_F32; form <= CACHE_F16; form++) {
+            struct stage s;
+            stage_open(&s, kern_at(i), PREC_EXACT, 3, 64, 1800);
+            struct kv_view kv = {.k = mem_alloc(ROWS * HKV * D, 4),
+                                 .v = mem_alloc(ROWS * HKV * D, 4),
+                                 .form = (enum cache_form)form,
+                                 .n = ROWS};
+            op_kv_put(&s.ops, &kv, 0, k, v, ROWS, HKV, D);
+            const struct attention_lane lanes[] = {{kv, 0, T}, {kv, T, T}};
+            op_attention_lanes(&s.ops, y, NULL, q, lanes, 2, first, last, H, HKV, D);
+            for (int t = 0; t < 2 * T; t++) {
+                op_attention(&s.ops, one, NULL, q + t * H * D, &kv, first + t, last + t, 1, H, HKV, D);
+                assert_memory_equal(one, y + t * H * D, H * D * sizeof *y);
+            }
+            mem_free(kv.k);
+            mem_free(kv.v);
+            stage_close(&s);
+        }
+    mem_free(k);
+    mem_free(v);
+    mem_free(q);
+    mem_free(y);
+    mem_free(one);
 }
 
 /* In any precision one NaN among the activations reaches every output of its token and of no other. */
@@ -433,11 +548,9 @@ static void nan_reaches_the_loss(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(linear_is_near_the_reference),
-        cmocka_unit_test(linear_back_is_near_the_reference),
-        cmocka_unit_test(ops_are_near_the_reference),
-        cmocka_unit_test(threads_do_not_change_a_bit),
-        cmocka_unit_test(nan_is_not_lost),
+        cmocka_unit_test(linear_is_near_the_reference), cmocka_unit_test(linear_back_is_near_the_reference),
+        cmocka_unit_test(ops_are_near_the_reference),   cmocka_unit_test(threads_do_not_change_a_bit),
+        cmocka_unit_test(few_tokens_are_as_one_alone),  cmocka_unit_test(nan_is_not_lost),
         cmocka_unit_test(nan_reaches_the_loss),
     };
     return cmocka_run_group_tests(tests, find_reference, NULL);

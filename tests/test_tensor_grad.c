@@ -202,7 +202,7 @@ struct attention {
 
 static void attention_forward(struct point *p) {
     struct attention *a = p->more;
-    struct kv_view kv = {p->in[1].x, p->in[2].x, false, a->n};
+    struct kv_view kv = {.k = p->in[1].x, .v = p->in[2].x, .n = a->n};
     op_attention(&p->stage.ops, p->out, a->lse, p->in[0].x, &kv, a->first, a->last, a->tokens, a->H, a->Hkv,
                  a->D);
 }
@@ -218,7 +218,7 @@ static void check_attention(struct attention *a) {
     point_input(&p, n * kv_width, 1);
     point_input(&p, n * kv_width, 1);
     attention_forward(&p);
-    struct kv_view kv = {p.in[1].x, p.in[2].x, false, a->n};
+    struct kv_view kv = {.k = p.in[1].x, .v = p.in[2].x, .n = a->n};
     op_attention_back(&p.stage.ops, p.in[0].dx, p.in[1].dx, p.in[2].dx, p.weight, p.out, a->lse, p.in[0].x,
                       &kv, a->first, a->last, a->tokens, a->H, a->Hkv, a->D);
     point_check(&p, 0.1f, 2e-3);

@@ -98,8 +98,10 @@ static plm_status choose_adapters(struct answerer *w, const struct args *a, plm_
 plm_status answerer_open(struct answerer *w, const struct args *a, plm_error *err) {
     memset(w, 0, sizeof *w);
     w->raw = a->raw;
-    plm_session_options opt = {.context = a->context};
-    plm_status st = app_kinds(&w->kinds, a, err);
+    plm_session_options opt;
+    plm_status st = app_session_options(&opt, a, err);
+    if (st == PLM_OK)
+        st = app_kinds(&w->kinds, a, err);
     if (st == PLM_OK && a->task) {
         w->kind = plm_kind_find(w->kinds, a->task);
         if (!w->kind)

@@ -135,6 +135,30 @@ plm_status app_loras(struct loras *l, const struct args *a, const plm_model *m, 
     return PLM_OK;
 }
 
+plm_status app_session_options(plm_session_options *out, const struct args *a, plm_error *err) {
+    static const char *const names[] = {"auto", "f16", "q8", "f32"};
+    *out = (plm_session_options){.context = a->context};
+    for (int i = 0; a->kv && i < 4; i++) {
+        if (strcmp(a->kv, names[i]) == 0) {
+            out->kv = (plm_kv)i;
+            return PLM_OK;
+        }
+    }
+    return a->kv ? fail(err, PLM_EINVAL, "--kv is f16, q8 or f32, not \"%s\"", a->kv) : PLM_OK;
+}
+
+plm_status app_lookup(plm_lookup *out, const struct args *a, plm_error *err) {
+    static const char *const names[] = {"auto", "on", "off"};
+    *out = PLM_LOOKUP_AUTO;
+    for (int i = 0; a->lookup && i < 3; i++) {
+        if (strcmp(a->lookup, names[i]) == 0) {
+            *out = (plm_lookup)i;
+            return PLM_OK;
+        }
+    }
+    return a->lookup ? fail(err, PLM_EINVAL, "--lookup is auto, on or off, not \"%s\"", a->lookup) : PLM_OK;
+}
+
 void loras_close(struct loras *l) {
     for (size_t i = 0; i < l->n; i++)
         plm_adapter_free(l->adapter[i]);
@@ -260,6 +284,52 @@ plm_status app_answer_nll(plm_session *s, const struct encoded *e, double *nll, 
     *tokens = n;
     for (size_t i = 0; st == PLM_OK && i < n; i++)
         *nll -= logprob[i];
+    mem_free(logprob);
+    return st;
+}
+
+plm_status scorer_open(struct scorer *c, const plm_model *m, const plm_session_options *opt, plm_error *err) {
+    plm_status st = PLM_OK;
+    *c = (struct scorer){{NULL}};
+    for (size_t i = 0; st == PLM_OK && i < SCORED_AT_ONCE; i++)
+        st = plm_session_new(&c->s[i], m, opt, err);
+    if (st)
+        scorer_close(c);
+    return st;
+}
+
+void scorer_close(struct scorer *c) {
+    for (size_t i = 0; i < SCORED_AT_ONCE; i++)
+        plm_session_free(c->s[i]);
+    *c = (struct scorer){{NULL}};
+}
+
+plm_status scorer_use(struct scorer *c, const plm_lora *uses, size_t n, plm_error *err) {
+    plm_status st = PLM_OK;
+    for (size_t i = 0; st == PLM_OK && i < SCORED_AT_ONCE; i++)
+        st = plm_session_use(c->s[i], uses, n, err);
+    return st;
+}
+
+plm_status scorer_run(struct scorer *c, const struct encoded *e, size_t n, double *nll, plm_error *err) {
+    plm_scoring all[SCORED_AT_ONCE];
+    size_t total = 0, at = 0;
+    for (size_t i = 0; i < n; i++)
+        total += e[i].n - e[i].n_prompt;
+    double *logprob = mem_zero(total ? total : 1, sizeof *logprob);
+    if (!logprob)
+        return fail(err, PLM_ENOMEM, "out of memory");
+    for (size_t i = 0; i < n; at += e[i].n - e[i].n_prompt, i++)
+        all[i] = (plm_scoring){c->s[i], e[i].ids, e[i].n, e[i].n_prompt, logprob + at};
+    plm_status st = plm_score_all(all, n, err);
+    at = 0;
+    for (size_t i = 0; i < n; i++) {
+        size_t tokens = e[i].n - e[i].n_prompt;
+        nll[i] = 0;
+        for (size_t t = 0; t < tokens; t++)
+            nll[i] -= logprob[at++];
+        nll[i] /= (double)tokens;
+    }
     mem_free(logprob);
     return st;
 }

@@ -32,6 +32,9 @@ struct loras {
 plm_status app_loras(struct loras *l, const struct args *a, const plm_model *m, plm_error *err);
 plm_status loras_add(struct loras *l, const plm_model *m, const char *path, float scale, plm_error *err);
 void loras_close(struct loras *l);
+/* --max-length and --kv; --lookup */
+plm_status app_session_options(plm_session_options *out, const struct args *a, plm_error *err);
+plm_status app_lookup(plm_lookup *out, const struct args *a, plm_error *err);
 
 /* ---- output ---- */
 /* One object on one line of stdout; takes over doc. Returns EXIT_DONE or EXIT_FAILED. */
@@ -61,6 +64,16 @@ void encoded_free(struct encoded *e);
 /* The sum of -ln p of the answer's ids, and how many. */
 plm_status app_answer_nll(plm_session *s, const struct encoded *e, double *nll, size_t *tokens,
                           plm_error *err);
+/* Several rows scored at once. */
+enum { SCORED_AT_ONCE = 8 };
+struct scorer {
+    plm_session *s[SCORED_AT_ONCE];
+};
+plm_status scorer_open(struct scorer *c, const plm_model *m, const plm_session_options *opt, plm_error *err);
+void scorer_close(struct scorer *c);
+plm_status scorer_use(struct scorer *c, const plm_lora *uses, size_t n, plm_error *err);
+/* The mean of -ln p over the ids of each answer, for n <= SCORED_AT_ONCE. */
+plm_status scorer_run(struct scorer *c, const struct encoded *e, size_t n, double *nll, plm_error *err);
 plm_status app_read(const char *path, size_t max, struct bytes *out, plm_error *err);
 
 /* ---- commands, one file each ---- */

@@ -289,13 +289,13 @@ void arm_free(struct arm *arm) {
 
 /* ---- scores ---- */
 
-static plm_status use(plm_session *s, struct loras *l, const plm_model *m, const char *adapter, float scale,
+static plm_status use(struct scorer *s, struct loras *l, const plm_model *m, const char *adapter, float scale,
                       plm_error *err) {
     *l = (struct loras){.n = 0};
     if (!adapter || scale == 0)
         return PLM_OK;
     plm_status st = loras_add(l, m, adapter, scale, err);
-    return st ? st : plm_session_use(s, l->use, l->n, err);
+    return st ? st : scorer_use(s, l->use, l->n, err);
 }
 
 plm_status arm_score(const struct pool_of_data *d, const char *adapter, float scale, const bool *held,
@@ -304,10 +304,21 @@ plm_status arm_score(const struct pool_of_data *d, const char *adapter, float sc
     struct loras loras = {.n = 0};
     plm_status st = device_on(&device, d->model, d->kind, err);
     if (st == PLM_OK)
-        st = use(device.session, &loras, d->model, adapter, scale, err);
-    for (size_t i = 0; st == PLM_OK && i < d->real.n; i++)
-        if (held[i])
-            st = device_score(&device, d->real.v[i].input, d->real.v[i].output, &nll[i], err);
+        st = use(&device.scorer, &loras, d->model, adapter, scale, err);
+    for (size_t i = 0; st == PLM_OK && i < d->real.n;) {
+        const char *in[SCORED_AT_ONCE], *out[SCORED_AT_ONCE];
+        size_t of[SCORED_AT_ONCE], n = 0;
+        double each[SCORED_AT_ONCE];
+        for (; i < d->real.n && n < SCORED_AT_ONCE; i++) {
+            in[n] = d->real.v[i].input;
+            out[n] = d->real.v[i].output;
+            of[n] = i;
+            n += held[i];
+        }
+        st = device_scores(&device, in, out, n, each, err);
+        for (size_t k = 0; st == PLM_OK && k < n; k++)
+            nll[of[k]] = each[k];
+    }
     device_close(&device);
     loras_close(&loras);
     return st;
@@ -323,19 +334,19 @@ plm_status general_nll(plm_model *m, const char *adapter, float scale, double *n
         "the thunder and divide by three.";
     struct encoded e;
     struct loras loras = {.n = 0};
-    plm_session *s = NULL;
+    struct scorer s = {{NULL}};
     size_t tokens = 0;
     plm_status st = app_encode(&e, m, NULL, text, NULL, true, err);
     if (st == PLM_OK)
-        st = plm_session_new(&s, m, NULL, err);
+        st = scorer_open(&s, m, NULL, err);
     if (st == PLM_OK)
-        st = use(s, &loras, m, adapter, scale, err);
+        st = use(&s, &loras, m, adapter, scale, err);
     e.n_prompt = 1;
     if (st == PLM_OK)
-        st = app_answer_nll(s, &e, nll, &tokens, err);
+        st = app_answer_nll(s.s[0], &e, nll, &tokens, err);
     if (st == PLM_OK)
         *nll /= (double)tokens;
-    plm_session_free(s);
+    scorer_close(&s);
     loras_close(&loras);
     encoded_free(&e);
     return st;

@@ -5,7 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { MAX_QUESTION = 1 << 20 };
+enum { MAX_QUESTION = 1 << 20, MAX_TEXTS = 64 };
 
 struct reply {
     struct bytes text;
@@ -21,6 +21,30 @@ static int on_token(void *ctx, int32_t id, const char *text, size_t len) {
         fflush(stdout);
     }
     return 0;
+}
+
+/* What a person wrote of this kind, newest first: where an answer's words may come from. */
+struct texts {
+    char *v[MAX_TEXTS];
+    size_t n;
+};
+
+static int take_text(void *ctx, const plm_record *r) {
+    struct texts *t = ctx;
+    if (t->n < MAX_TEXTS && (t->v[t->n] = mem_dupz(r->output)))
+        t->n++;
+    return 0;
+}
+
+static void read_texts(struct texts *t, const struct args *a, const struct answerer *w) {
+    plm_store *store = NULL;
+    plm_query q = {.user = app_user(a),
+                   .kind = w->kind ? w->kind->name : NULL,
+                   .newest_first = true,
+                   .limit = MAX_TEXTS};
+    if (app_store(&store, a, true, NULL) == PLM_OK)
+        (void)!plm_store_find(store, &q, take_text, t, NULL); /* without them it only takes longer */
+    plm_store_close(store);
 }
 
 static plm_generate_options options(const struct args *a, const struct answerer *w,
@@ -39,23 +63,33 @@ static plm_generate_options options(const struct args *a, const struct answerer 
 
 static plm_status generate(const struct args *a, struct answerer *w, const char *question, plm_error *err) {
     static const char *const newline[] = {"\n"};
-    struct encoded e;
+    struct encoded e = {0};
     struct reply r = {.stream = !a->json};
     plm_generation g = {0};
     plm_generate_options opt = options(a, w, newline);
+    struct texts texts = {.n = 0};
     bytes_init(&r.text, 16 << 20);
-    plm_status st = answerer_encode(w, a->system, question, &e, err);
+    plm_status st = app_lookup(&opt.lookup, a, err);
+    if (st == PLM_OK && opt.lookup == PLM_LOOKUP_ON)
+        read_texts(&texts, a, w);
+    opt.texts = (const char *const *)texts.v;
+    opt.n_texts = texts.n;
+    if (st == PLM_OK)
+        st = answerer_encode(w, a->system, question, &e, err);
     if (st == PLM_OK)
         st = plm_generate(w->session, e.ids, e.n, &opt, on_token, &r, &g, err);
     if (st == PLM_OK && a->json) {
         struct str text = str_trim((struct str){r.text.data ? r.text.data : "", r.text.len});
         json_t *answer = json_stringn(text.p, text.n);
-        app_json(json_pack("{s:o, s:s, s:I, s:I, s:f}", "answer", answer ? answer : json_string(""), "with",
-                           w->with, "prompt_tokens", (json_int_t)g.n_prompt, "answer_tokens",
-                           (json_int_t)g.n_new, "first_token_ms", g.first_token_s * 1e3));
+        app_json(json_pack("{s:o, s:s, s:I, s:I, s:f, s:I, s:I}", "answer", answer ? answer : json_string(""),
+                           "with", w->with, "prompt_tokens", (json_int_t)g.n_prompt, "answer_tokens",
+                           (json_int_t)g.n_new, "first_token_ms", g.first_token_s * 1e3, "drafted",
+                           (json_int_t)g.drafted, "accepted", (json_int_t)g.accepted));
     } else if (st == PLM_OK) {
         putchar('\n');
     }
+    for (size_t i = 0; i < texts.n; i++)
+        mem_free(texts.v[i]);
     encoded_free(&e);
     bytes_free(&r.text);
     return st;

@@ -69,10 +69,14 @@ static plm_status prompt_and_answer(struct speeds *s, plm_session *session, int3
     return st;
 }
 
-static plm_status time_inference(struct speeds *s, const plm_model *m, const int32_t *ids, size_t prompt,
-                                 int tokens, plm_error *err) {
+static plm_status time_inference(struct speeds *s, const struct args *a, const plm_model *m,
+                                 const int32_t *ids, size_t prompt, int tokens, plm_error *err) {
     plm_session *session = NULL;
-    plm_session_options opt = {.context = (int)prompt + tokens + 1};
+    plm_session_options opt;
+    plm_status ok = app_session_options(&opt, a, err);
+    if (ok)
+        return ok;
+    opt.context = (int)prompt + tokens + 1;
     int32_t *all = mem_alloc(prompt + (size_t)tokens, sizeof *all);
     plm_status st = all ? plm_session_new(&session, m, &opt, err) : fail(err, PLM_ENOMEM, "out of memory");
     if (st == PLM_OK) {
@@ -232,7 +236,7 @@ int cmd_bench(struct args *a) {
     if (st == PLM_OK)
         st = plm_model_ceilings(m, &s.most, &err);
     if (st == PLM_OK)
-        st = time_inference(&s, m, ids, (size_t)prompt, tokens, &err);
+        st = time_inference(&s, a, m, ids, (size_t)prompt, tokens, &err);
     if (st == PLM_OK)
         st = time_training(&s, m, ids, train, a->memory, &err);
     if (st == PLM_OK && a->json)

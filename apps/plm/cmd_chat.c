@@ -46,6 +46,8 @@ static plm_status one_turn(struct talk *t, const struct args *a, struct answerer
     if (st == PLM_OK)
         st = app_encode_messages(&e, w->model, t->turn, t->n, err);
     if (st == PLM_OK)
+        st = app_lookup(&opt.lookup, a, err);
+    if (st == PLM_OK)
         st = plm_generate(w->session, e.ids, e.n, &opt, on_token, t, &g, err);
     encoded_free(&e);
     putchar('\n');

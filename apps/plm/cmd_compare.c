@@ -101,13 +101,21 @@ static plm_status score_plain(struct table *t, const char *name, double *each, c
     double sum = 0, wins = 0;
     struct progress bar;
     progress_start(&bar, t->a, name);
-    for (size_t i = 0; i < t->held.n; i++) {
-        plm_status st = device_score(&t->device, t->held.v[i].input, t->held.v[i].output, &each[i], err);
+    for (size_t i = 0, n; i < t->held.n; i += n) {
+        const char *in[SCORED_AT_ONCE], *out[SCORED_AT_ONCE];
+        n = t->held.n - i < SCORED_AT_ONCE ? t->held.n - i : SCORED_AT_ONCE;
+        for (size_t k = 0; k < n; k++) {
+            in[k] = t->held.v[i + k].input;
+            out[k] = t->held.v[i + k].output;
+        }
+        plm_status st = device_scores(&t->device, in, out, n, &each[i], err);
         if (st)
             return st;
+        progress_at(&bar, (double)(i + n), (double)t->held.n, NULL);
+    }
+    for (size_t i = 0; i < t->held.n; i++) {
         sum += each[i];
         wins += first && each[i] < first[i];
-        progress_at(&bar, (double)i + 1, (double)t->held.n, NULL);
     }
     progress_end(&bar);
     add_row(t, name, sum / (double)t->held.n, first ? wins / (double)t->held.n : 0);
@@ -146,7 +154,7 @@ static plm_status score_with_examples(struct table *t, const struct bm25 *index,
     if (st == PLM_OK)
         st = app_encode_messages(&e, t->device.model, turns, n, err);
     if (st == PLM_OK)
-        st = app_answer_nll(t->device.session, &e, nll, &tokens, err);
+        st = app_answer_nll(t->device.scorer.s[0], &e, nll, &tokens, err);
     if (st == PLM_OK)
         *nll /= (double)tokens;
     encoded_free(&e);
@@ -207,10 +215,10 @@ static plm_status score_adapter(struct table *t, const char *spec, double *each,
     }
     plm_status st = loras_add(&loras, t->device.model, path, 1, err);
     if (st == PLM_OK)
-        st = plm_session_use(t->device.session, loras.use, loras.n, err);
+        st = scorer_use(&t->device.scorer, loras.use, loras.n, err);
     if (st == PLM_OK)
         st = score_plain(t, name, each, first, err);
-    plm_status back = plm_session_use(t->device.session, NULL, 0, NULL);
+    plm_status back = scorer_use(&t->device.scorer, NULL, 0, NULL);
     loras_close(&loras);
     return st ? st : back;
 }

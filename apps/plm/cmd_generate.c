@@ -35,7 +35,9 @@ static plm_status continue_one(struct args *a, plm_session *s, const int32_t *id
     struct collected c = {.ids = a->json ? json_array() : NULL, .stream = !a->json};
     plm_generation g = {0};
     bytes_init(&c.text, 64 << 20);
-    plm_status st = plm_generate(s, ids, n, &opt, on_token, &c, &g, err);
+    plm_status st = app_lookup(&opt.lookup, a, err);
+    if (st == PLM_OK)
+        st = plm_generate(s, ids, n, &opt, on_token, &c, &g, err);
     if (st == PLM_OK && a->json) {
         json_t *text = json_stringn(c.text.data ? c.text.data : "", c.text.len);
         if (!text) { /* bytes that are no UTF-8 can't stand in JSON as they are */
@@ -45,10 +47,11 @@ static plm_status continue_one(struct args *a, plm_session *s, const int32_t *id
             text = json_loadb(quoted.data, quoted.len, JSON_DECODE_ANY, NULL);
             bytes_free(&quoted);
         }
-        app_json(json_pack("{s:O, s:o, s:f, s:f, s:f}", "ids", c.ids, "text", text ? text : json_string(""),
-                           "prefill_tok_s", speed(g.n_prompt - g.n_cached, g.prefill_s), "decode_tok_s",
-                           speed(g.n_new ? g.n_new - 1 : 0, g.decode_s), "first_token_ms",
-                           g.first_token_s * 1e3));
+        app_json(json_pack(
+            "{s:O, s:o, s:f, s:f, s:f, s:I, s:I}", "ids", c.ids, "text", text ? text : json_string(""),
+            "prefill_tok_s", speed(g.n_prompt - g.n_cached, g.prefill_s), "decode_tok_s",
+            speed(g.n_new ? g.n_new - 1 : 0, g.decode_s), "first_token_ms", g.first_token_s * 1e3, "drafted",
+            (json_int_t)g.drafted, "accepted", (json_int_t)g.accepted));
     } else if (st == PLM_OK) {
         putchar('\n');
         if (a->verbose)
@@ -92,11 +95,14 @@ int cmd_generate(struct args *a) {
     plm_model *m = NULL;
     plm_session *s = NULL;
     struct loras loras = {.n = 0};
+    plm_session_options opt;
     plm_status st = app_model(&m, a, &err);
     if (st == PLM_OK)
         st = app_loras(&loras, a, m, &err);
     if (st == PLM_OK)
-        st = plm_session_new(&s, m, NULL, &err);
+        st = app_session_options(&opt, a, &err);
+    if (st == PLM_OK)
+        st = plm_session_new(&s, m, &opt, &err);
     if (st == PLM_OK)
         st = plm_session_use(s, loras.use, loras.n, &err);
     if (st == PLM_OK)

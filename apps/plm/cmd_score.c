@@ -32,40 +32,52 @@ static plm_status score_sequences(struct args *a, const plm_model *m, plm_sessio
     return st;
 }
 
-static plm_status score_rows(struct args *a, const plm_model *m, plm_session *s, plm_error *err) {
+static void print_row(const struct args *a, const struct row *r, const struct encoded *e, double nll) {
+    size_t tokens = e->n - e->n_prompt;
+    if (a->json)
+        app_json(json_pack("{s:f, s:I, s:I}", "target_nll", nll, "target_tokens", (json_int_t)tokens, "bytes",
+                           (json_int_t)strlen(r->message[r->n - 1].text)));
+    else
+        printf("line %zu\t%.4f nats a token\t%zu tokens\n", r->line, nll, tokens);
+}
+
+/* Rows from .. on, n of them; adds to *sum. */
+static plm_status score_some(const struct args *a, const plm_model *m, struct scorer *c,
+                             const struct row *rows, size_t n, double *sum, plm_error *err) {
+    struct encoded e[SCORED_AT_ONCE] = {{0}};
+    double nll[SCORED_AT_ONCE];
+    plm_status st = PLM_OK;
+    for (size_t i = 0; st == PLM_OK && i < n; i++)
+        st = row_encode(&e[i], m, &rows[i], a->raw, err);
+    if (st == PLM_OK)
+        st = scorer_run(c, e, n, nll, err);
+    for (size_t i = 0; i < n; i++) {
+        if (st == PLM_OK) {
+            *sum += nll[i];
+            print_row(a, &rows[i], &e[i], nll[i]);
+        }
+        encoded_free(&e[i]);
+    }
+    return st;
+}
+
+static plm_status score_rows(struct args *a, const plm_model *m, struct scorer *c, plm_error *err) {
     struct rows rows;
     plm_status st = rows_read(&rows, a->rest[0], a->skip_bad, err);
     struct progress p;
     double sum = 0;
-    size_t scored = 0;
     progress_start(&p, a, "score");
-    for (size_t i = 0; st == PLM_OK && i < rows.n; i++) {
-        struct encoded e;
-        double nll;
-        size_t tokens;
-        st = row_encode(&e, m, &rows.v[i], a->raw, err);
-        if (st == PLM_OK)
-            st = app_answer_nll(s, &e, &nll, &tokens, err);
-        encoded_free(&e);
-        if (st)
-            break;
-        nll /= (double)tokens;
-        sum += nll;
-        scored++;
-        size_t bytes = strlen(rows.v[i].message[rows.v[i].n - 1].text);
-        progress_at(&p, (double)i + 1, (double)rows.n, NULL);
-        if (a->json)
-            app_json(json_pack("{s:f, s:I, s:I}", "target_nll", nll, "target_tokens", (json_int_t)tokens,
-                               "bytes", (json_int_t)bytes));
-        else
-            printf("line %zu\t%.4f nats a token\t%zu tokens\n", rows.v[i].line, nll, tokens);
+    for (size_t i = 0, n; st == PLM_OK && i < rows.n; i += n) {
+        n = rows.n - i < SCORED_AT_ONCE ? rows.n - i : SCORED_AT_ONCE;
+        st = score_some(a, m, c, rows.v + i, n, &sum, err);
+        progress_at(&p, (double)(i + n), (double)rows.n, NULL);
     }
     progress_end(&p);
     if (st == PLM_OK && a->json)
         app_json(
-            json_pack("{s:f, s:I}", "mean_target_nll", sum / (double)scored, "rows", (json_int_t)scored));
+            json_pack("{s:f, s:I}", "mean_target_nll", sum / (double)rows.n, "rows", (json_int_t)rows.n));
     else if (st == PLM_OK)
-        printf("mean\t%.4f nats a token over %zu rows\n", sum / (double)scored, scored);
+        printf("mean\t%.4f nats a token over %zu rows\n", sum / (double)rows.n, rows.n);
     rows_free(&rows);
     return st;
 }
@@ -75,19 +87,21 @@ int cmd_score(struct args *a) {
         return app_misuse(a, "score", "give one FILE.jsonl, or --ids FILE.json");
     plm_error err = {0};
     plm_model *m = NULL;
-    plm_session *s = NULL;
+    struct scorer c = {{NULL}};
     struct loras loras = {.n = 0};
-    plm_session_options opt = {.context = a->context};
+    plm_session_options opt;
     plm_status st = app_model(&m, a, &err);
     if (st == PLM_OK)
         st = app_loras(&loras, a, m, &err);
     if (st == PLM_OK)
-        st = plm_session_new(&s, m, &opt, &err);
+        st = app_session_options(&opt, a, &err);
     if (st == PLM_OK)
-        st = plm_session_use(s, loras.use, loras.n, &err);
+        st = scorer_open(&c, m, &opt, &err);
     if (st == PLM_OK)
-        st = a->ids ? score_sequences(a, m, s, &err) : score_rows(a, m, s, &err);
-    plm_session_free(s);
+        st = scorer_use(&c, loras.use, loras.n, &err);
+    if (st == PLM_OK)
+        st = a->ids ? score_sequences(a, m, c.s[0], &err) : score_rows(a, m, &c, &err);
+    scorer_close(&c);
     loras_close(&loras);
     plm_model_close(m);
     return st ? app_fail(&err) : EXIT_DONE;

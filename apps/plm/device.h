@@ -5,7 +5,7 @@
 
 struct device {
     plm_model *model;
-    plm_session *session;
+    struct scorer scorer;
     const plm_kind *kind;
     bool borrowed; /* the model is somebody else's */
 };
@@ -15,4 +15,7 @@ void device_close(struct device *d);
 /* Mean target NLL of output as the answer to input; a plm_nll_fn. Nonzero: it could not be computed. */
 int device_nll(void *ctx, const char *input, const char *output, double *nll);
 plm_status device_score(struct device *d, const char *input, const char *output, double *nll, plm_error *err);
+/* The same for n <= SCORED_AT_ONCE pairs. */
+plm_status device_scores(struct device *d, const char *const *inputs, const char *const *outputs, size_t n,
+                         double *nll, plm_error *err);
 #endif

@@ -21,7 +21,7 @@ struct args {
 
     const char *teacher, *teacher_model, *teacher_key_file, *teacher_ca, *share, *me, *format, *out, *data,
         *prompt, *system;
-    const char *targets, *schedule, *ids, *message, *report, *type;
+    const char *targets, *schedule, *ids, *message, *report, *type, *kv, *lookup;
     double max_cost, cost_in, cost_out;
     uint64_t memory;
     int rank, steps, epochs, batch, warmup, patience, max_tokens, context, preview, limit, wanted, top_k;

@@ -4,6 +4,7 @@
 #include "gen/session.h"
 
 enum { MAX_TOKENS = 256, STOP_MAX = 4096 };
+static const plm_generate_options defaults;
 
 /* Text on its way out. */
 struct stream {
@@ -90,6 +91,17 @@ static plm_status check(const plm_session *s, const int32_t *ids, size_t n, cons
             return fail(err, PLM_EINVAL, "stop text %zu is empty or longer than %d bytes", i + 1, STOP_MAX);
         }
     }
+    if ((int)opt->lookup < PLM_LOOKUP_AUTO || opt->lookup > PLM_LOOKUP_OFF || (!opt->texts && opt->n_texts)) {
+        return fail(err, PLM_EINVAL, "plm_generate: no such lookup, or no texts for it");
+    }
+    for (size_t i = 0; i < opt->n_texts; i++) {
+        if (!opt->texts[i]) {
+            return fail(err, PLM_EINVAL, "text %zu to look up is not there", i + 1);
+        }
+    }
+    if (opt->lookup == PLM_LOOKUP_ON && opt->sampling.temperature > 0) {
+        return fail(err, PLM_EINVAL, "lookup guesses greedy answers: it can't be on with a temperature");
+    }
     plm_status st = sampling_check(&opt->sampling, err);
     return st ? st : session_check_ids(s, ids, n, err);
 }
@@ -102,13 +114,16 @@ struct run {
     struct stream text;
     plm_generation *report;
     double start;
-    int most; /* tokens that may be written */
+    int most;   /* tokens that may be written */
+    int32_t id; /* the last one written */
+    struct lookup *lookup;
+    int guessed, right; /* of the guesses in hand */
 };
 
 /* Samples one token and hands its text out. *done: nothing follows; report->finish says why. */
 static plm_status write_token(struct run *r, bool *done, plm_error *err) {
     const plm_model *m = r->s->m;
-    int32_t id = plm_session_sample(r->s, &r->opt->sampling);
+    int32_t id = r->id = plm_session_sample(r->s, &r->opt->sampling);
     if (id < 0) {
         return fail(err, PLM_EFORMAT, "the model's output is not a number: the file is damaged");
     }
@@ -128,34 +143,160 @@ static plm_status write_token(struct run *r, bool *done, plm_error *err) {
         r->report->finish = PLM_FINISH_CALLER;
         return fail(err, PLM_ESTOPPED, "stopped by the caller");
     }
-    return *done ? PLM_OK : session_append(r->s, &id, 1, err);
+    return PLM_OK;
+}
+
+/* What was guessed is now known. */
+static void settle(struct run *r) {
+    if (r->guessed) {
+        lookup_learned(r->lookup, r->guessed, r->right);
+        r->report->accepted += (size_t)r->right;
+    }
+    r->guessed = r->right = 0;
+}
+
+/* Appends the token just written, which may have been computed ahead. */
+static plm_status go_on(struct run *r, plm_error *err) {
+    if (!r->lookup) {
+        return session_append(r->s, &r->id, 1, err);
+    }
+    if (session_take_drafted(r->s, r->id)) {
+        r->right++;
+        return PLM_OK;
+    }
+    settle(r);
+    int32_t guess[DRAFT];
+    int n = lookup_guess(r->lookup, r->s, r->id, r->most - (int)r->report->n_new - 1, guess);
+    double from = clock_now();
+    plm_status st =
+        n ? session_append_drafted(r->s, r->id, guess, n, err) : session_append(r->s, &r->id, 1, err);
+    lookup_timed(r->lookup, 1 + n, clock_now() - from);
+    r->guessed = n;
+    r->report->drafted += (size_t)n;
+    return st;
+}
+
+static void run_open(struct run *r, plm_session *s, size_t n, const plm_generate_options *opt,
+                     plm_token_fn on_token, void *ctx, plm_generation *report) {
+    *report = (plm_generation){.n_prompt = n};
+    *r = (struct run){
+        .s = s, .opt = opt, .on_token = on_token, .ctx = ctx, .report = report, .start = clock_now()};
+    r->text = (struct stream){.stop = opt->stop, .n_stop = opt->n_stop};
+    bytes_init(&r->text.held, INT32_MAX);
+    int room = s->kv.context - (int)n + 1; /* the last token needs no place */
+    r->most = opt->max_tokens ? opt->max_tokens : MAX_TOKENS;
+    r->most = r->most < room ? r->most : room;
 }
 
 plm_status plm_generate(plm_session *s, const int32_t *ids, size_t n, const plm_generate_options *opt,
                         plm_token_fn on_token, void *ctx, plm_generation *report, plm_error *err) {
-    static const plm_generate_options defaults;
     opt = opt ? opt : &defaults;
     plm_status st = check(s, ids, n, opt, err);
     if (st) {
         return st;
     }
     plm_generation own, *out = report ? report : &own;
-    *out = (plm_generation){.n_prompt = n};
-    struct run r = {
-        .s = s, .opt = opt, .on_token = on_token, .ctx = ctx, .report = out, .start = clock_now()};
-    r.text = (struct stream){.stop = opt->stop, .n_stop = opt->n_stop};
-    bytes_init(&r.text.held, INT32_MAX);
-    int room = s->kv.context - (int)n + 1, held = 0; /* the last token needs no place */
-    r.most = opt->max_tokens ? opt->max_tokens : MAX_TOKENS;
-    r.most = r.most < room ? r.most : room;
-
-    st = session_reach(s, ids, (int)n, &held, err);
+    struct run r;
+    int held = 0;
+    run_open(&r, s, n, opt, on_token, ctx, out);
+    st = lookup_open(&r.lookup, s, opt, err);
+    st = st ? st : session_reach(s, ids, (int)n, &held, err);
     out->n_cached = (size_t)held;
     out->prefill_s = clock_now() - r.start;
     for (bool done = false; !done && !st;) {
         st = write_token(&r, &done, err);
+        st = st || done ? st : go_on(&r, err);
+    }
+    if (r.lookup) {
+        settle(&r);
     }
     out->decode_s = clock_now() - r.start - out->prefill_s;
+    lookup_close(r.lookup);
     bytes_free(&r.text.held);
+    return st;
+}
+
+/* ---- several at once ---- */
+
+static plm_status check_all(plm_request *q, size_t n, plm_error *err) {
+    plm_session *sessions[PLM_MAX_SESSIONS] = {NULL};
+    if (n > PLM_MAX_SESSIONS) {
+        return fail(err, PLM_ELIMIT, "%zu answers at once, at most %d", n, PLM_MAX_SESSIONS);
+    }
+    plm_status st = PLM_OK;
+    for (size_t i = 0; i < n && !st; i++) {
+        sessions[i] = q[i].session;
+        st = check(q[i].session, q[i].ids, q[i].n, q[i].options ? q[i].options : &defaults, err);
+    }
+    return st ? st : sessions_check(sessions, n, err);
+}
+
+static plm_status prefill_all(const plm_request *q, struct run *r, size_t n, plm_error *err) {
+    plm_session *sessions[PLM_MAX_SESSIONS] = {NULL};
+    const int32_t *ids[PLM_MAX_SESSIONS];
+    size_t len[PLM_MAX_SESSIONS];
+    for (size_t i = 0; i < n; i++) {
+        sessions[i] = q[i].session;
+        ids[i] = q[i].ids;
+        len[i] = q[i].n;
+        int most = q[i].session->kv.n < (int)q[i].n ? q[i].session->kv.n : (int)q[i].n, same = 0;
+        while (same < most && q[i].session->ids[same] == q[i].ids[same]) {
+            same++;
+        }
+        bool all = same == (int)q[i].n && !(q[i].session->ready && q[i].session->kv.n == same);
+        r[i].report->n_cached = (size_t)(all ? same - 1 : same);
+    }
+    plm_status st = plm_sessions_sync(sessions, ids, len, n, err);
+    for (size_t i = 0; i < n; i++) {
+        r[i].report->prefill_s = clock_now() - r[i].start;
+    }
+    return st;
+}
+
+/* A token of each that goes on; *left: how many do. */
+static plm_status step_all(struct run *r, bool *done, size_t n, int *left, plm_error *err) {
+    struct growth g[PLM_MAX_SESSIONS];
+    plm_status st = PLM_OK;
+    *left = 0;
+    for (size_t i = 0; i < n && !st; i++) {
+        if (done[i]) {
+            continue;
+        }
+        st = write_token(&r[i], &done[i], err);
+        if (st == PLM_ESTOPPED) {
+            done[i] = true;
+            st = PLM_OK;
+        }
+        if (done[i]) {
+            r[i].report->decode_s = clock_now() - r[i].start - r[i].report->prefill_s;
+        } else {
+            g[(*left)++] = (struct growth){.s = r[i].s, .ids = &r[i].id, .n = 1};
+        }
+    }
+    return st || !*left ? st : sessions_append(g, *left, err);
+}
+
+plm_status plm_generate_all(plm_request *requests, size_t n, plm_error *err) {
+    if (!requests && n) {
+        return fail(err, PLM_EINVAL, "plm_generate_all needs requests");
+    }
+    plm_status st = check_all(requests, n, err);
+    if (st || !n) {
+        return st;
+    }
+    struct run r[PLM_MAX_SESSIONS];
+    bool done[PLM_MAX_SESSIONS] = {false};
+    for (size_t i = 0; i < n; i++) {
+        plm_request *q = &requests[i];
+        run_open(&r[i], q->session, q->n, q->options ? q->options : &defaults, q->on_token, q->ctx,
+                 &q->report);
+    }
+    st = prefill_all(requests, r, n, err);
+    for (int left = 1; left && !st;) {
+        st = step_all(r, done, n, &left, err);
+    }
+    for (size_t i = 0; i < n; i++) {
+        bytes_free(&r[i].text.held);
+    }
     return st;
 }

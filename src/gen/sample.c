@@ -1,5 +1,5 @@
 /* sample.c: from logits to the next id. Order: temperature, then top-k, then top-p (of what top-k left),
- * then min-p. What is cut is found with a heap, so the vocabulary is never sorted as a whole.
+ * then min-p. What is cut is found by selection: no more is put in order than is drawn from.
  * A draw depends on the seed and on the step alone, so a sequence repeats exactly however it is cut
  * into calls. Ties go to the lower id. */
 #include <math.h>
@@ -20,99 +20,146 @@ plm_status sampling_check(const plm_sampling *how, plm_error *err) {
 }
 
 static int32_t best_of(const float *logits, int n) {
-    int32_t best = -1;
-    for (int32_t i = 0; i < n; i++) {
-        if (isnan(logits[i])) {
-            return -1;
-        }
-        if (best < 0 || logits[i] > logits[best]) {
-            best = i;
+    float top = -INFINITY;
+    bool number = true;
+    for (int i = 0; i < n; i++) { /* without a branch, so that it goes by vectors */
+        number &= logits[i] == logits[i];
+        top = logits[i] > top ? logits[i] : top;
+    }
+    for (int32_t i = 0; number && isfinite(top) && i < n; i++) {
+        if (logits[i] == top) {
+            return i;
         }
     }
-    return best >= 0 && isfinite(logits[best]) ? best : -1;
+    return -1;
 }
 
-/* ---- a heap with the likeliest on top ---- */
+/* e^x for x from -NATS - 1 to 0, to 2e-7 of itself; in plain arithmetic, so that a loop of it goes by
+ * vectors. */
+static inline float exp_of(float x) {
+    float y = x * 1.44269504f, k = (y + 12582912.f) - 12582912.f, f = y - k;
+    float p =
+        1.f + f * (.693147181f +
+                   f * (.240226507f +
+                        f * (.0555041087f + f * (.00961812911f + f * (.00133335581f + f * .000154035304f)))));
+    union {
+        int32_t i;
+        float f;
+    } scale = {.i = ((int32_t)k + 127) << 23};
+    return p * scale.f;
+}
+
+static void put_weights(struct candidate *c, int n, float top, float temperature) {
+    float by = 1 / temperature;
+    if (!isfinite(by)) { /* a temperature as good as 0: only the best are left */
+        by = 0;
+    }
+    for (int i = 0; i < n; i++) {
+        c[i].weight = exp_of((c[i].logit - top) * by);
+    }
+}
 
 static bool before(struct candidate a, struct candidate b) {
     return a.logit > b.logit || (a.logit == b.logit && a.id < b.id);
 }
 
-static void sift_down(struct candidate *heap, int n, int i) {
-    struct candidate moved = heap[i];
-    for (int child; (child = 2 * i + 1) < n; i = child) {
-        child += child + 1 < n && before(heap[child + 1], heap[child]);
-        if (!before(heap[child], moved)) {
-            break;
-        }
-        heap[i] = heap[child];
-    }
-    heap[i] = moved;
+static void swap(struct candidate *a, struct candidate *b) {
+    struct candidate c = *a;
+    *a = *b;
+    *b = c;
 }
 
-/* Moves the likeliest of c[0 .. *n) behind the rest and shrinks *n. */
-static struct candidate take_best(struct candidate *c, int *n) {
-    struct candidate best = c[0];
-    c[0] = c[--*n];
-    sift_down(c, *n, 0);
-    c[*n] = best;
-    return best;
-}
-
-static double weight_of(float logit, float top, float temperature) {
-    return exp(((double)logit - (double)top) / (double)temperature);
-}
-
-/* Leaves the chosen candidates at the end of c[0 .. n), the likeliest last; returns how many. */
-static int cut_tail(struct candidate *c, int n, const plm_sampling *how, float top) {
-    int k = how->top_k > 0 && how->top_k < n ? how->top_k : n;
-    double total = 0, sum = 0;
-    for (int i = n / 2 - 1; i >= 0; i--) {
-        sift_down(c, n, i);
+/* Puts one of c[0 .. n) where it belongs in order, those before it before it, and returns its place. */
+static int split(struct candidate *c, int n) {
+    int middle = n / 2, at = 0; /* the middle one of three as the measure */
+    if (before(c[middle], c[0])) {
+        swap(&c[middle], &c[0]);
     }
-    int left = n;
-    if (k < n) { /* top-p is a share of what top-k leaves */
-        while (n - left < k) {
-            total += weight_of(take_best(c, &left).logit, top, how->temperature);
-        }
-    } else {
-        for (int i = 0; i < n; i++) {
-            total += weight_of(c[i].logit, top, how->temperature);
+    if (before(c[n - 1], c[0])) {
+        swap(&c[n - 1], &c[0]);
+    }
+    if (before(c[n - 1], c[middle])) {
+        swap(&c[n - 1], &c[middle]);
+    }
+    struct candidate measure = c[middle];
+    swap(&c[middle], &c[n - 1]);
+    for (int i = 0; i < n - 1; i++) {
+        if (before(c[i], measure)) {
+            swap(&c[i], &c[at++]);
         }
     }
-    if (!(how->top_p > 0 && how->top_p < 1)) {
-        return k;
-    }
-    for (int taken = 1; taken <= k; taken++) {
-        float logit = k < n ? c[n - taken].logit : take_best(c, &left).logit;
-        sum += weight_of(logit, top, how->temperature);
-        if (sum >= (double)how->top_p * total) {
-            return taken;
-        }
-    }
-    return k;
+    swap(&c[at], &c[n - 1]);
+    return at;
 }
 
-/* Draws one of c[0 .. n) by weight; those under `least` times the likeliest's weight have none. */
-static int32_t draw(const struct candidate *c, int n, const plm_sampling *how, float top, struct rng *rng) {
-    double least = how->min_p > 0 ? (double)how->min_p : 0, total = 0;
+/* The k first of c[0 .. n) come to its beginning. */
+static void select_first(struct candidate *c, int n, int k) {
+    while (n > 1 && k > 0 && k < n) {
+        int at = split(c, n);
+        if (at >= k) {
+            n = at;
+        } else {
+            c += at + 1;
+            n -= at + 1;
+            k -= at + 1;
+        }
+    }
+}
+
+static double sum_of(const struct candidate *c, int n) {
+    double sum = 0;
     for (int i = 0; i < n; i++) {
-        double w = weight_of(c[i].logit, top, how->temperature);
-        total += w >= least ? w : 0;
+        sum += (double)c[i].weight;
+    }
+    return sum;
+}
+
+/* The fewest first whose weights reach `wanted` come to the beginning of c[0 .. n); returns how many. */
+static int select_share(struct candidate *c, int n, double wanted) {
+    int chosen = 0;
+    while (n > 1) {
+        int at = split(c, n);
+        double sum = sum_of(c, at);
+        if (sum >= wanted) {
+            n = at;
+            continue;
+        }
+        wanted -= sum + (double)c[at].weight;
+        chosen += at + 1;
+        if (wanted <= 0) {
+            return chosen;
+        }
+        c += at + 1;
+        n -= at + 1;
+    }
+    return chosen + n;
+}
+
+/* Draws one of c[0 .. n) by weight; those under `least` have none. */
+static int32_t draw(const struct candidate *c, int n, float least, struct rng *rng) {
+    double total = 0;
+    for (int i = 0; i < n; i++) {
+        total += c[i].weight >= least ? (double)c[i].weight : 0;
     }
     double at = rng_unit(rng) * total;
     int32_t last = -1;
-    for (int i = 0; i < n; i++) {
-        double w = weight_of(c[i].logit, top, how->temperature);
-        if (w >= least) {
+    for (int i = 0; i < n && at >= 0; i++) {
+        if (c[i].weight >= least) {
             last = c[i].id;
-            at -= w;
-        }
-        if (at < 0) {
-            break;
+            at -= (double)c[i].weight;
         }
     }
     return last;
+}
+
+/* What is likely at all, in the order of ids; returns how many. */
+static int collect(struct candidate *c, const float *logits, int n, double floor) {
+    int likely = 0;
+    for (int32_t i = 0; i < n; i++) {
+        c[likely] = (struct candidate){.logit = logits[i], .id = i};
+        likely += (double)logits[i] >= floor;
+    }
+    return likely;
 }
 
 int32_t sample_logits(const float *logits, int n, struct candidate *scratch, const plm_sampling *how,
@@ -121,16 +168,18 @@ int32_t sample_logits(const float *logits, int n, struct candidate *scratch, con
     if (best < 0 || !(how->temperature > 0) || how->top_k == 1) {
         return best;
     }
-    int likely = 0;
-    for (int32_t i = 0; i < n; i++) {
-        if (((double)logits[best] - (double)logits[i]) / (double)how->temperature <= NATS) {
-            scratch[likely++] = (struct candidate){logits[i], i};
-        }
+    float top = logits[best];
+    int likely = collect(scratch, logits, n, (double)top - (double)NATS * (double)how->temperature);
+    if (how->top_k > 0 && how->top_k < likely) {
+        select_first(scratch, likely, how->top_k);
+        likely = how->top_k;
     }
-    bool cut = (how->top_k > 0 && how->top_k < likely) || (how->top_p > 0 && how->top_p < 1);
-    int chosen = cut ? cut_tail(scratch, likely, how, logits[best]) : likely;
+    put_weights(scratch, likely, top, how->temperature);
+    if (how->top_p > 0 && how->top_p < 1) { /* a share of what top-k leaves */
+        likely = select_share(scratch, likely, (double)how->top_p * sum_of(scratch, likely));
+    }
     struct rng rng;
     rng_seed(&rng, how->seed, step);
-    int32_t id = draw(scratch + (likely - chosen), chosen, how, logits[best], &rng);
+    int32_t id = draw(scratch, likely, how->min_p, &rng);
     return id < 0 ? best : id;
 }

@@ -10,12 +10,20 @@
 #include "base/base.h"
 #include "kern/block.h"
 
+/* How keys and values are kept. */
+enum kv_form { KV_FORM_F32, KV_FORM_F16, KV_FORM_Q8 };
+/* Of KV_FORM_Q8: value = scale * (u - 128). */
+struct kv_block {
+    float scale;
+    uint8_t u[32];
+};
+
 /* Rows of keys or values: n of them, `stride` bytes apart. */
 struct kv_rows {
     const void *data;
     size_t stride;
     int n;
-    bool f16;
+    enum kv_form form;
 };
 
 /* Activation rows, quantised: value = scale * q. sum holds scale * (q_1 + .. + q_g) for groups of g = 32
@@ -70,11 +78,13 @@ struct kern {
     float (*max)(const float *x, size_t n);
     /* p = exp(x * scale - shift), returns their sum; p may be x */
     double (*exp_sum)(float *p, const float *x, float scale, float shift, size_t n);
-    void (*f16_put)(uint16_t *y, const float *x, size_t n);
-    /* s[j] = q . k_j */
-    void (*scores)(float *s, const float *q, struct kv_rows k, int D);
-    /* y += sum over j of p[j] v_j */
-    void (*weigh)(float *y, const float *p, struct kv_rows v, int D);
+    /* D numbers as a row of keys or values, and back; Q8 needs whole blocks. */
+    void (*kv_put)(void *row, const float *x, int D, enum kv_form form);
+    void (*kv_get)(float *x, const void *row, int D, enum kv_form form);
+    /* s[g, j] = q_g . k_j for G queries; s has rows of lds. The sum of a pair depends on the pair alone. */
+    void (*scores)(float *s, size_t lds, const float *q /* [G, D] */, int G, struct kv_rows k, int D);
+    /* y[g] += sum over j of p[g, j] v_j, one after the other; rows of y are ldy apart */
+    void (*weigh)(float *y, size_t ldy, const float *p, size_t ldp, int G, struct kv_rows v, int D);
     /* y[i] (+)= by * (w_i . x) for rows of n, ld apart */
     void (*rows_dot)(float *y, const float *w, size_t ld, int rows, const float *x, int n, float by,
                      bool add);

@@ -222,94 +222,19 @@ static double exp_sum(float *p, const float *x, float by, float shift, size_t n)
     return total;
 }
 
-static void f16_put(uint16_t *y, const float *x, size_t n) {
-    size_t i = 0;
-    for (; i + LANES <= n; i += LANES)
-        vf_to_halves(y + i, vf_load(x + i));
-    for (; i < n; i++)
-        y[i] = f32_to_half(x[i]);
-}
+#include "kern/kern_attend.h"
 
-/* ---- attention over single rows ---- */
-
-INLINE vf kv_load(const unsigned char *row, int i, int m, bool f16) {
-    if (!f16)
-        return vf_load_n((const float *)(const void *)row + i, m);
-    if (m == LANES)
-        return vf_from_halves(row + 2 * (size_t)i);
-    uint16_t rest[LANES] = {0};
-    memcpy(rest, row + 2 * (size_t)i, 2 * (size_t)m);
-    return vf_from_halves(rest);
-}
-
-/* m rows of keys at once: their sums don't wait for each other. */
-INLINE void score_few(vf *sum, const float *q, const unsigned char *row, size_t stride, int D, bool f16,
-                      int m) {
+/* m rows at once: their sums don't wait for each other. */
+INLINE void dot_rows(vf *sum, const float *x, const float *w, size_t ld, int n, int m) {
     UNROLLED_FOR (int j = 0; j < m; j++)
         sum[j] = vf_set(0);
     int i = 0;
-    for (; i + LANES <= D; i += LANES) {
-        vf x = vf_load(q + i);
+    for (; i + LANES <= n; i += LANES)
         UNROLLED_FOR (int j = 0; j < m; j++)
-            sum[j] = vf_fma(x, kv_load(row + (size_t)j * stride, i, LANES, f16), sum[j]);
-    }
-    if (i < D) {
-        vf x = vf_load_n(q + i, D - i);
+            sum[j] = vf_fma(vf_load(x + i), vf_load(w + (size_t)j * ld + i), sum[j]);
+    if (i < n)
         UNROLLED_FOR (int j = 0; j < m; j++)
-            sum[j] = vf_fma(x, kv_load(row + (size_t)j * stride, i, D - i, f16), sum[j]);
-    }
-}
-
-INLINE void scores_of(float *s, const float *q, struct kv_rows k, int D, bool f16) {
-    const unsigned char *row = k.data;
-    vf sum[ROWS];
-    int j = 0;
-    for (; j + ROWS <= k.n; j += ROWS, row += ROWS * k.stride) {
-        score_few(sum, q, row, k.stride, D, f16, ROWS);
-        v4_store(s + j, vf_sum4(sum[0], sum[1], sum[2], sum[3]));
-    }
-    for (; j < k.n; j++, row += k.stride) {
-        score_few(sum, q, row, k.stride, D, f16, 1);
-        s[j] = vf_sum(sum[0]);
-    }
-}
-
-static void scores(float *s, const float *q, struct kv_rows k, int D) {
-    if (k.f16)
-        scores_of(s, q, k, D, true);
-    else
-        scores_of(s, q, k, D, false);
-}
-
-/* `columns` vectors of y at once, for the same reason; the last has `rest` numbers. */
-INLINE void weigh_few(float *y, const float *p, const unsigned char *row, struct kv_rows v, int rest,
-                      bool f16, int columns) {
-    vf sum[ROWS];
-    UNROLLED_FOR (int c = 0; c < columns; c++)
-        sum[c] = vf_load_n(y + c * LANES, c < columns - 1 ? LANES : rest);
-    for (int j = 0; j < v.n; j++, row += v.stride) {
-        vf by = vf_set(p[j]);
-        UNROLLED_FOR (int c = 0; c < columns; c++)
-            sum[c] = vf_fma(by, kv_load(row, c * LANES, c < columns - 1 ? LANES : rest, f16), sum[c]);
-    }
-    UNROLLED_FOR (int c = 0; c < columns; c++)
-        vf_store_n(y + c * LANES, sum[c], c < columns - 1 ? LANES : rest);
-}
-
-INLINE void weigh_of(float *y, const float *p, struct kv_rows v, int D, bool f16) {
-    const unsigned char *row = v.data;
-    const int wide = ROWS * LANES;
-    for (; D >= wide; D -= wide, y += wide, row += wide * (f16 ? 2 : 4))
-        weigh_few(y, p, row, v, LANES, f16, ROWS);
-    for (; D > 0; D -= LANES, y += LANES, row += LANES * (f16 ? 2 : 4))
-        weigh_few(y, p, row, v, D < LANES ? D : LANES, f16, 1);
-}
-
-static void weigh(float *y, const float *p, struct kv_rows v, int D) {
-    if (v.f16)
-        weigh_of(y, p, v, D, true);
-    else
-        weigh_of(y, p, v, D, false);
+            sum[j] = vf_fma(vf_load_n(x + i, n - i), vf_load_n(w + (size_t)j * ld + i, n - i), sum[j]);
 }
 
 static void rows_dot(float *y, const float *w, size_t ld, int rows, const float *x, int n, float by,
@@ -317,14 +242,14 @@ static void rows_dot(float *y, const float *w, size_t ld, int rows, const float 
     int r = 0;
     vf sum[ROWS];
     for (; r + ROWS <= rows; r += ROWS, w += ROWS * ld) {
-        score_few(sum, x, (const unsigned char *)w, ld * sizeof *w, n, false, ROWS);
+        dot_rows(sum, x, w, ld, n, ROWS);
         v4 all = vf_sum4(sum[0], sum[1], sum[2], sum[3]) * v4_set(by);
         if (more)
             all = all + v4_load(y + r);
         v4_store(y + r, all);
     }
     for (; r < rows; r++, w += ld) {
-        score_few(sum, x, (const unsigned char *)w, ld * sizeof *w, n, false, 1);
+        dot_rows(sum, x, w, ld, n, 1);
         float v = by * vf_sum(sum[0]);
         y[r] = more ? y[r] + v : v;
     }
@@ -615,11 +540,11 @@ static double read_bytes(const void *data, size_t bytes) {
 }
 
 /* What every table made of this body holds. */
-#define BODY                                                                                                 \
-    .lanes = LANES, .width = VECTORS * LANES, .width_q8 = Q8_VECTORS * LANES, .add = add, .scale = scale,    \
-    .dot = dot, .rmsnorm = rmsnorm, .rmsnorm_back = rmsnorm_back, .rope = rope, .cos_sin = cos_sin,          \
-    .swiglu = swiglu, .swiglu_back = swiglu_back, .geglu = geglu, .geglu_back = geglu_back, .max = max,      \
-    .exp_sum = exp_sum, .f16_put = f16_put, .scores = scores, .weigh = weigh, .rows_dot = rows_dot,          \
-    .decode = decoders, .mul_f32 = mul_f32, .pack_f32 = pack_f32, .quantise = quantise, .unpack = unpackers, \
-    .dot_q8 = dots, .pack_q8 = pack_q8, .mul_q8 = mul_q8, .peak_f32 = peak_f32, .peak_q8 = peak_q8,          \
-    .read = read_bytes
+#define BODY                                                                                              \
+    .lanes = LANES, .width = VECTORS * LANES, .width_q8 = Q8_VECTORS * LANES, .add = add, .scale = scale, \
+    .dot = dot, .rmsnorm = rmsnorm, .rmsnorm_back = rmsnorm_back, .rope = rope, .cos_sin = cos_sin,       \
+    .swiglu = swiglu, .swiglu_back = swiglu_back, .geglu = geglu, .geglu_back = geglu_back, .max = max,   \
+    .exp_sum = exp_sum, .kv_put = kv_put, .kv_get = kv_get, .scores = scores, .weigh = weigh,             \
+    .rows_dot = rows_dot, .decode = decoders, .mul_f32 = mul_f32, .pack_f32 = pack_f32,                   \
+    .quantise = quantise, .unpack = unpackers, .dot_q8 = dots, .pack_q8 = pack_q8, .mul_q8 = mul_q8,      \
+    .peak_f32 = peak_f32, .peak_q8 = peak_q8, .read = read_bytes

@@ -111,29 +111,55 @@ static double exp_sum(float *p, const float *x, float by, float shift, size_t n)
     return sum;
 }
 
-static void f16_put(uint16_t *y, const float *x, size_t n) {
-    for (size_t i = 0; i < n; i++)
-        y[i] = f32_to_half(x[i]);
-}
-
-static float kv_at(struct kv_rows rows, int j, int i) {
-    const unsigned char *row = (const unsigned char *)rows.data + (size_t)j * rows.stride;
-    return rows.f16 ? half_to_f32(((const uint16_t *)(const void *)row)[i])
-                    : ((const float *)(const void *)row)[i];
-}
-
-static void scores(float *s, const float *q, struct kv_rows k, int D) {
-    for (int j = 0; j < k.n; j++) {
-        s[j] = 0;
-        for (int i = 0; i < D; i++)
-            s[j] += q[i] * kv_at(k, j, i);
+static void kv_put(void *row, const float *x, int D, enum kv_form form) {
+    if (form == KV_FORM_F32)
+        memcpy(row, x, (size_t)D * sizeof *x);
+    for (int i = 0; form == KV_FORM_F16 && i < D; i++)
+        ((uint16_t *)row)[i] = f32_to_half(x[i]);
+    struct kv_block *b = row;
+    for (int i = 0; form == KV_FORM_Q8 && i < D; i += 32, b++) {
+        float most = 0;
+        for (int j = 0; j < 32; j++)
+            most = fabsf(x[i + j]) <= most ? most : fabsf(x[i + j]); // NaN comes through
+        float inverse = most > 0 ? 127 / most : 0;
+        b->scale = most / 127;
+        for (int j = 0; j < 32; j++) {
+            float level = nearbyintf(x[i + j] * inverse);
+            b->u[j] = (uint8_t)(128 + (int)(level >= -127 && level <= 127 ? level : 0));
+        }
     }
 }
 
-static void weigh(float *y, const float *p, struct kv_rows v, int D) {
-    for (int j = 0; j < v.n; j++)
-        for (int i = 0; i < D; i++)
-            y[i] += p[j] * kv_at(v, j, i);
+static float kv_at(const void *row, int i, enum kv_form form) {
+    const struct kv_block *b = (const struct kv_block *)row + i / 32;
+    return form == KV_FORM_F32   ? ((const float *)row)[i]
+           : form == KV_FORM_F16 ? half_to_f32(((const uint16_t *)row)[i])
+                                 : b->scale * (float)(b->u[i % 32] - 128);
+}
+
+static void kv_get(float *x, const void *row, int D, enum kv_form form) {
+    for (int i = 0; i < D; i++)
+        x[i] = kv_at(row, i, form);
+}
+
+static const void *kv_row(struct kv_rows rows, int j) {
+    return (const unsigned char *)rows.data + (size_t)j * rows.stride;
+}
+
+static void scores(float *s, size_t lds, const float *q, int G, struct kv_rows k, int D) {
+    for (int g = 0; g < G; g++, s += lds, q += D)
+        for (int j = 0; j < k.n; j++) {
+            s[j] = 0;
+            for (int i = 0; i < D; i++)
+                s[j] += q[i] * kv_at(kv_row(k, j), i, k.form);
+        }
+}
+
+static void weigh(float *y, size_t ldy, const float *p, size_t ldp, int G, struct kv_rows v, int D) {
+    for (int g = 0; g < G; g++, y += ldy, p += ldp)
+        for (int j = 0; j < v.n; j++)
+            for (int i = 0; i < D; i++)
+                y[i] += p[j] * kv_at(kv_row(v, j), i, v.form);
 }
 
 static void rows_dot(float *y, const float *w, size_t ld, int rows, const float *x, int n, float by,
@@ -218,7 +244,8 @@ const struct kern *kern_ref(void) {
         .geglu_back = geglu_back,
         .max = max,
         .exp_sum = exp_sum,
-        .f16_put = f16_put,
+        .kv_put = kv_put,
+        .kv_get = kv_get,
         .scores = scores,
         .weigh = weigh,
         .rows_dot = rows_dot,

@@ -30,7 +30,8 @@ struct lora {
     unsigned targets;       /* bits 1 << LORA_Q ... */
     struct lora_pair *pair; /* [layers][LORA_LINEARS] */
     size_t parameters;
-    float *values; /* every A and B in one block, layer by layer, A before B: [parameters] */
+    float *values;  /* every A and B in one block, layer by layer, A before B: [parameters] */
+    uint64_t edits; /* grows when values change: copies made of them are then old */
     char arch[32];
     char base_sha256[65]; /* "": unknown */
     char *name;           /* general.name, may be NULL */

@@ -103,9 +103,48 @@ plm_status plm_adapter_save_peft(const plm_adapter *a, const char *dir, plm_erro
     return lora_save_peft(a->lora, &a->model->shape, dir, err);
 }
 
+/* ---- the copy that decoding reads ---- */
+
+struct copy {
+    const struct kern *k;
+    const struct lora *from;
+    unsigned char *to;
+    size_t size;
+};
+
+static void copy_pairs(void *ctx, size_t from, size_t to, int worker) {
+    struct copy *c = ctx;
+    (void)worker;
+    for (size_t i = from; i < to; i++) {
+        const struct lora_pair *p = &c->from->pair[i];
+        if (p->A)
+            lora_copy_pair(c->k, c->to + (size_t)(p->A - c->from->values) * c->size,
+                           c->to + (size_t)(p->B - c->from->values) * c->size, p->A, p->B, p->in, p->rank,
+                           p->out);
+    }
+}
+
+plm_status adapter_prepare(const plm_adapter *adapter, plm_error *err) {
+    plm_adapter *a = (plm_adapter *)adapter; // the copy is no part of what it says; the lock guards it
+    plm_model *m = (plm_model *)a->model;
+    pthread_mutex_lock(&m->lock);
+    struct copy c = {.k = m->kern, .from = a->lora, .size = lora_copy_form(m->kern) == CACHE_F16 ? 2 : 4};
+    plm_status st = PLM_OK;
+    if (!a->copy && !(a->copy = mem_aligned(a->lora->parameters, c.size)))
+        st = fail(err, PLM_ENOMEM, "no memory for a copy of an adapter");
+    else if (!a->copied || a->copied != a->lora->edits + 1) {
+        c.to = a->copy;
+        pool_for(m->pool, (size_t)a->lora->layers * LORA_LINEARS, 1, copy_pairs, &c);
+        a->copied = a->lora->edits + 1;
+    }
+    pthread_mutex_unlock(&m->lock);
+    return st;
+}
+
 void plm_adapter_free(plm_adapter *a) {
     if (!a)
         return;
+    mem_free(a->copy);
     lora_free(a->lora);
     mem_free(a);
 }

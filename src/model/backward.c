@@ -37,17 +37,17 @@ static void linear_back(const struct pass *p, int l, int linear, float *dx, cons
     int T = p->b->T;
     if (dx)
         op_linear_back(p->ops, dx, dy, &p->m->layer[l].linear[linear], T);
-    const struct lora *lora = p->use->lora;
+    const struct lora *lora = p->part->use->lora;
     const struct lora_pair *pair = &lora->pair[l * LORA_LINEARS + linear];
     if (!pair->A)
         return;
     op_lora_back(p->ops, dx, grad + (pair->A - lora->values), grad + (pair->B - lora->values), dy,
-                 a->u[linear], x, pair->A, pair->B, lora_scale(lora, pair, p->use->scale), T, pair->in,
+                 a->u[linear], x, pair->A, pair->B, lora_scale(lora, pair, p->part->use->scale), T, pair->in,
                  pair->rank, pair->out);
 }
 
 static bool adapts_qkv(const struct pass *p, int l) {
-    const struct lora_pair *pair = &p->use->lora->pair[l * LORA_LINEARS];
+    const struct lora_pair *pair = &p->part->use->lora->pair[l * LORA_LINEARS];
     return pair[LORA_Q].A || pair[LORA_K].A || pair[LORA_V].A;
 }
 
@@ -118,7 +118,7 @@ static void keys_back(const struct pass *p, int l, float *dq, float *dk, float *
         return;
     }
     size_t mark = arena_mark(o->scratch), n = (size_t)(b->rows * width);
-    kv = (struct kv_view){rows_seen(p, k, width), rows_seen(p, a->v, width), false, b->rows};
+    kv = (struct kv_view){.k = rows_seen(p, k, width), .v = rows_seen(p, a->v, width), .n = b->rows};
     float *dk_rows = arena_take(o->scratch, n, sizeof *dk_rows),
           *dv_rows = arena_take(o->scratch, n, sizeof *dv_rows);
     assert(dk_rows && dv_rows);
@@ -174,7 +174,7 @@ static void attention_backward(const struct pass *p, int l, float *dx, const flo
 
 void layer_backward(const struct pass *p, int l, float *dx, const float *x_in, const struct acts *a,
                     float *grad, bool lowest) {
-    assert(p->n_use == 1 && !p->kv);
+    assert(p->n_part == 1 && p->part->n_use == 1 && !p->part->kv);
     ffn_backward(p, l, dx, a, grad);
     attention_backward(p, l, dx, x_in, a, grad, lowest);
 }

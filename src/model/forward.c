@@ -7,16 +7,78 @@
 
 enum { MAX_USES = 16 };
 
-/* y += scale B (A x), for each adapter that has a pair there */
-static void adapt(const struct pass *p, int l, int linear, float *y, const float *x, const struct acts *a) {
-    for (size_t i = 0; i < p->n_use; i++) {
-        const struct lora *lora = p->use[i].lora;
+/* y += scale B (A x), for each adapter of a sequence that has a pair there */
+static void adapt_many(const struct pass *p, const struct part *s, int l, int linear, float *y,
+                       const float *x, const struct acts *a) {
+    for (size_t i = 0; i < s->n_use; i++) {
+        const struct lora *lora = s->use[i].lora;
         const struct lora_pair *pair = &lora->pair[l * LORA_LINEARS + linear];
-        if (!pair->A || p->use[i].scale == 0)
+        if (!pair->A || s->use[i].scale == 0)
             continue;
-        op_lora(p->ops, y, pair->out, a->u[linear], x, pair->A, pair->B,
-                lora_scale(lora, pair, p->use[i].scale), p->b->T, pair->in, pair->rank, pair->out);
+        size_t from = (size_t)s->from;
+        op_lora(p->ops, y + from * (size_t)pair->out, pair->out, a->u[linear] + from * (size_t)pair->rank,
+                x + from * (size_t)pair->in, pair->A, pair->B, lora_scale(lora, pair, s->use[i].scale), s->n,
+                pair->in, pair->rank, pair->out);
     }
+}
+
+/* The same as a sum of parts, for few rows; false: it has none. */
+static bool few_sum(const struct pass *p, const struct part *s, int l, int linear, float *y, const float *x,
+                    struct lora_sum *sum, struct lora_part *part) {
+    size_t size = lora_copy_form(p->m->kern) == CACHE_F16 ? 2 : 4;
+    *sum = (struct lora_sum){.T = s->n, .part = part};
+    for (size_t i = 0; i < s->n_use; i++) {
+        const struct use *u = &s->use[i];
+        const struct lora_pair *pair = &u->lora->pair[l * LORA_LINEARS + linear];
+        if (!pair->A || u->scale == 0)
+            continue;
+        const unsigned char *copy = u->copy;
+        part[sum->n++] = (struct lora_part){.A = copy + (size_t)(pair->A - u->lora->values) * size,
+                                            .Bt = copy + (size_t)(pair->B - u->lora->values) * size,
+                                            .scale = lora_scale(u->lora, pair, u->scale),
+                                            .r = pair->rank};
+        sum->in = pair->in;
+        sum->out = pair->out;
+        sum->y = y + (size_t)s->from * (size_t)pair->out;
+        sum->x = x + (size_t)s->from * (size_t)pair->in;
+    }
+    return sum->n > 0;
+}
+
+static bool is_few(const struct part *s) {
+    for (size_t i = 0; i < s->n_use; i++)
+        if (!s->use[i].copy)
+            return false;
+    return s->kv && s->n <= ATTENTION_FEW;
+}
+
+static void *scratch(const struct pass *p, size_t n, size_t size) {
+    void *room = arena_take(p->ops->scratch, n, size);
+    assert(room);
+    return room;
+}
+
+/* What adapters add to n linears over the same x: sequences of few tokens all in one operation. */
+static void adapt(const struct pass *p, int l, int first, int n, float *const *ys, const float *x,
+                  const struct acts *a) {
+    size_t mark = arena_mark(p->ops->scratch), parts = 0, at = 0;
+    int sums = 0;
+    for (int i = 0; i < p->n_part; i++)
+        parts += p->part[i].n_use;
+    if (!parts)
+        return;
+    struct lora_sum *sum = scratch(p, (size_t)(n * p->n_part), sizeof *sum);
+    struct lora_part *part = scratch(p, (size_t)n * parts, sizeof *part);
+    for (int i = 0; i < p->n_part; i++)
+        for (int j = 0; j < n; j++) {
+            if (!is_few(&p->part[i]))
+                adapt_many(p, &p->part[i], l, first + j, ys[j], x, a);
+            else if (few_sum(p, &p->part[i], l, first + j, ys[j], x, &sum[sums], part + at))
+                at += (size_t)sum[sums++].n;
+        }
+    if (sums)
+        op_lora_few(p->ops, sum, sums);
+    arena_reset(p->ops->scratch, mark);
 }
 
 /* ys[i] = W_i x + b_i, for n linears from the first on */
@@ -30,8 +92,7 @@ static void linears(const struct pass *p, int l, int first, int n, float *const 
         bias[i] = w->bias[first + i];
     }
     op_linear_n(p->ops, ys, x, ws, bias, n, p->b->T);
-    for (int i = 0; i < n; i++)
-        adapt(p, l, first + i, ys[i], x, a);
+    adapt(p, l, first, n, ys, x, a);
 }
 
 /* y = x + out */
@@ -51,19 +112,30 @@ float *rows_seen(const struct pass *p, const float *of_tokens, int width) {
     return rows;
 }
 
-/* The rows that attention reads: those of the cache, this pass's appended, or this pass's alone. */
-static struct kv_view keys_and_values(const struct pass *p, int l, const struct acts *a) {
+/* y = attention of each sequence over its own rows: those of its cache, with this pass's put behind them, or
+ * this pass's alone. */
+static void attend(const struct pass *p, int l, struct acts *a) {
     const struct config *c = &p->m->cfg;
-    struct kv_cache *kv = p->kv;
     int width = c->kv_heads * c->head_width;
-    if (!kv && p->b->seen)
-        return (struct kv_view){rows_seen(p, a->k, width), rows_seen(p, a->v, width), false, p->b->rows};
-    if (!kv)
-        return (struct kv_view){.k = a->k, .v = a->v, .n = p->b->T};
-    size_t at = (size_t)l * (size_t)kv->context * kv->row_bytes;
-    struct kv_view view = {(char *)kv->k + at, (char *)kv->v + at, kv->f16, kv->n + p->b->T};
-    op_kv_put(p->ops, &view, kv->n, a->k, a->v, p->b->T, width);
-    return view;
+    size_t mark = arena_mark(p->ops->scratch);
+    struct attention_lane *lane = scratch(p, (size_t)p->n_part, sizeof *lane);
+    for (int i = 0; i < p->n_part; i++) {
+        const struct part *s = &p->part[i];
+        size_t at = (size_t)s->from * (size_t)width;
+        lane[i] = (struct attention_lane){.from = s->from, .n = s->n};
+        if (s->kv) {
+            lane[i].kv = kv_layer(s->kv, c, l);
+            op_kv_put(p->ops, &lane[i].kv, s->kv->n, a->k + at, a->v + at, s->n, c->kv_heads, c->head_width);
+        } else if (p->b->seen) {
+            lane[i].kv = (struct kv_view){
+                .k = rows_seen(p, a->k, width), .v = rows_seen(p, a->v, width), .n = p->b->rows};
+        } else {
+            lane[i].kv = (struct kv_view){.k = a->k + at, .v = a->v + at, .n = s->n};
+        }
+    }
+    op_attention_lanes(p->ops, a->y, a->lse, a->q, lane, p->n_part, first_rows(p, l), p->last, c->heads,
+                       c->kv_heads, c->head_width);
+    arena_reset(p->ops->scratch, mark);
 }
 
 void window_rows(int32_t *near, const struct config *c, const int32_t *first, const int32_t *last, int T) {
@@ -115,19 +187,14 @@ static void join(const struct pass *p, float *y, const float *x, const float *ou
 void layer_forward(const struct pass *p, int l, float *x_out, const float *x_in, struct acts *a) {
     const struct config *c = &p->m->cfg;
     const struct layer_weights *w = &p->m->layer[l];
-    const struct batch *b = p->b;
     struct ops *o = p->ops;
-    int T = b->T, C = c->width;
+    int T = p->b->T, C = c->width;
 
     // x_mid = x_in + Wo attend(Wq n, Wk n, Wv n), n = norm(x_in)
     op_rmsnorm(o, a->norm, a->attn_inv_rms, x_in, w->attn_norm, T, C, c->norm_eps);
     linears(p, l, LORA_Q, 3, (float *const[]){a->q_raw, a->k_raw, a->v}, a->norm, a);
     heads_forward(p, l, a->q, a->k, NULL, NULL, a->q_raw, a->k_raw);
-    size_t mark = arena_mark(o->scratch);
-    struct kv_view kv = keys_and_values(p, l, a);
-    op_attention(o, a->y, a->lse, a->q, &kv, first_rows(p, l), p->last, T, c->heads, c->kv_heads,
-                 c->head_width);
-    arena_reset(o->scratch, mark);
+    attend(p, l, a);
     linears(p, l, LORA_O, 1, &a->attn_out, a->y, a);
     join(p, a->x_mid, x_in, a->attn_out, w->attn_out_norm, a->attn_out_inv_rms, a);
 
@@ -136,7 +203,7 @@ void layer_forward(const struct pass *p, int l, float *x_out, const float *x_in,
     linears(p, l, LORA_GATE, 2, (float *const[]){a->gate, a->up}, a->norm, a);
     gate_forward(o, c, a->act, a->gate, a->up, T);
     if (!x_out && !w->ffn_out_norm) {
-        adapt(p, l, LORA_DOWN, a->ffn_out, a->act, a); // for its u; the sum goes nowhere
+        adapt(p, l, LORA_DOWN, 1, &a->ffn_out, a->act, a); // for its u; the sum goes nowhere
         return;
     }
     linears(p, l, LORA_DOWN, 1, &a->ffn_out, a->act, a);
@@ -151,8 +218,10 @@ struct runner {
     struct arena keep, scratch;
     struct ops ops;
     struct acts acts;
-    float *x, *x_norm;    /* [T, C] */
-    int32_t *last, *near; /* [T] */
+    float *x, *x_norm;                  /* [T, C] */
+    int32_t *pos, *first, *last, *near; /* [T] */
+    struct use use[MAX_LANES * MAX_USES];
+    struct part part[MAX_LANES];
 };
 
 static float *floats(struct arena *a, int T, int width) {
@@ -166,7 +235,7 @@ static size_t runner_need(const struct config *c, int T) {
     int q = c->heads * c->head_width, kv = c->kv_heads * c->head_width;
     const int widths[] = {c->width, c->width, c->width, c->width, q,      q,
                           kv,       kv,       c->ffn,   c->ffn,   c->ffn, ADAPTER_MAX_RANK};
-    size_t need = 2 * arena_need((size_t)T, sizeof(int32_t));
+    size_t need = 4 * arena_need((size_t)T, sizeof(int32_t));
     for (size_t i = 0; i < sizeof widths / sizeof *widths; i++) {
         need += arena_need((size_t)T * (size_t)widths[i], sizeof(float));
     }
@@ -192,9 +261,11 @@ static void runner_carve(struct runner *r) {
     a->u[0] = floats(&r->keep, T, ADAPTER_MAX_RANK);
     for (int i = 1; i < LORA_LINEARS; i++)
         a->u[i] = a->u[0];
+    r->pos = arena_take(&r->keep, (size_t)T, sizeof *r->pos);
+    r->first = arena_take(&r->keep, (size_t)T, sizeof *r->first);
     r->last = arena_take(&r->keep, (size_t)T, sizeof *r->last);
     r->near = arena_take(&r->keep, (size_t)T, sizeof *r->near);
-    assert(r->last && r->near);
+    assert(r->pos && r->first && r->last && r->near);
 }
 
 plm_status runner_open(struct runner **out, const plm_model *m, int max_tokens, plm_error *err) {
@@ -226,53 +297,97 @@ void runner_close(struct runner *r) {
     mem_free(r);
 }
 
-static plm_status check_run(const struct runner *r, const struct batch *b, const struct kv_cache *kv,
-                            const plm_lora *uses, size_t n_uses, plm_error *err) {
-    assert(b->T > 0 && b->T <= r->max_tokens);
-    if (b->T > kv->context - kv->n) {
-        return fail(err, PLM_ELIMIT, "%d tokens after %d do not fit into a context of %d", b->T, kv->n,
+static plm_status check_ids(const struct runner *r, const int32_t *ids, int T, plm_error *err) {
+    for (int t = 0; t < T; t++) {
+        if (ids[t] < 0 || ids[t] >= r->m->cfg.vocab)
+            return fail(err, PLM_EINVAL, "id %d is not in the vocabulary of %d", ids[t], r->m->cfg.vocab);
+    }
+    return PLM_OK;
+}
+
+static plm_status check_lane(const struct runner *r, const struct lane *s, plm_error *err) {
+    const struct kv_cache *kv = s->kv;
+    assert(s->n > 0 && s->want >= 0 && s->want <= s->n);
+    if (s->n > kv->context - kv->n) {
+        return fail(err, PLM_ELIMIT, "%d tokens after %d do not fit into a context of %d", s->n, kv->n,
                     kv->context);
     }
-    for (int t = 0; t < b->T; t++) {
-        if (b->ids[t] < 0 || b->ids[t] >= r->m->cfg.vocab) {
-            return fail(err, PLM_EINVAL, "id %d is not in the vocabulary of %d", b->ids[t], r->m->cfg.vocab);
-        }
-        assert(b->first[t] >= 0 && b->first[t] <= kv->n + t);
-    }
-    if (n_uses > MAX_USES)
-        return fail(err, PLM_ELIMIT, "%zu adapters at once are more than %d", n_uses, MAX_USES);
-    for (size_t i = 0; i < n_uses; i++) {
-        if (uses[i].adapter->model != r->m)
+    if (s->n_uses > MAX_USES)
+        return fail(err, PLM_ELIMIT, "%zu adapters at once are more than %d", s->n_uses, MAX_USES);
+    for (size_t i = 0; i < s->n_uses; i++) {
+        if (s->uses[i].adapter->model != r->m)
             return fail(err, PLM_EINVAL, "an adapter was loaded for another model");
     }
     return PLM_OK;
 }
 
-plm_status model_forward(struct runner *r, const struct batch *b, struct kv_cache *kv, const plm_lora *uses,
-                         size_t n_uses, const float **x_out, plm_error *err) {
+/* The lane as a part of the pass, behind the tokens before it. */
+static struct part part_of(struct runner *r, const struct lane *s, size_t at_use, int from) {
+    struct use *use = r->use + at_use;
+    for (size_t i = 0; i < s->n_uses; i++) {
+        const plm_adapter *a = s->uses[i].adapter;
+        bool fresh = a->copied == a->lora->edits + 1;
+        use[i] = (struct use){a->lora, fresh ? a->copy : NULL, s->uses[i].scale};
+    }
+    for (int t = 0; t < s->n; t++)
+        r->last[from + t] = s->kv->n + t;
+    return (struct part){s->kv, use, s->n_uses, from, s->n};
+}
+
+/* From b through all layers to x_norm, of what the lanes want. */
+static void run_layers(struct runner *r, const struct batch *b, const struct lane *lanes, int n) {
     const plm_model *m = r->m;
-    plm_status st = check_run(r, b, kv, uses, n_uses, err);
-    if (st)
-        return st;
-    struct use use[MAX_USES];
-    for (size_t i = 0; i < n_uses; i++)
-        use[i] = (struct use){uses[i].adapter->lora, uses[i].scale};
-    for (int t = 0; t < b->T; t++)
-        r->last[t] = kv->n + t;
+    int C = m->cfg.width, wanted = 0;
     window_rows(r->near, &m->cfg, b->first, r->last, b->T);
-    struct pass p = {.ops = &r->ops,
-                     .m = m,
-                     .b = b,
-                     .last = r->last,
-                     .near = r->near,
-                     .use = use,
-                     .n_use = n_uses,
-                     .kv = kv};
+    struct pass p = {
+        .ops = &r->ops, .m = m, .b = b, .last = r->last, .near = r->near, .part = r->part, .n_part = n};
     op_embed(&r->ops, r->x, &m->embed, b->ids, b->T, m->cfg.embed_scale);
     for (int l = 0; l < m->cfg.layers; l++)
         layer_forward(&p, l, r->x, r->x, &r->acts);
-    op_rmsnorm(&r->ops, r->x_norm, NULL, r->x, m->out_norm, b->T, m->cfg.width, m->cfg.norm_eps);
-    kv->n += b->T;
+    for (int i = 0; i < n; i++) {
+        const struct part *s = &r->part[i];
+        size_t from = (size_t)(s->from + s->n - lanes[i].want) * (size_t)C;
+        memmove(r->x + (size_t)wanted * (size_t)C, r->x + from, (size_t)(lanes[i].want * C) * sizeof(float));
+        wanted += lanes[i].want;
+        s->kv->n += s->n;
+    }
+    if (wanted)
+        op_rmsnorm(&r->ops, r->x_norm, NULL, r->x, m->out_norm, wanted, C, m->cfg.norm_eps);
+}
+
+plm_status model_forward(struct runner *r, const struct batch *b, struct kv_cache *kv, const plm_lora *uses,
+                         size_t n_uses, const float **x_out, plm_error *err) {
+    const struct lane lane = {kv, uses, n_uses, b->T, b->T};
+    assert(b->T > 0 && b->T <= r->max_tokens);
+    plm_status st = check_lane(r, &lane, err);
+    if (!st)
+        st = check_ids(r, b->ids, b->T, err);
+    if (st)
+        return st;
+    r->part[0] = part_of(r, &lane, 0, 0);
+    run_layers(r, b, &lane, 1);
+    *x_out = r->x_norm;
+    return PLM_OK;
+}
+
+plm_status model_step(struct runner *r, const struct lane *lanes, int n, const int32_t *ids,
+                      const float **x_out, plm_error *err) {
+    plm_status st = PLM_OK;
+    int T = 0;
+    assert(n > 0 && n <= MAX_LANES);
+    for (int i = 0; i < n && !st; T += lanes[i++].n)
+        st = check_lane(r, &lanes[i], err);
+    assert(T <= r->max_tokens);
+    if (!st)
+        st = check_ids(r, ids, T, err);
+    if (st)
+        return st;
+    T = 0;
+    for (int i = 0; i < n; T += lanes[i++].n)
+        r->part[i] = part_of(r, &lanes[i], (size_t)i * MAX_USES, T);
+    memcpy(r->pos, r->last, (size_t)T * sizeof *r->pos);
+    memset(r->first, 0, (size_t)T * sizeof *r->first);
+    run_layers(r, &(struct batch){.T = T, .ids = ids, .pos = r->pos, .first = r->first}, lanes, n);
     *x_out = r->x_norm;
     return PLM_OK;
 }

@@ -48,7 +48,16 @@ struct acts {
 /* An adapter that a pass adds, and how strongly. */
 struct use {
     const struct lora *lora;
+    const void *copy; /* of its values, for few rows; NULL: none */
     float scale;
+};
+
+/* A sequence of a pass: its tokens are from .. from + n. */
+struct part {
+    struct kv_cache *kv; /* NULL: they attend to the pass's own keys and values */
+    const struct use *use;
+    size_t n_use;
+    int from, n;
 };
 
 /* What is the same in all layers of one pass. */
@@ -58,11 +67,11 @@ struct pass {
     const struct batch *b;
     const int32_t *last; /* [T] last row a token may see */
     const int32_t *near; /* [T] first row it may see in a layer with a window */
-    const struct use *use;
-    size_t n_use;
-    struct kv_cache *kv; /* NULL: the pass attends to its own keys and values */
+    const struct part *part;
+    int n_part;
 };
 
+struct kv_view kv_layer(const struct kv_cache *kv, const struct config *c, int l);
 /* near[t] = the first row of the window that ends at last[t], within the token's own sequence */
 void window_rows(int32_t *near, const struct config *c, const int32_t *first, const int32_t *last, int T);
 /* Rows that tokens see in layer l begin here. */

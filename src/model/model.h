@@ -54,7 +54,11 @@ struct plm_adapter {
     const struct plm_model *model; /* NULL: only described */
     struct lora *lora;
     plm_adapter_facts facts;
+    void *copy;      /* of lora->values as op_lora_few reads them; NULL: not yet used */
+    uint64_t copied; /* lora->edits + 1 at that time */
 };
+/* Makes the copy that decoding reads, where there is none or values were edited since. */
+plm_status adapter_prepare(const plm_adapter *a, plm_error *err);
 
 enum { BATCH_ROWS = 2 };
 
@@ -71,15 +75,17 @@ struct batch {
     int rows;
 };
 
-/* The cache of one session: [L][context][kv_heads * D] f16 (f32 with exact kernels), keys and values. */
+/* The cache of one session, keys and values: [L][kv_heads][context] rows of a head. */
 struct kv_cache {
     struct arena rows; /* of both; pages that no token has reached are not resident */
     void *k, *v;
     int context, n; /* rows held */
-    bool f16;
-    size_t row_bytes;
+    enum cache_form form;
+    size_t row; /* bytes */
 };
-plm_status kv_open(struct kv_cache *kv, const plm_model *m, int context, plm_error *err);
+plm_status kv_open(struct kv_cache *kv, const plm_model *m, int context, enum cache_form form,
+                   plm_error *err) PLM_MUST_CHECK;
+enum cache_form kv_usual(const plm_model *m); /* f16, or f32 with exact kernels */
 void kv_close(struct kv_cache *kv);
 
 /* Scratch of a run, sized once for at most T tokens a pass. */
@@ -90,6 +96,19 @@ void runner_close(struct runner *r);
  * hidden states (borrowed until the next call). Inference precision. */
 plm_status model_forward(struct runner *r, const struct batch *b, struct kv_cache *kv, const plm_lora *uses,
                          size_t n_uses, const float **x_out, plm_error *err);
+/* One sequence's part of a step: its next n tokens go behind the rows of its cache, with its adapters. */
+struct lane {
+    struct kv_cache *kv;
+    const plm_lora *uses;
+    size_t n_uses;
+    int n;
+    int want; /* of the last so many tokens the hidden state is wanted */
+};
+enum { MAX_LANES = 64 };
+/* The same for several sequences at once, ids in the order of their lanes, at most max_tokens in all. What a
+ * lane gets does not depend on the others, to the bit. x_out: [sum of want, C]. */
+plm_status model_step(struct runner *r, const struct lane *lanes, int n, const int32_t *ids,
+                      const float **x_out, plm_error *err);
 /* logits [n, V] of rows of x [n, C] */
 void model_logits(struct runner *r, float *logits, const float *x, int n);
 /* nll[i] of target[i] at row i of x [n, C], without keeping logits */

@@ -217,7 +217,7 @@ plm_status plm_model_merge(const plm_model *m, const plm_lora *uses, size_t n_us
         return fail(err, PLM_ENOMEM, "no memory to merge");
     plm_status st = PLM_OK;
     for (size_t i = 0; i < n_uses && !st; i++) {
-        use[i] = (struct use){uses[i].adapter->lora, uses[i].scale};
+        use[i] = (struct use){.lora = uses[i].adapter->lora, .scale = uses[i].scale};
         if (uses[i].adapter->model != m)
             st = fail(err, PLM_EINVAL, "an adapter was loaded for another model");
     }

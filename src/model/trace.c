@@ -115,7 +115,7 @@ static size_t scratch_need(const struct trace *t) {
         most = forward;
     if (loss > most)
         most = loss;
-    return most + ops_scratch(T, widest(c), pool_threads(t->m->pool)) - ops_loss_unused(T, c->vocab);
+    return most + ops_scratch(T, widest(c), pool_threads(t->m->pool));
 }
 
 static void measure(struct trace *t, const struct lora *l) {
@@ -340,10 +340,11 @@ plm_status model_train(struct trace *t, const struct batch *b, const int32_t *at
             return fail(err, PLM_EINVAL, "id %d is not in the vocabulary of %d", target[i], vocab);
         }
     }
-    const struct use use = {l, 1};
+    const struct use use = {.lora = l, .scale = 1};
+    const struct part part = {.use = &use, .n_use = 1, .n = b->T};
     window_rows(t->near, &t->m->cfg, b->first, t->last, b->T);
     struct pass p = {
-        .ops = &t->ops, .m = t->m, .b = b, .last = t->last, .near = t->near, .use = &use, .n_use = 1};
+        .ops = &t->ops, .m = t->m, .b = b, .last = t->last, .near = t->near, .part = &part, .n_part = 1};
     trace_forward(t, &p, weight != NULL);
     trace_loss(t, b->T, at, target, weight, n, nll);
     if (weight)

@@ -11,10 +11,12 @@
 #include "tensor/product.h"
 
 enum {
-    FEW = 8,          /* tokens below this go row by row */
+    FEW = ATTENTION_FEW, /* tokens up to this go one by one */
+    SPAN = 512,       /* keys that one of these meets at a time: from a multiple on, whatever the row sees */
     TOKENS = 32,      /* queries of a piece */
     KEYS = 64,        /* keys of a block */
     CHUNK_KEYS = 256, /* keys of the backward's chunk */
+    SMALL = 1 << 15,  /* products that one thread does sooner than it wakes another */
 };
 
 struct job {
@@ -22,6 +24,7 @@ struct job {
     float *y, *lse; /* [T, H, D], [T, H] */
     const float *q; /* [T, H, D] */
     struct kv_view kv;
+    size_t row, head;            /* strides of kv */
     const int32_t *first, *last; /* [T] */
     int T, H, Hkv, D;
     float scale;
@@ -36,15 +39,20 @@ struct job {
     int t0, t1, j0, j1;           /* the chunk */
 };
 
-static const unsigned char *row_of(const struct job *j, const void *data, int row, int head) {
-    size_t size = j->kv.f16 ? 2 : 4, D = (size_t)j->D;
-    return (const unsigned char *)data + ((size_t)row * (size_t)j->Hkv + (size_t)head) * D * size;
+static void set_view(struct job *j, const struct kv_view *kv) {
+    size_t each = cache_row_bytes(kv->form, j->D);
+    j->kv = *kv;
+    j->head = kv->row ? kv->head : each;
+    j->row = kv->row ? kv->row : each * (size_t)j->Hkv;
 }
 
-static struct kv_rows rows_of(const struct job *j, const void *data, int row, int head, int n) {
-    size_t size = j->kv.f16 ? 2 : 4;
-    return (struct kv_rows){row_of(j, data, row, head), (size_t)(j->Hkv * j->D) * size, n, j->kv.f16};
+static const unsigned char *row_of(const struct job *j, const void *data, int row, int head) {
+    return (const unsigned char *)data + (size_t)row * j->row + (size_t)head * j->head;
 }
+
+struct range {
+    int from, to;
+};
 
 /* A running softmax over blocks: what is summed so far is relative to `top`. */
 struct running {
@@ -72,32 +80,147 @@ static void settle(const struct job *j, const struct running *r, int t, int h) {
         j->lse[at] = r->top + (float)log(r->sum);
 }
 
-/* ---- forward, a token and head at a time ---- */
+/* ---- forward, a token at a time: decoding ----
+ * The keys that a token sees are cut at multiples of SPAN. Each part is summed apart and the parts are put
+ * together in order, whether one thread goes through them or several share them: so the sums depend on
+ * neither, nor on what else the pass holds. */
 
-static void attend_rows(void *ctx, size_t from, size_t to, int worker) {
-    struct job *j = ctx;
-    float *s = j->work + (size_t)worker * j->work_each;
-    for (size_t i = from; i < to; i++) {
-        int t = (int)i / j->H, h = (int)i % j->H, head = h / (j->H / j->Hkv);
-        float *y = j->y + i * (size_t)j->D;
-        const float *q = j->q + i * (size_t)j->D;
-        struct running r = {-INFINITY, 0};
-        memset(y, 0, (size_t)j->D * sizeof *y);
-        for (int at = j->first[t]; at <= j->last[t]; at += KEYS) {
-            int n = j->last[t] - at + 1 < KEYS ? j->last[t] - at + 1 : KEYS;
-            j->k->scores(s, q, rows_of(j, j->kv.k, at, head, n), j->D);
-            soften(j->k, &r, s, n, j->scale, y, j->D);
-            j->k->weigh(y, s, rows_of(j, j->kv.v, at, head, n), j->D);
+/* A token and the head of keys that a group of its heads reads. */
+struct few {
+    struct job *j;
+    const struct attention_lane *lanes;
+    int n, group;
+    int32_t *lane, *token; /* [n] of the tokens in question */
+    int parts;             /* of a token at most */
+    struct running *run;   /* [tokens, Hkv, parts, group]; NULL: parts one after the other */
+    float *y;              /* the same, of D */
+};
+
+static struct kv_rows part_of(const struct job *j, const struct kv_view *kv, const void *data, int from,
+                              int to, int head) {
+    size_t each = cache_row_bytes(kv->form, j->D), next = kv->row ? kv->head : each;
+    struct kv_rows r = {.stride = kv->row ? kv->row : each * (size_t)j->Hkv, .n = to - from};
+    r.data = (const unsigned char *)data + (size_t)from * r.stride + (size_t)head * next;
+    r.form = (enum kv_form)kv->form;
+    return r;
+}
+
+/* Keys from .. to of head `head` for the group's queries. run, y [group, D] out; s: a thread's scratch. */
+static void attend_part(const struct few *f, struct running *run, float *y, float *s, int i, int head,
+                        int from, int to) {
+    const struct job *j = f->j;
+    const struct kv_view *kv = &f->lanes[f->lane[i]].kv;
+    size_t D = (size_t)j->D, group = (size_t)f->group;
+    const float *q = j->q + ((size_t)f->token[i] * (size_t)j->H + (size_t)head * group) * D;
+    memset(y, 0, group * D * sizeof *y);
+    j->k->scores(s, SPAN, q, f->group, part_of(j, kv, kv->k, from, to, head), j->D);
+    for (size_t g = 0; g < group; g++) {
+        float *p = s + g * SPAN;
+        run[g].top = j->k->max(p, (size_t)(to - from)) * j->scale;
+        run[g].sum = j->k->exp_sum(p, p, j->scale, run[g].top, (size_t)(to - from));
+    }
+    j->k->weigh(y, D, s, SPAN, f->group, part_of(j, kv, kv->v, from, to, head), j->D);
+}
+
+/* a and what it summed, y, take in a later part. */
+static void join_part(struct running *a, float *y, const struct running *b, const float *more, int D) {
+    float top = b->top > a->top ? b->top : a->top, keep = expf(a->top - top), take = expf(b->top - top);
+    a->sum = a->sum * (double)keep + b->sum * (double)take;
+    a->top = top;
+    for (int i = 0; i < D; i++)
+        y[i] = y[i] * keep + more[i] * take;
+}
+
+/* The keys of a token's part. */
+static struct range part_range(const struct job *j, int t, int part) {
+    int at = (j->first[t] / SPAN + part) * SPAN, from = part ? at : j->first[t];
+    return (struct range){from, j->last[t] + 1 < at + SPAN ? j->last[t] + 1 : at + SPAN};
+}
+
+static int parts_of(const struct job *j, int t) {
+    return j->last[t] < j->first[t] ? 0 : j->last[t] / SPAN - j->first[t] / SPAN + 1;
+}
+
+/* A unit: a token and a head of keys. */
+static void attend_tokens(void *ctx, size_t from, size_t to, int worker) {
+    struct few *f = ctx;
+    struct job *j = f->j;
+    size_t D = (size_t)j->D, group = (size_t)f->group;
+    float *s = j->work + (size_t)worker * j->work_each, *more = s + group * SPAN;
+    struct running *run = (struct running *)(void *)(more + group * D), *next = run + group;
+    for (size_t unit = from; unit < to; unit++) {
+        int i = (int)(unit / (size_t)j->Hkv), head = (int)(unit % (size_t)j->Hkv), t = f->token[i];
+        float *y = j->y + ((size_t)t * (size_t)j->H + (size_t)head * group) * D;
+        int parts = parts_of(j, t);
+        for (int part = 0; part < parts; part++) {
+            struct range r = part_range(j, t, part);
+            size_t at = (unit * (size_t)f->parts + (size_t)part) * group;
+            if (!f->run)
+                attend_part(f, part ? next : run, part ? more : y, s, i, head, r.from, r.to);
+            else if (!part) {
+                memcpy(run, f->run + at, group * sizeof *run);
+                memcpy(y, f->y + at * D, group * D * sizeof *y);
+            }
+            for (size_t g = 0; part && g < group; g++)
+                join_part(&run[g], y + g * D, f->run ? &f->run[at + g] : &next[g],
+                          f->run ? f->y + (at + g) * D : more + g * D, j->D);
         }
-        settle(j, &r, t, h);
+        if (!parts)
+            memset(y, 0, group * D * sizeof *y);
+        for (size_t g = 0; g < group; g++) {
+            if (!parts)
+                run[g] = (struct running){-INFINITY, 0};
+            settle(j, &run[g], t, head * f->group + (int)g);
+        }
     }
 }
 
-/* ---- blocks of keys against blocks of queries ---- */
+/* A unit: a part of one. */
+static void attend_parts(void *ctx, size_t from, size_t to, int worker) {
+    struct few *f = ctx;
+    struct job *j = f->j;
+    float *s = j->work + (size_t)worker * j->work_each;
+    for (size_t unit = from; unit < to; unit++) {
+        int part = (int)(unit % (size_t)f->parts);
+        size_t whole = unit / (size_t)f->parts;
+        int i = (int)(whole / (size_t)j->Hkv), head = (int)(whole % (size_t)j->Hkv);
+        if (part >= parts_of(j, f->token[i]))
+            continue;
+        struct range r = part_range(j, f->token[i], part);
+        size_t at = unit * (size_t)f->group;
+        attend_part(f, f->run + at, f->y + at * (size_t)j->D, s, i, head, r.from, r.to);
+    }
+}
 
-struct range {
-    int from, to;
-};
+/* The lanes of few tokens, `tokens` in all. */
+static void attend_few(struct ops *o, struct job *j, const struct attention_lane *lanes, int n, int tokens) {
+    struct few f = {.j = j, .lanes = lanes, .group = j->H / j->Hkv};
+    size_t mark = arena_mark(o->scratch), D = (size_t)j->D, keys = 0;
+    f.lane = take(o, 2 * (size_t)tokens, sizeof *f.lane);
+    f.token = f.lane + tokens;
+    for (int l = 0; l < n; l++)
+        for (int t = lanes[l].from; lanes[l].n <= FEW && t < lanes[l].from + lanes[l].n; t++) {
+            int parts = parts_of(j, t);
+            f.lane[f.n] = l;
+            f.token[f.n++] = t;
+            f.parts = parts > f.parts ? parts : f.parts;
+            keys += parts ? (size_t)(j->last[t] - j->first[t] + 1) : 0;
+        }
+    size_t units = (size_t)(f.n * j->Hkv), threads = (size_t)pool_threads(o->pool);
+    size_t sums = units * (size_t)(f.parts * f.group);
+    bool small = keys * (size_t)j->H * D < SMALL;
+    bool share = !small && threads > 1 && units < 4 * threads && f.parts > 1 &&
+                 sums * (D * sizeof(float) + sizeof(struct running)) + 256 <= ATTENTION_BYTES;
+    if (share) {
+        f.run = take(o, sums, sizeof *f.run);
+        f.y = take(o, sums * D, sizeof *f.y);
+        run(o, units * (size_t)f.parts, 1, false, attend_parts, &f);
+    }
+    run(o, units, 1, small || share, attend_tokens, &f);
+    arena_reset(o->scratch, mark);
+}
+
+/* ---- blocks of keys against blocks of queries ---- */
 
 /* Rows of keys that tokens t .. t+n look at, as one range. */
 static struct range reach(const struct job *j, int t, int n) {
@@ -129,13 +252,13 @@ static struct range visible(const struct job *j, int t, int at, int n) {
 static const float *plain_rows(const struct job *j, const void *data, int at, int head, int n, float *room,
                                size_t *ld) {
     size_t D = (size_t)j->D;
-    if (!j->kv.f16) {
-        *ld = (size_t)j->Hkv * D;
+    if (j->kv.form == CACHE_F32) {
+        *ld = j->row / sizeof(float);
         return (const float *)(const void *)row_of(j, data, at, head);
     }
     *ld = D;
     for (int i = 0; i < n; i++)
-        j->k->decode[BLOCK_F16](room + (size_t)i * D, row_of(j, data, at + i, head), D);
+        j->k->kv_get(room + (size_t)i * D, row_of(j, data, at + i, head), j->D, (enum kv_form)j->kv.form);
     return room;
 }
 
@@ -231,35 +354,65 @@ static size_t pieces_of(int T) {
     return (size_t)(T + TOKENS - 1) / TOKENS;
 }
 
-void op_attention(struct ops *o, float *y, float *lse, const float *q, const struct kv_view *kv,
-                  const int32_t *first, const int32_t *last, int T, int H, int Hkv, int D) {
-    double began = op_began(o);
+/* The job of one lane alone: its tokens are 0 .. T. */
+static struct job lane_job(const struct job *all, const struct attention_lane *lane) {
+    struct job j = *all;
+    size_t at = (size_t)lane->from * (size_t)j.H;
+    set_view(&j, &lane->kv);
+    j.y += at * (size_t)j.D;
+    j.q += at * (size_t)j.D;
+    j.lse = j.lse ? j.lse + at : NULL;
+    j.first += lane->from;
+    j.last += lane->from;
+    j.T = lane->n;
+    return j;
+}
+
+void op_attention_lanes(struct ops *o, float *y, float *lse, const float *q,
+                        const struct attention_lane *lanes, int n, const int32_t *first, const int32_t *last,
+                        int H, int Hkv, int D) {
+    double began = op_began(o), pairs = 0;
     size_t mark = arena_mark(o->scratch);
     struct job j = {.k = o->kern,
                     .y = y,
                     .lse = lse,
                     .q = q,
-                    .kv = *kv,
                     .first = first,
                     .last = last,
-                    .T = T,
                     .H = H,
                     .Hkv = Hkv,
                     .D = D,
                     .scale = 1 / sqrtf((float)D)};
+    int few = 0;
     j.work_each = attention_work(H, Hkv, D);
     j.work = take(o, (size_t)pool_threads(o->pool) * j.work_each, sizeof *j.work);
-    if (T < FEW)
-        run(o, (size_t)(T * H), 1, last[T - 1] - first[T - 1] < 64, attend_rows, &j);
-    else
-        run(o, pieces_of(T) * (size_t)Hkv, 1, false, attend_blocks, &j);
+    for (int l = 0; l < n; l++) {
+        if (lanes[l].n <= FEW) {
+            few += lanes[l].n;
+            continue;
+        }
+        struct job one = lane_job(&j, &lanes[l]);
+        run(o, pieces_of(one.T) * (size_t)Hkv, 1, false, attend_blocks, &one);
+    }
+    if (few)
+        attend_few(o, &j, lanes, n, few);
+    for (int l = 0; o->profile && l < n; l++)
+        pairs += pairs_of(first + lanes[l].from, last + lanes[l].from, lanes[l].n);
     arena_reset(o->scratch, mark);
-    op_ended(o, OP_ATTENTION, began, 4.0 * pairs_of(first, last, T) * H * D);
+    op_ended(o, OP_ATTENTION, began, 4.0 * pairs * H * D);
+}
+
+void op_attention(struct ops *o, float *y, float *lse, const float *q, const struct kv_view *kv,
+                  const int32_t *first, const int32_t *last, int T, int H, int Hkv, int D) {
+    const struct attention_lane lane = {*kv, 0, T};
+    op_attention_lanes(o, y, lse, q, &lane, 1, first, last, H, Hkv, D);
 }
 
 size_t attention_work(int H, int Hkv, int D) {
-    size_t state = (size_t)(H / Hkv) * TOKENS * sizeof(struct running) / sizeof(float);
-    return (TOKENS * KEYS + 2 * KEYS * (size_t)D + state + 15) / 16 * 16;
+    size_t group = (size_t)(H / Hkv), d = (size_t)D, state = sizeof(struct running) / sizeof(float);
+    size_t blocks = TOKENS * KEYS + 2 * KEYS * d + group * TOKENS * state;
+    size_t few = group * (SPAN + d + 2 * state);
+    return ((blocks > few ? blocks : few) + 15) / 16 * 16;
 }
 
 /* ---- backward ---- */
@@ -362,7 +515,7 @@ void op_attention_back(struct ops *o, float *dq, float *dk, float *dv, const flo
                        const float *lse, const float *q, const struct kv_view *kv, const int32_t *first,
                        const int32_t *last, int T, int H, int Hkv, int D) {
     double began = op_began(o);
-    assert(!kv->f16);
+    assert(kv->form == CACHE_F32);
     size_t mark = arena_mark(o->scratch);
     struct job j = {.k = o->kern,
                     .q = q,
@@ -380,6 +533,7 @@ void op_attention_back(struct ops *o, float *dq, float *dk, float *dv, const flo
                     .dy = dy,
                     .out = y,
                     .given_lse = lse};
+    set_view(&j, kv);
     int chunk = attention_chunk(T, H);
     j.work_each = 2 * TOKENS * KEYS + 2 * KEYS * (size_t)D;
     j.work = take(o, (size_t)pool_threads(o->pool) * j.work_each, sizeof *j.work);

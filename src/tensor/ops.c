@@ -4,6 +4,9 @@
 
 #include "tensor/product.h"
 
+_Static_assert((int)CACHE_Q8 == (int)KV_FORM_Q8 && (int)CACHE_F16 == (int)KV_FORM_F16,
+               "the door's names for kern's");
+
 enum { SMALL = 1 << 14 }; /* numbers that one thread handles sooner than it wakes another */
 
 plm_status ops_kernels(const struct kern **out, const char *cpu, plm_error *err) {
@@ -142,27 +145,35 @@ void op_rope(struct ops *o, float *x, const int32_t *pos, int T, int H, int D, i
 
 struct put {
     const struct kern *k;
-    struct kv_view *kv;
+    const struct kv_view *kv;
     const float *key, *value;
-    size_t at, width;
+    int at, Hkv, D;
+    size_t row, head;
 };
+
+size_t cache_row_bytes(enum cache_form form, int D) {
+    if (form == CACHE_Q8)
+        return D % 32 ? 0 : (size_t)(D / 32) * sizeof(struct kv_block);
+    return (size_t)D * (form == CACHE_F16 ? 2 : 4);
+}
 
 static void put_rows(void *ctx, size_t from, size_t to, int worker) {
     struct put *j = ctx;
     (void)worker;
-    size_t n = (to - from) * j->width, in = from * j->width, out = (j->at + from) * j->width;
-    if (j->kv->f16) {
-        j->k->f16_put((uint16_t *)j->kv->k + out, j->key + in, n);
-        j->k->f16_put((uint16_t *)j->kv->v + out, j->value + in, n);
-    } else {
-        memcpy((float *)j->kv->k + out, j->key + in, n * sizeof(float));
-        memcpy((float *)j->kv->v + out, j->value + in, n * sizeof(float));
-    }
+    for (size_t t = from; t < to; t++)
+        for (int h = 0; h < j->Hkv; h++) {
+            size_t in = (t * (size_t)j->Hkv + (size_t)h) * (size_t)j->D;
+            size_t out = ((size_t)j->at + t) * j->row + (size_t)h * j->head;
+            j->k->kv_put((unsigned char *)j->kv->k + out, j->key + in, j->D, (enum kv_form)j->kv->form);
+            j->k->kv_put((unsigned char *)j->kv->v + out, j->value + in, j->D, (enum kv_form)j->kv->form);
+        }
 }
 
-void op_kv_put(struct ops *o, struct kv_view *kv, int at, const float *k, const float *v, int T, int width) {
-    struct put j = {o->kern, kv, k, v, (size_t)at, (size_t)width};
-    run(o, (size_t)T, 32, T * width <= SMALL, put_rows, &j);
+void op_kv_put(struct ops *o, const struct kv_view *kv, int at, const float *k, const float *v, int T,
+               int Hkv, int D) {
+    size_t head = kv->row ? kv->head : cache_row_bytes(kv->form, D);
+    struct put j = {o->kern, kv, k, v, at, Hkv, D, kv->row ? kv->row : head * (size_t)Hkv, head};
+    run(o, (size_t)T, 32, T * Hkv * D <= SMALL, put_rows, &j);
 }
 
 /* ---- gated activations: silu(gate) * up, gelu(gate) * up ---- */
@@ -253,7 +264,7 @@ static void halve(const struct kern *k, uint16_t *y, const float *x, size_t n) {
         size_t m = n - i < PART ? n - i : PART;
         for (size_t j = 0; j < m; j++)
             part[j] = x[i + j] > most ? most : x[i + j] < -most ? -most : x[i + j];
-        k->f16_put(y + i, part, m);
+        k->kv_put(y + i, part, (int)m, KV_FORM_F16);
     }
 }
 

@@ -106,8 +106,6 @@ const char *ops_kernel_name(const struct kern *k);
 bool ops_kernel_exact(const struct kern *k); /* the reference table: precision is always PREC_EXACT */
 /* Scratch bytes that any op needs for up to T tokens with widths up to `width`, heads etc. */
 size_t ops_scratch(int T, int width, int threads);
-/* Of these, what op_cross_entropy over at most T tokens of this vocabulary leaves. */
-size_t ops_loss_unused(int T, int vocab);
 
 /* ---- forward; T tokens, row-major [T, width] ---- */
 
@@ -127,16 +125,32 @@ void op_linear_n(struct ops *o, float *const *y, const float *x, const struct ma
 void op_rope(struct ops *o, float *x /* [T, H, D] */, const int32_t *pos, int T, int H, int D, int rotary,
              const float *freq /* [rotary/2] radians a position */, bool neox, bool inverse);
 
-/* Keys and values that attention reads: n rows of [Hkv, D], f32 (training) or f16 (the cache). */
+/* How keys and values are kept: f32 (training, and exact kernels), f16, or bytes with a scale for each 32. */
+enum cache_form { CACHE_F32, CACHE_F16, CACHE_Q8 };
+size_t cache_row_bytes(enum cache_form form, int D); /* of one head of D; 0: D is no multiple of 32 */
+
+/* Keys and values that attention reads: n rows of Hkv heads. */
 struct kv_view {
     void *k, *v;
-    bool f16;
+    enum cache_form form;
     int n;
+    size_t row, head; /* bytes from a row to the next, and from a head to the next; 0: [n, Hkv, D] */
 };
-/* copies T rows of k, v [T, Hkv*D] to rows at .. at+T of the view, converting */
-void op_kv_put(struct ops *o, struct kv_view *kv, int at, const float *k, const float *v, int T, int width);
-/* y[t] = softmax(q k^T / sqrt(D)) v over rows first[t] .. last[t] inclusive of kv. lse [T, H] (log-sum-exp)
- * may be NULL; needed for backward. */
+/* copies T rows of k, v [T, Hkv, D] to rows at .. at+T of the view, converting */
+void op_kv_put(struct ops *o, const struct kv_view *kv, int at, const float *k, const float *v, int T,
+               int Hkv, int D);
+/* Tokens from .. from + n of a pass read one sequence's keys and values. */
+struct attention_lane {
+    struct kv_view kv;
+    int from, n;
+};
+enum { ATTENTION_FEW = 8 }; /* a lane of at most so many tokens gets what each alone would */
+/* y[t] = softmax(q k^T / sqrt(D)) v over rows first[t] .. last[t] inclusive of the token's lane. lse [T, H]
+ * (log-sum-exp) may be NULL; needed for backward. A lane's results don't depend on the others. */
+void op_attention_lanes(struct ops *o, float *y /* [T, H, D] */, float *lse, const float *q,
+                        const struct attention_lane *lanes, int n, const int32_t *first, const int32_t *last,
+                        int H, int Hkv, int D);
+/* The same for T tokens of one lane. */
 void op_attention(struct ops *o, float *y /* [T, H, D] */, float *lse, const float *q,
                   const struct kv_view *kv, const int32_t *first, const int32_t *last, int T, int H, int Hkv,
                   int D);
@@ -151,6 +165,26 @@ void op_round_f16(struct ops *o, float *x, size_t n); /* there and back */
 /* u = x A^T; y += scale u B^T. A [r, in], B [out, r], u [T, r] is kept for backward */
 void op_lora(struct ops *o, float *y, int ldy, float *u, const float *x, const float *A, const float *B,
              float scale, int T, int in, int r, int out);
+/* The same for few rows of inference, from copies made for it: A [r, in] and B transposed, [r, out], in f16
+ * (f32 with exact kernels). */
+struct lora_part {
+    const void *A, *Bt;
+    float scale;
+    int r;
+};
+/* y [T, out] += the sum of its parts, in order, over x [T, in] */
+struct lora_sum {
+    float *y;
+    const float *x;
+    int T, in, out;
+    const struct lora_part *part;
+    int n;
+};
+void op_lora_few(struct ops *o, const struct lora_sum *sums, int n);
+enum cache_form lora_copy_form(const struct kern *k);
+/* B [out, r] becomes Bt; A is copied as it is. */
+void lora_copy_pair(const struct kern *k, void *A, void *Bt, const float *from_A, const float *from_B, int in,
+                    int r, int out);
 
 /* ---- backward, in the order of the forward; d* accumulate (+=) only where said ---- */
 

@@ -309,6 +309,7 @@ static plm_status apply(struct plm_trainer *t, const struct map *map, const stru
         return fail(err, PLM_EFORMAT, "%s: it holds numbers that are not finite", path);
     }
     memcpy(t->lora->values, data[S_WEIGHTS], bytes);
+    t->lora->edits++;
     memcpy(t->m1, data[S_MOMENT1], bytes);
     memcpy(t->m2, data[S_MOMENT2], bytes);
     if (at.best_step >= 0) {

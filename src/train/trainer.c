@@ -181,6 +181,7 @@ plm_status plm_trainer_step(plm_trainer *t, plm_train_report *report, plm_error 
                         .scale = grad_scale(r.grad_norm, (double)o->clip),
                         .step = t->at.step + 1};
     bool finite = adamw_step(t->lora->values, t->m1, t->m2, t->grad, t->lora->parameters, &how);
+    t->lora->edits++;
     t->at.step++;
     if (!finite) {
         char why[120];
@@ -213,6 +214,7 @@ plm_status plm_trainer_finish(plm_trainer *t, int *best_step, double *best, plm_
     }
     if (validated) {
         memcpy(t->lora->values, t->best, t->lora->parameters * sizeof *t->best);
+        t->lora->edits++;
     }
     t->finished = true;
     if (best_step) {
