@@ -6,6 +6,7 @@
  *
  *   run P N            a prompt of P tokens, then N tokens one by one: {"prefill_s", "decode_s"}
  *   use none|qv|all    an adapter of rank 8 for what follows: {"switch_s"}
+ *   sessions K N       K sessions, each with an adapter of its own: N tokens each, together: {"decode_s"}
  *   trainer T B BYTES  a trainer of B examples of T tokens, loss on every token: {"planned_bytes", ...}
  *   step               {"step_s", "loss"}
  *   forget             frees the trainer; the peak of memory counts from here
@@ -20,7 +21,7 @@
 
 #include "plm.h"
 
-enum { RANK = 8 };
+enum { RANK = 8, MANY = 8 };
 
 struct engine {
     plm_model *model;
@@ -28,6 +29,8 @@ struct engine {
     int context;
     plm_adapter *adapter[2]; /* q and v, all linears */
     plm_lora use;
+    plm_session *many[MANY]; /* of cmd_sessions, and their adapters */
+    plm_adapter *theirs[MANY];
     plm_trainer *trainer;
     plm_adapter *learning;
     int32_t *ids; /* as many as the longest run asked for */
@@ -194,6 +197,45 @@ static void cmd_times(struct engine *e) {
     printf("}\n");
 }
 
+static plm_status need_many(struct engine *e, size_t sessions, int context) {
+    plm_status st = PLM_OK;
+    for (size_t i = 0; !st && i < sessions; i++) {
+        plm_adapter_options shape = {.rank = RANK, .targets = PLM_ALL_LINEAR, .seed = i + 1};
+        plm_session_options opt = {.context = context};
+        plm_session_free(e->many[i]);
+        e->many[i] = NULL;
+        st = plm_session_new(&e->many[i], e->model, &opt, &e->err);
+        if (!st && !e->theirs[i])
+            st = plm_adapter_new(&e->theirs[i], e->model, &shape, &e->err);
+        plm_lora use = {e->theirs[i], 1};
+        if (!st)
+            st = plm_session_use(e->many[i], &use, 1, &e->err);
+    }
+    return st;
+}
+
+static plm_status cmd_sessions(struct engine *e, size_t sessions, size_t tokens) {
+    enum { PROMPT = 32 };
+    const int32_t *ids[MANY];
+    size_t n[MANY];
+    plm_status st = need_ids(e, PROMPT + tokens + MANY);
+    if (!st)
+        st = need_many(e, sessions, (int)(PROMPT + tokens));
+    double start = 0;
+    for (size_t t = 0; !st && t <= tokens; t++) {
+        for (size_t i = 0; i < sessions; i++) {
+            ids[i] = e->ids + i;
+            n[i] = PROMPT + t;
+        }
+        st = plm_sessions_sync(e->many, ids, n, sessions, &e->err);
+        if (t == 0)
+            start = now();
+    }
+    if (!st)
+        printf("{\"decode_s\":%.6f}\n", now() - start);
+    return st;
+}
+
 static plm_status cmd_encode(struct engine *e, char *question) {
     enum { MOST = 2048 };
     static int32_t ids[MOST];
@@ -229,6 +271,8 @@ static plm_status obey(struct engine *e, char *line) {
         return cmd_use(e, word);
     if (!strcmp(verb, "trainer") && a && b)
         return cmd_trainer(e, a, (int)b, c);
+    if (!strcmp(verb, "sessions") && a >= 1 && a <= MANY && b)
+        return cmd_sessions(e, a, b);
     if (!strcmp(verb, "step") && e->trainer)
         return cmd_step(e);
     if (!strcmp(verb, "ceilings"))
@@ -278,6 +322,10 @@ int main(int argc, char **argv) {
     plm_adapter_free(e.adapter[0]);
     plm_adapter_free(e.adapter[1]);
     plm_session_free(e.session);
+    for (int i = 0; i < MANY; i++) {
+        plm_session_free(e.many[i]);
+        plm_adapter_free(e.theirs[i]);
+    }
     plm_model_close(e.model);
     free(e.ids);
     return st ? 1 : 0;
