@@ -53,6 +53,9 @@ static struct matrix weights(struct rng *r, enum dtype type, int out, int in) {
     for (size_t i = 0; type == DT_Q4_1 && i < n; i += block)
         memcpy(data + i + 2, &d, 2);
     m.data = data;
+    struct arena a;
+    if (arena_open(&a, units_need(&m), NULL) == PLM_OK)
+        units_take(&m, &a, false);
     return m;
 }
 

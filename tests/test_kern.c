@@ -97,11 +97,12 @@ static void sixteen_bits_decode_the_same(void **state) {
 
 static struct q8_rows quantised(const struct kern *k, const float *x, int T, int n) {
     size_t rows = (size_t)T, groups = (size_t)n / 32;
-    struct q8_rows q = {.k = n, .ld = ((size_t)n + 63) / 64 * 64};
-    q.q = mem_zero(rows * q.ld, 1);
-    q.scale = mem_zero(rows * groups + 32, sizeof(float));
-    q.sum32 = mem_zero(rows * groups + 32, sizeof(float));
-    q.sum16 = mem_zero(rows * groups * 2 + 32, sizeof(float));
+    struct q8_rows q = {.k = n};
+    q.q = mem_zero(rows * (size_t)n, 1);
+    q.scale = mem_zero(rows * groups, sizeof(float));
+    q.sum = mem_zero(rows * groups, sizeof(float));
+    q.start32 = mem_zero(rows * groups, sizeof(int32_t));
+    q.start16 = mem_zero(rows * groups * 2, sizeof(int32_t));
     for (int t = 0; t < T; t++)
         k->quantise(&q, t, x + t * n);
     return q;
@@ -110,46 +111,9 @@ static struct q8_rows quantised(const struct kern *k, const float *x, int T, int
 static void free_quantised(struct q8_rows *q) {
     mem_free(q->q);
     mem_free(q->scale);
-    mem_free(q->sum32);
-    mem_free(q->sum16);
-}
-
-static struct q8_weights unpacked(const struct kern *k, int f, const void *data, int rows, int n) {
-    struct q8_weights w = {.group = block_group(formats[f]), .wide = block_wide(formats[f])};
-    size_t all = (size_t)(rows * n);
-    w.u = mem_zero(all + 256, 1);
-    w.scale = mem_zero(all / 16 + 64, sizeof(float));
-    w.offset = mem_zero(all / 16 + 64, sizeof(float));
-    k->unpack[formats[f]](w.u, w.scale, w.offset, data, rows * n);
-    return w;
-}
-
-static void free_weights(struct q8_weights *w) {
-    mem_free(w->u);
-    mem_free(w->scale);
-    mem_free(w->offset);
-}
-
-static void unpacked_levels_mean_what_the_format_means(void **state) {
-    (void)state;
-    for (int f = 0; f < FORMATS; f++) {
-        int n = 3 * 2304; // long enough for several runs of scales, and no whole number of them
-        unsigned char *data = blocks(f, (size_t)n);
-        float *want = floats((size_t)n, 1);
-        block_decoders[formats[f]](want, data, (size_t)n);
-        for (int k = 0; kern_at(k); k++) {
-            if (!kern_at(k)->unpack)
-                continue;
-            struct q8_weights w = unpacked(kern_at(k), f, data, 3, 2304);
-            for (int i = 0; i < n; i++) {
-                assert_true(fmaf(w.scale[i / w.group], (float)w.u[i], w.offset[i / w.group]) == want[i]);
-                assert_true(w.wide || w.u[i] < 128);
-            }
-            free_weights(&w);
-        }
-        mem_free(data);
-        mem_free(want);
-    }
+    mem_free(q->sum);
+    mem_free(q->start32);
+    mem_free(q->start16);
 }
 
 static void quantising_equals_its_twin(void **state) {
@@ -166,152 +130,180 @@ static void quantising_equals_its_twin(void **state) {
         struct q8_rows q = quantised(kern_at(k), x, 1, N);
         for (int g = 0; g < N / 32; g++) {
             float most = 0;
-            int sum[2] = {0, 0};
+            int sum = 0;
             for (int i = 0; i < 32; i++)
                 most = fmaxf(most, fabsf(x[32 * g + i]));
             float inverse = most > 0 ? 127 / most : 0, d = most / 127;
             for (int i = 0; i < 32; i++) {
                 int want = (int)lrintf(x[32 * g + i] * inverse);
                 assert_int_equal(q.q[32 * g + i], want);
-                sum[i / 16] += want;
+                sum += want;
             }
             assert_true(q.scale[g] == d);
-            assert_true(q.sum16[2 * g] == d * (float)sum[0]);
-            assert_true(q.sum16[2 * g + 1] == d * (float)sum[1]);
-            assert_true(q.sum32[g] == d * (float)(sum[0] + sum[1]));
+            assert_true(q.sum[g] == d * (float)sum);
         }
         free_quantised(&q);
     }
     mem_free(x);
 }
 
-/* The sum of lanes as both tables do it: halves onto halves. */
-static float tree(const float *lane, int lanes) {
-    float s[16];
-    memcpy(s, lane, (size_t)lanes * sizeof *s);
-    for (int half = lanes / 2; half; half /= 2)
-        for (int i = 0; i < half; i++)
-            s[i] += s[i + half];
-    return s[0];
+/* A row taken apart: value i = scale * (level - zero) + offset, scale and offset of its group. */
+struct apart {
+    int group, zero;
+    bool offsets;
+    int *level;
+    float *scale, *offset;
+};
+
+static int nibble(const uint8_t *p, int i) {
+    return p[i % 16] >> (i < 16 ? 0 : 4) & 15;
 }
 
-/* Weights that add to lane l: of which block or part, and where in it. Formats of nibbles (both of a byte
- * belong to the block) sum four of the first 16 and four of the others; formats of bytes four in their order,
- * but where a vector is half a group, both halves meet as well. */
-static int lane_sum(const struct q8_weights *w, int i, const int8_t *q, int k, int at, int l, bool nibbles) {
-    int sum = 0, from = nibbles ? at + l / 4 * 32 + l % 4 * 4 : at + 4 * l;
-    for (int b = 0; b < 4; b++) {
-        sum += w->u[i * k + from + b] * q[from + b];
-        if (nibbles)
-            sum += w->u[i * k + from + 16 + b] * q[from + 16 + b];
+/* Level i of a block, and the scale and offset that it goes by. */
+static int level_of(int f, const unsigned char *block, int i, float *scale, float *offset) {
+    float d = half_to_f32(load16(block)), m = half_to_f32(load16(block + 2));
+    int sub = i / 32, s, min, low;
+    *offset = 0;
+    *scale = d;
+    switch (formats[f]) {
+    case BLOCK_Q4_0:
+        return nibble(block + 2, i);
+    case BLOCK_Q4_1:
+        *offset = m;
+        return nibble(block + 4, i);
+    case BLOCK_Q5_0:
+        return nibble(block + 6, i) | (int)(load32(block + 2) >> i & 1) << 4;
+    case BLOCK_Q5_1:
+        *offset = m;
+        return nibble(block + 8, i) | (int)(load32(block + 4) >> i & 1) << 4;
+    case BLOCK_Q8_0:
+        return (int8_t)block[2 + i];
+    case BLOCK_Q6_K:
+        low = block[i / 128 * 64 + i / 32 % 2 * 32 + i % 32] >> (i / 64 % 2 ? 4 : 0) & 15;
+        *scale = half_to_f32(load16(block + 208)) * (float)(int8_t)block[192 + i / 16];
+        return low | (block[128 + i / 128 * 32 + i % 32] >> (i / 32 % 4 * 2) & 3) << 4;
+    default:
+        block_scale_min(block + 4, sub, &s, &min);
+        *scale = d * (float)s;
+        *offset = -(m * (float)min);
+        if (formats[f] == BLOCK_Q4_K)
+            return block[16 + sub / 2 * 32 + i % 32] >> (sub % 2 ? 4 : 0) & 15;
+        return (block[48 + sub / 2 * 32 + i % 32] >> (sub % 2 ? 4 : 0) & 15) | (block[16 + i % 32] >> sub & 1)
+                                                                                   << 4;
     }
-    return sum;
 }
 
-/* Each lane has a sum of its own: offsets a vector of groups at a time, then the products of these groups. */
-static float dot_twin(const struct q8_weights *w, int i, const struct q8_rows *x, int row, int lanes,
-                      bool nibbles) {
-    float lane[16] = {0};
-    size_t groups32 = (size_t)x->k / 32;
-    int groups = x->k / w->group, step = nibbles ? 8 : 4; // weights of a lane
-    const int8_t *q = x->q + (size_t)row * x->ld;
-    const float *scale = w->scale + i * groups, *offset = w->offset + i * groups,
-                *xs = x->scale + (size_t)row * groups32;
-    const float *sums =
-        w->group == 32 ? x->sum32 + (size_t)row * groups32 : x->sum16 + 2 * (size_t)row * groups32;
-    for (int g = 0; g < groups; g += lanes) {
-        int m = groups - g < lanes ? groups - g : lanes;
-        for (int l = 0; l < m; l++)
-            lane[l] = fmaf(offset[g + l], sums[g + l], lane[l]);
-        for (int at = g * w->group; at < (g + m) * w->group; at += step * lanes)
-            for (int l = 0; l < lanes; l++) {
-                int group = (at + step * l) / w->group;
-                if (group >= g + m)
-                    continue;
-                lane[l] = fmaf((float)lane_sum(w, i, q, x->k, at, l, nibbles),
-                               scale[group] * xs[group * w->group / 32], lane[l]);
-            }
-    }
-    return tree(lane, lanes);
+static struct apart take_apart(int f, const unsigned char *row, int n) {
+    static const int zeros[FORMATS] = {8, 0, 16, 0, 0, 0, 0, 32};
+    struct apart a = {.group = formats[f] == BLOCK_Q6_K ? 16 : 32, .zero = zeros[f]};
+    a.offsets = zeros[f] == 0 && formats[f] != BLOCK_Q8_0;
+    a.level = mem_alloc((size_t)n, sizeof *a.level);
+    a.scale = mem_alloc((size_t)(n / a.group), sizeof *a.scale);
+    a.offset = mem_alloc((size_t)(n / a.group), sizeof *a.offset);
+    for (int i = 0; i < n; i++)
+        a.level[i] = level_of(f, row + (size_t)(i / block_of(f)) * format_bytes[f], i % block_of(f),
+                              &a.scale[i / a.group], &a.offset[i / a.group]);
+    return a;
 }
 
-static void int8_dots_equal_their_twin(void **state) {
+static void free_apart(struct apart *a) {
+    mem_free(a->level);
+    mem_free(a->scale);
+    mem_free(a->offset);
+}
+
+static void rows_taken_apart_mean_what_the_format_means(void **state) {
     (void)state;
-    static const int sizes[] = {32, 64, 96, 256, 576, 896};
-    for (int k = 0; kern_at(k); k++)
-        for (int f = 0; kern_at(k)->dot_q8 && f < FORMATS; f++)
-            for (int s = 0; s < 6; s++) {
-                int n = block_of(f) == QK ? sizes[s] : 256 * (1 + s), rows = 7, lanes = kern_at(k)->lanes;
-                unsigned char *data = blocks(f, (size_t)(rows * n));
-                float *x = floats((size_t)(2 * n), 1), y[7];
-                struct q8_rows q = quantised(kern_at(k), x, 2, n);
-                struct q8_weights w = unpacked(kern_at(k), f, data, rows, n);
-                for (int t = 0; t < 2; t++) {
-                    kern_at(k)->dot_q8[formats[f]](y, data, (size_t)n / (size_t)block_of(f) * format_bytes[f],
-                                                   rows, &q, t);
-                    for (int i = 0; i < rows; i++)
-                        assert_true(y[i] == dot_twin(&w, i, &q, t, lanes, f < 4 || lanes * 8 == w.group));
-                }
-                free_weights(&w);
-                free_quantised(&q);
-                mem_free(data);
-                mem_free(x);
-            }
+    for (int f = 0; f < FORMATS; f++) {
+        int n = 2 * 256;
+        unsigned char *data = blocks(f, (size_t)n);
+        float *want = floats((size_t)n, 1);
+        block_decoders[formats[f]](want, data, (size_t)n);
+        struct apart a = take_apart(f, data, n);
+        for (int i = 0; i < n; i++)
+            assert_true(fmaf(a.scale[i / a.group], (float)(a.level[i] - a.zero), a.offset[i / a.group]) ==
+                        want[i]);
+        free_apart(&a);
+        mem_free(data);
+        mem_free(want);
+    }
 }
 
 /* One sum over groups: the group's product, then its offset. */
-static float mul_twin(const struct q8_weights *w, int i, const struct q8_rows *x, int row) {
+static float product_twin(int f, const unsigned char *w, const struct q8_rows *x, int row) {
+    struct apart a = take_apart(f, w, x->k);
     float total = 0;
-    size_t groups32 = (size_t)x->k / 32;
-    int groups = x->k / w->group;
-    const float *sums =
-        w->group == 32 ? x->sum32 + (size_t)row * groups32 : x->sum16 + 2 * (size_t)row * groups32;
-    for (int g = 0; g < groups; g++) {
-        int sum = 0;
-        for (int l = g * w->group; l < (g + 1) * w->group; l++)
-            sum += w->u[i * x->k + l] * x->q[(size_t)row * x->ld + (size_t)l];
-        float by = w->scale[i * groups + g] * x->scale[(size_t)row * groups32 + (size_t)(g * w->group / 32)];
-        total = fmaf((float)sum, by, total);
-        total = fmaf(w->offset[i * groups + g], sums[g], total);
+    const float *xs = x->scale + row * (x->k / 32), *sums = x->sum + row * (x->k / 32);
+    for (int g = 0; g < x->k / a.group; g++) {
+        int sum = 0, block = g * a.group / 32;
+        for (int l = g * a.group; l < (g + 1) * a.group; l++)
+            sum += (a.level[l] - a.zero) * x->q[row * x->k + l];
+        total = fmaf((float)sum, a.scale[g] * xs[block], total);
+        if (a.offsets)
+            total = fmaf(a.offset[g], sums[block], total);
     }
+    free_apart(&a);
     return total;
 }
 
-static void int8_panels_equal_their_twin(void **state) {
+/* The largest levels and activations there are, of one sign: what 16 bits must hold. */
+static void make_extreme(int f, unsigned char *data, size_t bytes, float *x, size_t n) {
+    for (size_t b = 0; b < bytes; b += format_bytes[f])
+        for (size_t i = 0; i < format_bytes[f]; i++) {
+            bool kept = formats[f] == BLOCK_Q6_K   ? i >= 192
+                        : formats[f] == BLOCK_Q8_0 ? i < 2
+                        : f < 4                    ? i < (f % 2 ? 4 : 2)
+                                                   : i < 16;
+            if (!kept)
+                data[b + i] = formats[f] == BLOCK_Q8_0 ? 0x80 : b / format_bytes[f] % 2 ? 0 : 0xff;
+        }
+    for (size_t i = 0; i < n; i++)
+        x[i] = i / 64 % 2 ? -1 : 1;
+}
+
+/* Tokens by dots and by panels, whole and in two pieces, units full and not: always the twin's bits. */
+static void int8_products_equal_their_twin(void **state) {
     (void)state;
     static const int tokens[] = {1, 2, 3, 7, 8, 17};
     for (int k = 0; kern_at(k); k++)
         for (int f = 0; kern_at(k)->mul_q8 && f < FORMATS; f++)
-            for (int c = 0; c < 6; c++) {
+            for (int c = 0; c < 12; c++) {
                 const struct kern *table = kern_at(k);
-                int n = block_of(f) == QK ? 96 : 512, T = tokens[c], width = table->width_q8,
-                    rows = width - c;
+                int type = formats[f], T = tokens[c % 6], width = table->width_q8, rows = width - 3 * c % 17;
+                int n = block_of(f) == QK ? 96 + 32 * c : 512,
+                    cut = c % 2 ? 0 : n / block_of(f) / 2 * block_of(f);
+                size_t row_bytes = (size_t)(n / block_of(f)) * format_bytes[f];
                 unsigned char *data = blocks(f, (size_t)(rows * n));
                 float *x = floats((size_t)(T * n), 1), *y = floats((size_t)(T * rows), 1);
+                if (c > 8)
+                    make_extreme(f, data, (size_t)rows * row_bytes, x, (size_t)(T * n));
                 struct q8_rows q = quantised(table, x, T, n);
-                struct q8_weights w = unpacked(table, f, data, rows, n), panel = w;
-                size_t words = (size_t)(n * width);
-                panel.u = mem_zero(words, 1);
-                panel.scale = mem_zero(words / 16, sizeof(float));
-                panel.offset = mem_zero(words / 16, sizeof(float));
-                for (int v = 0; v < width; v += table->lanes) {
-                    struct q8_weights part = panel, from = w;
-                    part.u += 4 * v;
-                    part.scale += v;
-                    part.offset += v;
-                    from.u += v * n;
-                    from.scale += v * (n / w.group);
-                    from.offset += v * (n / w.group);
-                    table->pack_q8(&part, width, &from, rows - v < table->lanes ? rows - v : table->lanes, n);
+                unsigned char *units = mem_aligned((size_t)width * row_bytes, 1),
+                              *panel = mem_aligned(q8_panel_bytes(width, n), 1);
+                for (int from = 0; from < n; from = from < cut ? cut : n) {
+                    int part = (from < cut ? cut : n) - from, count = part / block_of(f);
+                    const unsigned char *at = data + (size_t)(from / block_of(f)) * format_bytes[f];
+                    for (int u = 0; u < rows; u += UNIT) {
+                        unsigned char *unit = units + (size_t)u * row_bytes;
+                        block_pack(unit, at + (size_t)u * row_bytes, row_bytes,
+                                   rows - u < UNIT ? rows - u : UNIT, type, count);
+                        if (T == 1)
+                            table->dot_q8[type](y + u, 0, &q, 0, from, unit, 1,
+                                                rows - u < UNIT ? rows - u : UNIT, part, from > 0);
+                        else
+                            table->open_q8[type](panel, u, unit, part);
+                    }
+                    if (T > 1)
+                        table->mul_q8[type](y, (size_t)rows, &q, 0, from, panel, T, rows, part, from > 0);
                 }
-                table->mul_q8(y, (size_t)rows, &q, 0, &panel, width, T, rows);
                 for (int t = 0; t < T; t++)
                     for (int i = 0; i < rows; i++)
-                        assert_true(y[t * rows + i] == mul_twin(&w, i, &q, t));
-                free_weights(&panel);
-                free_weights(&w);
+                        if (y[t * rows + i] != product_twin(f, data + (size_t)i * row_bytes, &q, t))
+                            fail_msg("%s, format %d, case %d, token %d, row %d", table->name, type, c, t, i);
                 free_quantised(&q);
                 mem_free(data);
+                mem_free(units);
+                mem_free(panel);
                 mem_free(x);
                 mem_free(y);
             }
@@ -525,10 +517,9 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(decoding_gives_the_values_of_the_reference),
         cmocka_unit_test(sixteen_bits_decode_the_same),
-        cmocka_unit_test(unpacked_levels_mean_what_the_format_means),
+        cmocka_unit_test(rows_taken_apart_mean_what_the_format_means),
         cmocka_unit_test(quantising_equals_its_twin),
-        cmocka_unit_test(int8_dots_equal_their_twin),
-        cmocka_unit_test(int8_panels_equal_their_twin),
+        cmocka_unit_test(int8_products_equal_their_twin),
         cmocka_unit_test(f32_products_equal_their_twin),
         cmocka_unit_test(int16_keeps_within_half_a_step_and_31_bits),
         cmocka_unit_test(int16_products_equal_their_twin),

@@ -522,6 +522,47 @@ static void nan_is_not_lost(void **state) {
     }
 }
 
+/* Units kept or packed anew, a token alone or among others: the same bits. */
+static void int8_rows_depend_on_nothing_else(void **state) {
+    (void)state;
+    struct rng r;
+    rng_seed(&r, 5, 0);
+    static const struct linear_case matrices[] = {{DT_Q4_1, 576, 40},  {DT_Q8_0, 1536, 33},
+                                                  {DT_Q5_0, 2080, 7},  {DT_Q4_K, 1280, 50},
+                                                  {DT_Q6_K, 2560, 16}, {DT_Q5_K, 256, 1}};
+    enum { T = 17 };
+    for (int i = 0; i < 6; i++)
+        for (int k = 0; kern_at(k) != ref; k++) {
+            struct linear_case c = matrices[i];
+            struct matrix w = random_matrix(&r, c.type, c.out, c.in), kept = w;
+            float *x = random_floats(&r, (size_t)(T * c.in), 1), *bias = random_floats(&r, (size_t)c.out, 1);
+            float *all = zeros((size_t)(T * c.out)), *one = zeros((size_t)c.out);
+            struct arena room;
+            plm_error err;
+            struct stage s;
+            assert_int_equal(arena_open(&room, units_need(&w), &err), PLM_OK);
+            units_take(&kept, &room, false);
+            stage_open(&s, kern_at(k), PREC_INT8, 3, 64, 2600);
+            op_linear(&s.ops, all, c.out, x, &w, bias, T);
+            for (int t = 0; t < T; t++)
+                for (int twice = 0; twice < 2; twice++) {
+                    op_linear(&s.ops, one, c.out, x + t * c.in, t % 2 ? &w : &kept, bias, 1);
+                    assert_memory_equal(one, all + t * c.out, (size_t)c.out * sizeof *one);
+                }
+            assert_int_equal(kept.units->left, 0);
+            op_linear(&s.ops, one, c.out, x, &kept, bias, 1);
+            op_linear(&s.ops, all, c.out, x, &kept, bias, T);
+            assert_memory_equal(one, all, (size_t)c.out * sizeof *one);
+            stage_close(&s);
+            arena_close(&room);
+            mem_free((void *)w.data);
+            mem_free(x);
+            mem_free(bias);
+            mem_free(all);
+            mem_free(one);
+        }
+}
+
 static void nan_reaches_the_loss(void **state) {
     (void)state;
     struct rng r;
@@ -548,9 +589,13 @@ static void nan_reaches_the_loss(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(linear_is_near_the_reference), cmocka_unit_test(linear_back_is_near_the_reference),
-        cmocka_unit_test(ops_are_near_the_reference),   cmocka_unit_test(threads_do_not_change_a_bit),
-        cmocka_unit_test(few_tokens_are_as_one_alone),  cmocka_unit_test(nan_is_not_lost),
+        cmocka_unit_test(linear_is_near_the_reference),
+        cmocka_unit_test(linear_back_is_near_the_reference),
+        cmocka_unit_test(ops_are_near_the_reference),
+        cmocka_unit_test(threads_do_not_change_a_bit),
+        cmocka_unit_test(few_tokens_are_as_one_alone),
+        cmocka_unit_test(nan_is_not_lost),
+        cmocka_unit_test(int8_rows_depend_on_nothing_else),
         cmocka_unit_test(nan_reaches_the_loss),
     };
     return cmocka_run_group_tests(tests, find_reference, NULL);

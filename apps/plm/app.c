@@ -67,8 +67,11 @@ plm_status app_model(plm_model **out, const struct args *a, plm_error *err) {
         st = fail(err, PLM_ENOTFOUND,
                   "no model: give one with --model FILE, or get the default one with plm model fetch");
     if (st == PLM_OK) {
-        plm_model_options opt = {
-            .threads = a->threads, .cpu = a->cpu, .chat_template = a->chat_template, .digest_cache = digests};
+        plm_model_options opt = {.threads = a->threads,
+                                 .cpu = a->cpu,
+                                 .chat_template = a->chat_template,
+                                 .digest_cache = digests,
+                                 .no_repack = a->no_repack};
         st = plm_model_open(out, a->model ? a->model : fetched, &opt, err);
     }
     plm_free(fetched);

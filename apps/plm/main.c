@@ -19,6 +19,7 @@ const struct option plm_options[] = {
     {"kinds", 0, "FILE", OPT_TEXT, AT(kinds), "a JSON file of your own kinds"},
     {"threads", 't', "N", OPT_INT, AT(threads), "worker threads (default: one a core)"},
     {"cpu", 0, "NAME", OPT_TEXT, AT(cpu), "kernels: auto, ref, avx2, avx512, neon, dotprod"},
+    {"no-repack", 0, NULL, OPT_FLAG, AT(no_repack), "no copy of the weights in memory; decodes slower"},
     {"seed", 0, "N", OPT_U64, AT(seed), "seed of everything random (default: 0)"},
     {"chat-template", 0, "NAME", OPT_TEXT, AT(chat_template),
      "the chat template, where the file's own is unknown"},

@@ -7,7 +7,7 @@
 #include <string.h>
 
 static const char *const shared_options =
-    "model store user task kinds adapter threads cpu seed chat-template json "
+    "model store user task kinds adapter threads cpu no-repack seed chat-template json "
     "quiet verbose help";
 
 /* Levenshtein distance of two short names. */

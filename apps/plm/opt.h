@@ -16,6 +16,7 @@ struct args {
     const char *model, *store, *cpu, *chat_template, *user, *task, *kinds; /* shared */
     struct strings adapters;
     int threads;
+    bool no_repack;
     uint64_t seed;
     bool json, quiet, verbose, help;
 

@@ -51,6 +51,13 @@ void map_close(struct map *m) {
     memset(m, 0, sizeof *m);
 }
 
+void map_release(const void *p, size_t bytes) {
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), from = ((uintptr_t)p + page - 1) / page * page,
+              to = ((uintptr_t)p + bytes) / page * page;
+    if (from < to)
+        madvise((void *)from, to - from, MADV_DONTNEED);
+}
+
 plm_status file_read(const char *path, size_t max, struct bytes *out, plm_error *err) {
     enum { PIECE = 1 << 16 };
     bool standard = strcmp(path, "-") == 0;

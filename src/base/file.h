@@ -13,6 +13,9 @@ struct map {
 /* Regular files only (no device, FIFO or folder); an empty one is PLM_EFORMAT. */
 plm_status map_open(struct map *m, const char *path, plm_error *err);
 void map_close(struct map *m);
+/* Whole pages within `bytes` from p, which lie in a map, need not stay resident: reading them brings them
+ * back. */
+void map_release(const void *p, size_t bytes);
 
 /* The whole file, at most max bytes. path "-": standard input. */
 plm_status file_read(const char *path, size_t max, struct bytes *out, plm_error *err);

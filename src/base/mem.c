@@ -6,6 +6,8 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 static atomic_long made;    /* allocations asked for so far */
 static atomic_long fail_on; /* > 0: this one fails; < 0: every one from -fail_on; 0: none */
@@ -74,6 +76,18 @@ char *mem_dupz(const char *text) {
 
 void mem_free(void *p) {
     free(p);
+}
+
+void mem_large_pages(void *p, size_t bytes) {
+#if defined(MADV_HUGEPAGE)
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), from = ((uintptr_t)p + page - 1) / page * page,
+              to = ((uintptr_t)p + bytes) / page * page;
+    if (from < to)
+        madvise((void *)from, to - from, MADV_HUGEPAGE);
+#else
+    (void)p;
+    (void)bytes;
+#endif
 }
 
 void mem_fail_at(long n, bool forever) {

@@ -11,6 +11,7 @@ void *mem_aligned(size_t n, size_t size);         /* 64-byte aligned, zeroed; fr
 char *mem_dup(const char *text, size_t len);      /* NUL-terminated copy */
 char *mem_dupz(const char *text);
 void mem_free(void *p);
+void mem_large_pages(void *p, size_t bytes); /* a wish: for memory that is read whole, again and again */
 
 bool mul_size(size_t a, size_t b, size_t *out); /* false: overflow */
 bool add_size(size_t a, size_t b, size_t *out);

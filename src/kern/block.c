@@ -161,6 +161,70 @@ block_decode *const block_decoders[BLOCK_TYPES] = {
     [BLOCK_Q5_K] = q5_k_decode, [BLOCK_Q6_K] = q6_k_decode,
 };
 
+/* ---- units ---- */
+
+#define FIELDS(format, count, first_half, n_halves, first_word, has_fifths) \
+    {                                                                       \
+        sizeof(struct format), count, first_half, n_halves, first_word,     \
+            (sizeof(struct format) - 2 * n_halves) / 4, has_fifths          \
+    }
+const struct block_fields block_fields[BLOCK_TYPES] = {
+    [BLOCK_Q4_0] = FIELDS(q4_0, QK, 0, 1, 2, false),   [BLOCK_Q4_1] = FIELDS(q4_1, QK, 0, 2, 4, false),
+    [BLOCK_Q5_0] = FIELDS(q5_0, QK, 0, 1, 2, true),    [BLOCK_Q5_1] = FIELDS(q5_1, QK, 0, 2, 4, true),
+    [BLOCK_Q8_0] = FIELDS(q8_0, QK, 0, 1, 2, false),   [BLOCK_Q4_K] = FIELDS(q4_k, QK_K, 0, 2, 4, false),
+    [BLOCK_Q5_K] = FIELDS(q5_k, QK_K, 0, 2, 4, false), [BLOCK_Q6_K] = FIELDS(q6_k, QK_K, 208, 1, 0, false),
+};
+
+/* Bit 4 s + b of each word to 8 b + s: four bits of each step become a bit of each byte. */
+static void spread_fifths(uint32_t *words) {
+    for (int r = 0; r < UNIT; r++) {
+        uint32_t w = words[r], out = 0;
+        for (int b = 0; b < 4; b++) {
+            uint32_t x = w >> b & 0x11111111; // eight bits, gathered in three steps
+            x = (x | x >> 3) & 0x03030303;
+            x = (x | x >> 6) & 0x000f000f;
+            out |= ((x | x >> 12) & 0xff) << 8 * b;
+        }
+        words[r] = out;
+    }
+}
+
+/* A row after the other, as they lie in memory. f is known to the compiler: its loops are none. */
+static inline __attribute__((always_inline)) void pack_rows(unsigned char *unit, const unsigned char *rows,
+                                                            size_t row_bytes, int n, int blocks,
+                                                            struct block_fields f) {
+    for (size_t r = 0; r < (size_t)n; r++, rows += row_bytes) {
+        const unsigned char *block = rows;
+        unsigned char *half = unit + 2 * r, *word = unit + 2 * UNIT * f.halves + 4 * r;
+        for (int b = 0; b < blocks; b++) {
+            for (size_t h = 0; h < f.halves; h++)
+                memcpy(half + 2 * UNIT * h, block + f.halves_at + 2 * h, 2);
+            for (size_t w = 0; w < f.words; w++)
+                memcpy(word + 4 * UNIT * w, block + f.words_at + 4 * w, 4);
+            block += f.bytes;
+            half += UNIT * f.bytes;
+            word += UNIT * f.bytes;
+        }
+    }
+    for (int b = 0; f.fifths && b < blocks; b++, unit += UNIT * f.bytes)
+        spread_fifths((uint32_t *)(void *)(unit + 2 * UNIT * f.halves));
+}
+
+void block_pack(void *unit, const void *in, size_t row_bytes, int rows, int type, int blocks) {
+    if (rows < UNIT)
+        memset(unit, 0, (size_t)UNIT * block_fields[type].bytes * (size_t)blocks);
+    switch (type) {
+    case BLOCK_Q4_0: pack_rows(unit, in, row_bytes, rows, blocks, block_fields[BLOCK_Q4_0]); break;
+    case BLOCK_Q4_1: pack_rows(unit, in, row_bytes, rows, blocks, block_fields[BLOCK_Q4_1]); break;
+    case BLOCK_Q5_0: pack_rows(unit, in, row_bytes, rows, blocks, block_fields[BLOCK_Q5_0]); break;
+    case BLOCK_Q5_1: pack_rows(unit, in, row_bytes, rows, blocks, block_fields[BLOCK_Q5_1]); break;
+    case BLOCK_Q8_0: pack_rows(unit, in, row_bytes, rows, blocks, block_fields[BLOCK_Q8_0]); break;
+    case BLOCK_Q4_K: pack_rows(unit, in, row_bytes, rows, blocks, block_fields[BLOCK_Q4_K]); break;
+    case BLOCK_Q5_K: pack_rows(unit, in, row_bytes, rows, blocks, block_fields[BLOCK_Q5_K]); break;
+    case BLOCK_Q6_K: pack_rows(unit, in, row_bytes, rows, blocks, block_fields[BLOCK_Q6_K]); break;
+    }
+}
+
 /* ---- writing ---- */
 
 static void put16(uint8_t *p, uint16_t v) {

@@ -70,6 +70,21 @@ block_encode f32_encode, f16_encode, bf16_encode, q4_0_encode, q4_1_encode, q5_0
     q8_0_encode, q4_k_encode, q5_k_encode, q6_k_encode;
 extern block_decode *const block_decoders[BLOCK_TYPES]; /* by format; NULL: no such kernel */
 
+/* ---- units: UNIT rows side by side, what int8 products read ----
+ * A unit is a run of packed blocks; a packed block holds the blocks of UNIT rows at the same place, field by
+ * field: first their 16-bit numbers (scales, minima) [halves][UNIT], then the rest as words of four bytes
+ * [words][UNIT]. It has the bytes of those blocks and means the same; only fifth bits (Q5_0, Q5_1) move
+ * within their word, bit 4 s + b to 8 b + s, so that each step of four weights finds its own at one place. */
+enum { UNIT = 16 };
+struct block_fields {
+    uint16_t bytes, weights; /* of a block; bytes 0: not a format of integers */
+    uint16_t halves_at, halves, words_at, words;
+    bool fifths; /* in word 0 */
+};
+extern const struct block_fields block_fields[BLOCK_TYPES];
+/* The first `blocks` blocks of UNIT rows, row_bytes apart; those from `rows` on become 0. */
+void block_pack(void *unit, const void *in, size_t row_bytes, int rows, int type, int blocks);
+
 float half_to_f32(uint16_t h);
 uint16_t f32_to_half(float f);  /* nearest even */
 uint16_t f32_to_bhalf(float f); /* nearest even; NaN stays NaN */

@@ -1,6 +1,5 @@
-/* formats_neon.h: what unpack.h and kern_stream.h have for x86, in NEON: the levels and scales of each
- * format, rows taken apart, and rows times one row of activations. A vector is half a block here, so a block
- * has its own sum. */
+/* formats_neon.h: what unpack.h has for x86, in NEON: the levels and scales of each format, and rows taken
+ * apart. */
 #ifndef KERN_FORMATS_NEON_H
 #define KERN_FORMATS_NEON_H
 #include "kern/vec_neon.h"
@@ -144,84 +143,21 @@ INLINE struct levels q6_k_levels(const void *row, int part) {
                   bits_of(b->qh + 32 * half, sub * 2, 3));
 }
 
-/* ---- rows ---- */
+/* ---- both ---- */
 
-/* A format, known to the compiler. */
-struct stream {
-    block_scales *scales;
-    block_levels *levels;
-    int group;
-    bool wide;
-};
-
-INLINE vi dot_half(vi sum, uint8x16_t levels, const int8_t *q, bool wide) {
-    return vi_dot(sum, vreinterpretq_s32_u8(levels), vi_load(q), wide);
-}
-
-/* A part: one group, whose halves meet before their sum becomes a float, or two. */
-INLINE vf dot_part(vf total, struct levels u, const int8_t *q, const float *by, struct stream f) {
-    vi first = dot_half(vi_zero(), u.first, q, f.wide);
-    if (f.group == 32)
-        return vf_fma(vi_float(dot_half(first, u.second, q + 16, f.wide)), vf_set(by[0]), total);
-    total = vf_fma(vi_float(first), vf_set(by[0]), total);
-    return vf_fma(vi_float(dot_half(vi_zero(), u.second, q + 16, f.wide)), vf_set(by[1]), total);
-}
-
-/* Of n groups, four at most, from group `at` on: the offsets' part of the sum, then the levels'. q, xs and
- * sums are those of these groups. */
-INLINE vf dot_groups(vf total, const void *w, const int8_t *q, const float *xs, const float *sums, int at,
-                     int n, struct stream f) {
-    const int per_part = 32 / f.group;
-    struct four s = f.scales(w, at, at + n - 1);
-    vf x_scale = vf_load_n(xs, (n + per_part - 1) / per_part);
-    if (f.group == 16)
-        x_scale = vzip1q_f32(x_scale, x_scale);
-    total = vf_fma(s.offset, vf_load_n(sums, n), total);
-    float by[4];
-    vf_store(by, s.scale * x_scale);
-    if (n < 4)
-        for (int i = 0; i < n; i += per_part)
-            total = dot_part(total, f.levels(w, (at + i) / per_part), q + i * f.group, by + i, f);
-    else
-        UNROLLED_FOR (int i = 0; i < 4; i += per_part)
-            total = dot_part(total, f.levels(w, (at + i) / per_part), q + i * f.group, by + i, f);
-    return total;
-}
-
-/* The sum of a row's products; each lane has its own. */
-INLINE float dot_row(const void *w, const struct q8_rows *x, int row, struct stream f) {
-    const int groups = x->k / f.group;
-    const int8_t *q = x->q + (size_t)row * x->ld;
-    const float *xs = x->scale + (size_t)row * (size_t)(x->k / 32);
-    const float *sums = (f.group == 32 ? x->sum32 : x->sum16) + (size_t)row * (size_t)groups;
-    vf total = vf_set(0);
-    int g = 0;
-    for (; g + 4 <= groups; g += 4, q += 4 * f.group, xs += f.group / 8, sums += 4)
-        total = dot_groups(total, w, q, xs, sums, g, 4, f);
-    if (g < groups)
-        total = dot_groups(total, w, q, xs, sums, g, groups - g, f);
-    return vf_sum(total);
-}
-
-#define FORMAT(format, type)                                                                               \
-    static void format##_unpack(uint8_t *u, float *scale, float *offset, const void *row, int k) {         \
-        int groups = k / block_group(type);                                                                \
-        for (int g = 0; g < groups; g += 4) {                                                              \
-            struct four s = format##_scales(row, g, groups - 1);                                           \
-            vf_store(scale + g, s.scale);                                                                  \
-            vf_store(offset + g, s.offset);                                                                \
-        }                                                                                                  \
-        for (int part = 0; part < k / 32; part++, u += 32) {                                               \
-            struct levels l = format##_levels(row, part);                                                  \
-            vst1q_u8(u, l.first);                                                                          \
-            vst1q_u8(u + 16, l.second);                                                                    \
-        }                                                                                                  \
-    }                                                                                                      \
-    static void format##_dot(float *y, const void *w, size_t row_bytes, int rows, const struct q8_rows *x, \
-                             int row) {                                                                    \
-        const struct stream f = {format##_scales, format##_levels, block_group(type), block_wide(type)};   \
-        for (int i = 0; i < rows; i++)                                                                     \
-            y[i] = dot_row((const unsigned char *)w + (size_t)i * row_bytes, x, row, f);                   \
+#define FORMAT(format, type)                                                                       \
+    static void format##_unpack(uint8_t *u, float *scale, float *offset, const void *row, int k) { \
+        int groups = k / block_group(type);                                                        \
+        for (int g = 0; g < groups; g += 4) {                                                      \
+            struct four s = format##_scales(row, g, groups - 1);                                   \
+            vf_store(scale + g, s.scale);                                                          \
+            vf_store(offset + g, s.offset);                                                        \
+        }                                                                                          \
+        for (int part = 0; part < k / 32; part++, u += 32) {                                       \
+            struct levels l = format##_levels(row, part);                                          \
+            vst1q_u8(u, l.first);                                                                  \
+            vst1q_u8(u + 16, l.second);                                                            \
+        }                                                                                          \
     }
 FORMAT(q4_0, BLOCK_Q4_0)
 FORMAT(q4_1, BLOCK_Q4_1)
@@ -236,9 +172,5 @@ static block_unpack *const unpackers[BLOCK_TYPES] = {
     [BLOCK_Q4_0] = q4_0_unpack, [BLOCK_Q4_1] = q4_1_unpack, [BLOCK_Q5_0] = q5_0_unpack,
     [BLOCK_Q5_1] = q5_1_unpack, [BLOCK_Q8_0] = q8_0_unpack, [BLOCK_Q4_K] = q4_k_unpack,
     [BLOCK_Q5_K] = q5_k_unpack, [BLOCK_Q6_K] = q6_k_unpack,
-};
-static block_dot *const dots[BLOCK_TYPES] = {
-    [BLOCK_Q4_0] = q4_0_dot, [BLOCK_Q4_1] = q4_1_dot, [BLOCK_Q5_0] = q5_0_dot, [BLOCK_Q5_1] = q5_1_dot,
-    [BLOCK_Q8_0] = q8_0_dot, [BLOCK_Q4_K] = q4_k_dot, [BLOCK_Q5_K] = q5_k_dot, [BLOCK_Q6_K] = q6_k_dot,
 };
 #endif

@@ -26,29 +26,24 @@ struct kv_rows {
     enum kv_form form;
 };
 
-/* Activation rows, quantised: value = scale * q. sum holds scale * (q_1 + .. + q_g) for groups of g = 32
- * and 16. */
+/* Activation rows, quantised: value = scale * q for each 32 of them. */
 struct q8_rows {
-    int8_t *q;            /* [T, ld] */
-    float *scale;         /* [T, k / 32] */
-    float *sum32, *sum16; /* [T, k / 32], [T, k / 16] */
-    size_t ld;            /* k rounded up to 64, q zero beyond k */
+    int8_t *q;                  /* [T, k] */
+    float *scale, *sum;         /* [T, k / 32]; sum = scale * (q_1 + .. + q_32) */
+    int32_t *start32, *start16; /* [T, k / 32], [T, k / 16]: -(q_1 + ..), as the table's products begin */
     int k;
 };
 
-/* Weight rows taken apart: value = scale * u + offset, a scale and an offset for each `group` weights. */
-struct q8_weights {
-    uint8_t *u;            /* rows: [rows, k]; a panel: [k / 4, width, 4] */
-    float *scale, *offset; /* rows: [rows, k / group]; a panel: [k / group, width] */
-    int group;             /* 32 or 16 */
-    bool wide;             /* u uses all eight bits, otherwise seven */
-};
-
 enum { I16_PIECE = 256 }; /* numbers of an int16 product's sum */
-enum { SCALE_ROOM = 7 };  /* more scales and offsets than there are groups may be written */
-typedef void block_unpack(uint8_t *u, float *scale, float *offset, const void *row, int k);
-/* y[i] = w_i . x for rows of w as they lie in the file */
-typedef void block_dot(float *y, const void *w, size_t row_bytes, int rows, const struct q8_rows *x, int row);
+
+/* A panel: width_q8 rows side by side, whole units, opened: levels as bytes, scales as floats. */
+static inline size_t q8_panel_bytes(int width, int k) { return (size_t)width * (size_t)k / 4 * 5; }
+/* The first k weights of a unit into the columns from `column` on. */
+typedef void unit_open(void *panel, int column, const void *unit, int k);
+/* y [m, n] (+)= x w^T for activation rows from `row` and their k weights from `from` on; w is a unit (m 1, n
+ * up to UNIT) or a panel (n up to width_q8). */
+typedef void unit_mul(float *y, size_t ldy, const struct q8_rows *x, int row, int from, const void *w, int m,
+                      int n, int k, bool add);
 
 struct kern {
     const char *name;
@@ -56,7 +51,7 @@ struct kern {
     unsigned needs; /* CPU_ bits */
     int lanes;      /* numbers in a vector */
     int width;      /* numbers in a full panel's step; narrower panels have a whole number of lanes */
-    int width_q8;   /* the same of an int8 panel, always full */
+    int width_q8;   /* rows of an int8 panel: whole units */
 
     /* ---- rows of floats ---- */
     void (*add)(float *y, const float *x, size_t n); /* y += x */
@@ -117,17 +112,12 @@ struct kern {
     void (*mul_i16)(float *y, size_t ldy, const int16_t *a, size_t lda, const float *by, size_t ldb,
                     const int16_t *panel, const float *scales, int m, int n, int k, bool add);
 
-    /* ---- int8 products; NULL in the reference ---- */
+    /* ---- int8 products, by format of the weights; NULL in the reference ----
+     * A sum runs over groups in their order, in f32, whatever m is and wherever k is cut. */
     void (*quantise)(const struct q8_rows *to, int row, const float *x);
-    /* by format: k weights, which may be several rows; NULL for formats that have no integers */
-    block_unpack *const *unpack;
-    block_dot *const *dot_q8; /* the same formats */
-    /* As pack_f32; scales and offsets go along. */
-    void (*pack_q8)(const struct q8_weights *panel, int width, const struct q8_weights *from, int rows,
-                    int k);
-    /* y [m, n] for activation rows from `row` */
-    void (*mul_q8)(float *y, size_t ldy, const struct q8_rows *x, int row, const struct q8_weights *panel,
-                   int width, int m, int n);
+    unit_mul *const *dot_q8; /* one token, from a unit as it was packed */
+    unit_open *const *open_q8;
+    unit_mul *const *mul_q8; /* many tokens, from a panel */
 
     /* ---- ceilings: how fast registers and memory go here; each returns what it did, `loops` times over ----
      */
@@ -144,7 +134,4 @@ struct kern {
 /* The tables in order of preference, the reference last; NULL past the end. Only what this CPU can run. */
 const struct kern *kern_at(int i);
 
-/* How the integers of a format look. */
-static inline int block_group(int type) { return type == BLOCK_Q6_K ? 16 : 32; }
-static inline bool block_wide(int type) { return type == BLOCK_Q8_0; }
 #endif

@@ -6,8 +6,6 @@
 #if defined(__x86_64__)
 #include "kern/vec_avx2.h"
 
-#include "kern/kern_stream.h"
-
 #include "kern/kern_body.h"
 
 /* The product of two lengths that stay below 2^31: the sum of q p over a piece can't overflow, whatever the

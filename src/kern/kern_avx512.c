@@ -4,8 +4,6 @@
 #if defined(__x86_64__)
 #include "kern/vec_avx512.h"
 
-#include "kern/kern_stream.h"
-
 #include "kern/kern_body.h"
 
 INLINE vi two_halves(vf lo, vf hi) { return (vi)_mm512_cvtne2ps_pbh(hi, lo); }

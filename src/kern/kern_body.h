@@ -391,108 +391,7 @@ static void pack_f32(float *panel, int width, const float *w, size_t ldw, int ro
     pack_words(panel, width, w, ldw * sizeof *w, rows, k);
 }
 
-/* ---- int8 products ---- */
-
-static void quantise(const struct q8_rows *to, int row, const float *x) {
-    int8_t *q = to->q + (size_t)row * to->ld;
-    size_t groups = (size_t)to->k / 32;
-    float *scales = to->scale + (size_t)row * groups;
-    float *sum32 = to->sum32 + (size_t)row * groups, *sum16 = to->sum16 + 2 * (size_t)row * groups;
-    for (size_t g = 0; g < groups; g++, q += 32, x += 32) {
-        vi top = vi_zero(); // of the bits, so that NaN and infinity are largest
-        UNROLLED_FOR (int i = 0; i < 32; i += LANES)
-            top = vi_max(top, vi_magnitude(vf_load(x + i)));
-        float most = bits_f32((uint32_t)vi_top(top)), d = most / 127;
-        vf inverse = vf_set(most > 0 ? 127 / most : 0);
-        int32_t sum[2] = {0, 0};
-        UNROLLED_FOR (int i = 0; i < 32; i += LANES) {
-            vi n = vi_nearest(vf_load(x + i) * inverse);
-            vi_put_bytes(q + i, n);
-            sum[i / 16] += vi_sum(n);
-        }
-        scales[g] = d;
-        sum16[2 * g] = d * (float)sum[0];
-        sum16[2 * g + 1] = d * (float)sum[1];
-        sum32[g] = d * (float)(sum[0] + sum[1]);
-    }
-    memset(q, 0, to->ld - groups * 32);
-}
-
-static void pack_q8(const struct q8_weights *panel, int width, const struct q8_weights *from, int rows,
-                    int k) {
-    int groups = k / panel->group;
-    size_t row = (size_t)groups * sizeof(float);
-    pack_words(panel->u, width, from->u, (size_t)k, rows, k / 4);
-    pack_words(panel->scale, width, from->scale, row, rows, groups);
-    pack_words(panel->offset, width, from->offset, row, rows, groups);
-}
-
-INLINE void tile_q8(float *y, size_t ldy, const struct q8_rows *x, int row, const struct q8_weights *panel,
-                    int width, int n, int m, int v, int group, bool wide) {
-    vf total[Q8_STRIP][Q8_VECTORS];
-    size_t groups32 = (size_t)x->k / 32;
-    const int8_t *q = x->q + (size_t)row * x->ld;
-    const float *xs = x->scale + (size_t)row * groups32;
-    const float *sums =
-        group == 32 ? x->sum32 + (size_t)row * groups32 : x->sum16 + 2 * (size_t)row * groups32;
-    const size_t per_row = groups32 * (size_t)(32 / group);
-    const uint8_t *u = panel->u;
-    const float *scales = panel->scale, *offsets = panel->offset;
-    UNROLLED_FOR (int i = 0; i < m; i++)
-        UNROLLED_FOR (int c = 0; c < v; c++)
-            total[i][c] = vf_set(0);
-    for (size_t g = 0; g < per_row; g++, scales += width, offsets += width, q += group) {
-        vi sum[Q8_STRIP][Q8_VECTORS];
-        UNROLLED_FOR (int i = 0; i < m; i++)
-            UNROLLED_FOR (int c = 0; c < v; c++)
-                sum[i][c] = vi_zero();
-        UNROLLED_FOR (int s = 0; s < group; s += 4, u += 4 * width) {
-            vi w[Q8_VECTORS];
-            UNROLLED_FOR (int c = 0; c < v; c++)
-                w[c] = vi_load(u + 4 * LANES * c);
-            UNROLLED_FOR (int i = 0; i < m; i++) {
-                int32_t four;
-                memcpy(&four, q + (size_t)i * x->ld + s, 4);
-                UNROLLED_FOR (int c = 0; c < v; c++)
-                    sum[i][c] = vi_dot(sum[i][c], w[c], vi_set(four), wide);
-            }
-        }
-        UNROLLED_FOR (int c = 0; c < v; c++) {
-            vf scales_c = vf_load(scales + LANES * c), offsets_c = vf_load(offsets + LANES * c);
-            UNROLLED_FOR (int i = 0; i < m; i++) {
-                float by = xs[(size_t)i * groups32 + g * (size_t)group / 32];
-                total[i][c] = vf_fma(vi_float(sum[i][c]), scales_c * vf_set(by), total[i][c]);
-                total[i][c] = vf_fma(offsets_c, vf_set(sums[(size_t)i * per_row + g]), total[i][c]);
-            }
-        }
-    }
-    UNROLLED_FOR (int i = 0; i < m; i++)
-        UNROLLED_FOR (int c = 0; c < v; c++) {
-            float *at = y + (size_t)i * ldy + c * LANES;
-            if (n - c * LANES >= LANES)
-                vf_store(at, total[i][c]);
-            else if (n > c * LANES)
-                vf_store_n(at, total[i][c], n - c * LANES);
-        }
-}
-
-INLINE void strips_q8(float *y, size_t ldy, const struct q8_rows *x, int row, const struct q8_weights *panel,
-                      int width, int m, int n, int v, int group, bool wide) {
-    for (; m >= Q8_STRIP; m -= Q8_STRIP, y += Q8_STRIP * ldy, row += Q8_STRIP)
-        tile_q8(y, ldy, x, row, panel, width, n, Q8_STRIP, v, group, wide);
-    for (; m > 0; m--, y += ldy, row++)
-        tile_q8(y, ldy, x, row, panel, width, n, 1, v, group, wide);
-}
-
-static void mul_q8(float *y, size_t ldy, const struct q8_rows *x, int row, const struct q8_weights *panel,
-                   int width, int m, int n) {
-    if (panel->group == 16)
-        strips_q8(y, ldy, x, row, panel, width, m, n, Q8_VECTORS, 16, false);
-    else if (panel->wide)
-        strips_q8(y, ldy, x, row, panel, width, m, n, Q8_VECTORS, 32, true);
-    else
-        strips_q8(y, ldy, x, row, panel, width, m, n, Q8_VECTORS, 32, false);
-}
+#include "kern/kern_units.h"
 
 /* ---- ceilings: more accumulators than a product's latency, nothing from memory ---- */
 
@@ -513,14 +412,12 @@ static double peak_f32(size_t loops) {
 }
 
 static double peak_q8(size_t loops) {
-    vi sum[PEAK], u = vi_set(0x11213141), s = vi_set(0x01030507);
+    vi sum[PEAK], s = vi_set(0x01030507);
     UNROLLED_FOR (int c = 0; c < PEAK; c++)
         sum[c] = vi_set(c);
-    for (size_t i = 0; i < loops; i++) {
-        s = vi_add(s, u); // or the products would leave the loop
+    for (size_t i = 0; i < loops; i++)
         UNROLLED_FOR (int c = 0; c < PEAK; c++)
-            sum[c] = vi_dot(sum[c], u, s, false);
-    }
+            sum[c] = vi_levels(sum[c], sum[c], s); // or one product would do for all
     volatile int32_t sink;
     UNROLLED_FOR (int c = 0; c < PEAK; c++)
         sink = vi_sum(sum[c]);
@@ -546,5 +443,5 @@ static double read_bytes(const void *data, size_t bytes) {
     .swiglu = swiglu, .swiglu_back = swiglu_back, .geglu = geglu, .geglu_back = geglu_back, .max = max,   \
     .exp_sum = exp_sum, .kv_put = kv_put, .kv_get = kv_get, .scores = scores, .weigh = weigh,             \
     .rows_dot = rows_dot, .decode = decoders, .mul_f32 = mul_f32, .pack_f32 = pack_f32,                   \
-    .quantise = quantise, .unpack = unpackers, .dot_q8 = dots, .pack_q8 = pack_q8, .mul_q8 = mul_q8,      \
-    .peak_f32 = peak_f32, .peak_q8 = peak_q8, .read = read_bytes
+    .quantise = quantise, .dot_q8 = dots, .open_q8 = openers, .mul_q8 = muls, .peak_f32 = peak_f32,       \
+    .peak_q8 = peak_q8, .read = read_bytes

@@ -1,6 +1,6 @@
-/* unpack.h: the integers of each format as unsigned bytes, 32 weights at a time, and a scale and an offset
- * for each group, in AVX2 (a block is 32 bytes wide whatever the vectors of the products are). Dot products,
- * panels and decoding to floats all start from these two functions of a format. */
+/* unpack.h: decoding rows as they lie in the file. The integers of each format as unsigned bytes, 32 weights
+ * at a time, and a scale and an offset for each group, in AVX2: a block is 32 bytes wide whatever the vectors
+ * of the products are. */
 #ifndef KERN_UNPACK_H
 #define KERN_UNPACK_H
 #include <immintrin.h>
@@ -20,11 +20,6 @@ struct eight {
     __m256 scale, offset;
 };
 typedef struct eight block_scales(const void *row, int at, int last);
-
-/* Where a block of 32 has its nibbles, and its fifth bits; 0: it has none. */
-struct nibbles {
-    size_t bytes, at, fifths;
-};
 
 INLINE __m256i load256(const void *p) { return _mm256_loadu_si256(p); }
 
@@ -174,7 +169,7 @@ INLINE __m256i q6_k_levels(const void *row, int part) {
     return _mm256_or_si256(bits_of(load256(b->ql + 64 * half + sub % 2 * 32), sub / 2 * 4, 15), high);
 }
 
-/* ---- both, for panels and decoding ---- */
+/* ---- both ---- */
 
 /* together: parts that share bytes */
 #define UNPACK(format, together)                                                                       \

@@ -6,8 +6,8 @@
 #define LANES 8
 #define VECTORS 2
 #define STRIP 6 /* 6 x 2 accumulators of 16 registers */
-#define Q8_VECTORS 1
-#define Q8_STRIP 4
+#define Q8_VECTORS 2
+#define Q8_STRIP 3
 
 typedef __m256 vf;
 typedef __m256i vi;
@@ -69,10 +69,6 @@ INLINE vf vf_from_bhalves(const void *p) {
 INLINE vf vf_from_bytes(const void *p) {
     return _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64(p)));
 }
-/* each of four numbers twice */
-INLINE vf vf_pairs(const float *p, int n) {
-    return _mm256_permutevar8x32_ps(vf_load_n(p, n), _mm256_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3));
-}
 /* x[0], x[2], .. and x[1], x[3], .. of 2 LANES numbers, and back. */
 INLINE void vf_split(vf lo, vf hi, vf *even, vf *odd) {
     vf a = _mm256_permute2f128_ps(lo, hi, 0x20), b = _mm256_permute2f128_ps(lo, hi, 0x31);
@@ -92,6 +88,10 @@ INLINE void vi_store(void *p, vi x) { _mm256_storeu_si256(p, x); }
 INLINE vi vi_set(int32_t x) { return _mm256_set1_epi32(x); }
 INLINE vi vi_add(vi a, vi b) { return _mm256_add_epi32(a, b); }
 INLINE vi vi_up(vi a, int by) { return _mm256_slli_epi32(a, by); }
+INLINE vi vi_down(vi a, int by) { return _mm256_srli_epi32(a, by); } /* zeros come in */
+INLINE vi vi_down_signed(vi a, int by) { return _mm256_srai_epi32(a, by); }
+INLINE vi vi_and(vi a, vi b) { return _mm256_and_si256(a, b); }
+INLINE vi vi_or(vi a, vi b) { return _mm256_or_si256(a, b); }
 INLINE vi vi_max(vi a, vi b) { return _mm256_max_epi32(a, b); }
 INLINE int32_t vi_top(vi x) {
     __m128i s = _mm_max_epi32(_mm256_castsi256_si128(x), _mm256_extracti128_si256(x, 1));
@@ -113,17 +113,32 @@ INLINE void vi_put_bytes(int8_t *p, vi x) {
     _mm_storel_epi64((void *)p, _mm_packs_epi16(words, words));
 }
 
-/* sum of four u8 x s8 in each lane. Pairs are added in 16 bits, which holds them while u has seven bits; wide
- * ones go as twice the upper seven and the lowest. */
-INLINE vi vi_dot(vi sum, vi u, vi s, bool wide) {
-    const vi one = _mm256_set1_epi16(1);
-    if (!wide)
-        return _mm256_add_epi32(sum, _mm256_madd_epi16(_mm256_maddubs_epi16(u, s), one));
-    vi low = _mm256_and_si256(u, _mm256_set1_epi8(1));
-    vi high = _mm256_and_si256(_mm256_srli_epi16(u, 1), _mm256_set1_epi8(127));
-    vi twice = _mm256_madd_epi16(_mm256_maddubs_epi16(high, s), _mm256_set1_epi16(2));
-    return _mm256_add_epi32(sum,
-                            _mm256_add_epi32(twice, _mm256_madd_epi16(_mm256_maddubs_epi16(low, s), one)));
+/* Four u8 x s8 of each lane: pairs are added in 16 bits, as many as these hold (vi_total then gives a lane's
+ * sum). They may begin below zero by what the levels' zero point 2^shift adds, and then hold whatever the
+ * centred levels would. */
+INLINE vi vi_levels(vi pairs, vi u, vi s) {
+    vi product; /* in assembly for the reason of vi_dot_words */
+    __asm__("vpmaddubsw %2, %3, %1\n\tvpaddw %1, %0, %0" : "+x"(pairs), "=&x"(product) : "x"(s), "x"(u));
+    return pairs;
+}
+INLINE vi vi_total(vi pairs) { return _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)); }
+INLINE vi vi_start(int32_t start, int shift) { return _mm256_slli_epi16(_mm256_set1_epi32(start), shift); }
+/* -(q_1 + ..) in the form of vi_start, for sums n of lanes; *sum is q_1 + .. */
+INLINE int32_t vi_start_of(vi n, int32_t *sum) {
+    __m128i four = _mm_add_epi32(_mm256_castsi256_si128(n), _mm256_extracti128_si256(n, 1));
+    __m128i two = _mm_add_epi32(four, _mm_shuffle_epi32(four, 0xb1));
+    int32_t even = _mm_cvtsi128_si32(two), odd = _mm_extract_epi32(two, 2);
+    *sum = even + odd;
+    return (int32_t)((uint32_t)(-even & 0xffff) | (uint32_t)-odd << 16);
+}
+/* The same of s8 x s8 in 32 bits, begun by vi_bytes_start. A sign goes from the weight to its partner: then
+ * two products fit into 16 bits, even those of -128. */
+INLINE vi vi_bytes_start(int32_t start) {
+    (void)start;
+    return _mm256_setzero_si256();
+}
+INLINE vi vi_bytes(vi sum, vi w, vi s) {
+    return _mm256_add_epi32(sum, vi_total(_mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(s, w))));
 }
 
 /* Sixteen words: those of lo, then those of hi. */
@@ -166,64 +181,4 @@ INLINE void vi_transpose(vi r[LANES]) {
     for (int i = 0; i < 8; i++)
         r[i] = t[i];
 }
-
-/* Each of the scales of one vector of bytes on the lanes that belong to it: group 32 has one, 16 has two.
- * all holds eight of them, part says which vector's. */
-INLINE vf vf_spread(vf all, int group, int part) {
-    const vi by16 = _mm256_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1);
-    return group == 32 ? _mm256_permutevar8x32_ps(all, _mm256_set1_epi32(part))
-                       : _mm256_permutevar8x32_ps(all, _mm256_add_epi32(by16, _mm256_set1_epi32(2 * part)));
-}
-
-/* ---- rows of each format as they lie in the file ---- */
-
-/* A vector of scales and offsets of a chunk of a row, from group `at` on; what lies beyond n is finite where
- * the format's numbers are. */
-typedef void vector_scales(vf *scale, vf *offset, const void *chunk, int at, int n);
-/* A vector of levels from part `part` of a chunk on; more: it is not the row's last part. */
-typedef vi vector_levels(const void *chunk, int part, bool more);
-
-#define VF_SCALES(format)                                                                       \
-    INLINE void vf_##format##_scales(vf *scale, vf *offset, const void *chunk, int at, int n) { \
-        struct eight s = format##_scales(chunk, at, at + n - 1);                                \
-        *scale = s.scale;                                                                       \
-        *offset = s.offset;                                                                     \
-    }
-#define VI_LEVELS(format)                                                    \
-    INLINE vi vi_##format##_levels(const void *chunk, int part, bool more) { \
-        (void)more;                                                          \
-        return format##_levels(chunk, part);                                 \
-    }
-VF_SCALES(q4_0)
-VF_SCALES(q4_1)
-VF_SCALES(q5_0)
-VF_SCALES(q5_1)
-VF_SCALES(q8_0)
-VF_SCALES(q4_k)
-VF_SCALES(q5_k)
-VF_SCALES(q6_k)
-VI_LEVELS(q8_0)
-VI_LEVELS(q4_k)
-VI_LEVELS(q5_k)
-VI_LEVELS(q6_k)
-
-/* Two blocks of nibbles from `part` on, the last for one past `left`: a lane has four of a block's first 16
- * weights in low, and of the others in high. */
-INLINE void vi_nibbles(vi *low, vi *high, const void *chunk, int part, int left, struct nibbles f) {
-    const unsigned char *a = (const unsigned char *)chunk + (size_t)part * f.bytes,
-                        *b = left > 1 ? a + f.bytes : a;
-    vi all = _mm256_loadu2_m128i((const void *)(b + f.at), (const void *)(a + f.at));
-    *low = bits_of(all, 0, 15);
-    *high = bits_of(all, 4, 15);
-    if (f.fifths) {
-        a += f.fifths;
-        b += f.fifths;
-        *low = _mm256_or_si256(*low, fifth_bits(load16(a) | (uint32_t)load16(b) << 16));
-        *high = _mm256_or_si256(*high, fifth_bits(load16(a + 2) | (uint32_t)load16(b + 2) << 16));
-    }
-}
-
-/* Of two blocks of activations the first 16 of each, and the others. */
-INLINE vi vi_firsts(vi a, vi b) { return _mm256_permute2x128_si256(a, b, 0x20); }
-INLINE vi vi_seconds(vi a, vi b) { return _mm256_permute2x128_si256(a, b, 0x31); }
 #endif

@@ -54,11 +54,6 @@ INLINE vf vf_from_bhalves(const void *p) {
 INLINE vf vf_from_bytes(const void *p) {
     return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(p)));
 }
-/* each of eight numbers twice */
-INLINE vf vf_pairs(const float *p, int n) {
-    const vi index = _mm512_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7);
-    return _mm512_permutexvar_ps(index, vf_load_n(p, n));
-}
 /* x[0], x[2], .. and x[1], x[3], .. of 2 LANES numbers, and back. */
 INLINE void vf_split(vf lo, vf hi, vf *even, vf *odd) {
     const vi e = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
@@ -78,6 +73,10 @@ INLINE void vi_store(void *p, vi x) { _mm512_storeu_si512(p, x); }
 INLINE vi vi_set(int32_t x) { return _mm512_set1_epi32(x); }
 INLINE vi vi_add(vi a, vi b) { return _mm512_add_epi32(a, b); }
 INLINE vi vi_up(vi a, int by) { return _mm512_slli_epi32(a, (unsigned)by); }
+INLINE vi vi_down(vi a, int by) { return _mm512_srli_epi32(a, (unsigned)by); } /* zeros come in */
+INLINE vi vi_down_signed(vi a, int by) { return _mm512_srai_epi32(a, (unsigned)by); }
+INLINE vi vi_and(vi a, vi b) { return _mm512_and_si512(a, b); }
+INLINE vi vi_or(vi a, vi b) { return _mm512_or_si512(a, b); }
 INLINE vi vi_max(vi a, vi b) { return _mm512_max_epi32(a, b); }
 INLINE int32_t vi_top(vi x) { return _mm512_reduce_max_epi32(x); }
 INLINE int32_t vi_sum(vi x) { return _mm512_reduce_add_epi32(x); }
@@ -88,10 +87,21 @@ INLINE vi vi_nearest(vf x) { return _mm512_cvtps_epi32(x); }
 INLINE vf vi_float(vi x) { return _mm512_cvtepi32_ps(x); }
 INLINE void vi_put_bytes(int8_t *p, vi x) { _mm_storeu_si128((void *)p, _mm512_cvtsepi32_epi8(x)); }
 
-/* sum of four u8 x s8 in each lane */
-INLINE vi vi_dot(vi sum, vi u, vi s, bool wide) {
-    (void)wide;
-    return _mm512_dpbusd_epi32(sum, u, s);
+/* Four u8 x s8 of each lane. They may begin below zero by what the levels' zero point 2^shift adds. */
+INLINE vi vi_levels(vi sum, vi u, vi s) { return _mm512_dpbusd_epi32(sum, u, s); }
+INLINE vi vi_total(vi sum) { return sum; }
+INLINE vi vi_start(int32_t start, int shift) {
+    return _mm512_slli_epi32(_mm512_set1_epi32(start), (unsigned)shift);
+}
+/* -(q_1 + ..) in the form of vi_start, for sums n of lanes; *sum is q_1 + .. */
+INLINE int32_t vi_start_of(vi n, int32_t *sum) {
+    *sum = _mm512_reduce_add_epi32(n);
+    return -*sum;
+}
+/* The same of s8 x s8, begun by vi_bytes_start: the weights as unsigned ones with zero point 128. */
+INLINE vi vi_bytes_start(int32_t start) { return vi_start(start, 7); }
+INLINE vi vi_bytes(vi sum, vi w, vi s) {
+    return _mm512_dpbusd_epi32(sum, _mm512_xor_si512(w, _mm512_set1_epi8(-128)), s);
 }
 
 /* Lane i of row j becomes lane j of row i. */
@@ -119,152 +129,5 @@ INLINE void vi_transpose(vi r[LANES]) {
     }
     for (int i = 0; i < 16; i++)
         r[i] = t[i];
-}
-
-/* Each of the scales of one vector of bytes on the lanes that belong to it: group 32 has two, 16 has four.
- * all holds 16 of them, part says which vector's. */
-INLINE vf vf_spread(vf all, int group, int part) {
-    const vi by32 = _mm512_setr_epi32(0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1);
-    const vi by16 = _mm512_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3);
-    return group == 32 ? _mm512_permutexvar_ps(_mm512_add_epi32(by32, _mm512_set1_epi32(2 * part)), all)
-                       : _mm512_permutexvar_ps(_mm512_add_epi32(by16, _mm512_set1_epi32(4 * part)), all);
-}
-
-/* ---- rows of each format as they lie in the file ---- */
-
-/* A vector of scales and offsets of a chunk of a row, from group `at` on; what lies beyond n is finite where
- * the format's numbers are. */
-typedef void vector_scales(vf *scale, vf *offset, const void *chunk, int at, int n);
-/* A vector of levels from part `part` of a chunk on; more: it is not the row's last part, which stands alone.
- */
-typedef vi vector_levels(const void *chunk, int part, bool more);
-
-/* The first halves of n blocks and the second ones. A permutation reaches 64 words; a lane that it does not
- * concern keeps its index, which is a harmless half too. */
-INLINE vi first_halves(const unsigned char *block, size_t bytes, int n) {
-    const int step = (int)bytes / 2;
-    uint16_t index[32];
-    UNROLLED_FOR (int i = 0; i < 16; i++) {
-        index[i] = (uint16_t)(i * step);
-        index[16 + i] = (uint16_t)(i * step + 1);
-    }
-    vi words = vi_load(index);
-    UNROLLED_FOR (int at = 0; at < 15 * step + 2; at += 64) {
-        int left = n * step - at;
-        if (left <= 0)
-            break;
-        uint32_t mask = 0;
-        UNROLLED_FOR (int i = 0; i < 16; i++) {
-            mask |= (uint32_t)(i * step >= at && i * step < at + 64) << i;
-            mask |= (uint32_t)(i * step + 1 >= at && i * step + 1 < at + 64) << (16 + i);
-        }
-        const unsigned char *p = block + 2 * (size_t)at;
-        vi lo = _mm512_maskz_loadu_epi16(left >= 32 ? ~0u : (1u << left) - 1, p);
-        vi hi = _mm512_maskz_loadu_epi16(left >= 64 ? ~0u : left > 32 ? (1u << (left - 32)) - 1 : 0, p + 64);
-        words = _mm512_mask2_permutex2var_epi16(lo, words, mask, hi);
-    }
-    return words;
-}
-
-/* Blocks that begin with a scale, whose offset is zero times as much, and blocks that begin with both. */
-INLINE void vf_scaled(vf *scale, vf *offset, const void *block, size_t bytes, int n, float zero) {
-    *scale = _mm512_cvtph_ps(_mm512_castsi512_si256(first_halves(block, bytes, n)));
-    *offset = *scale * vf_set(zero);
-}
-
-INLINE void vf_paired(vf *scale, vf *offset, const void *block, size_t bytes, int n) {
-    vi halves = first_halves(block, bytes, n);
-    *scale = _mm512_cvtph_ps(_mm512_castsi512_si256(halves));
-    *offset = _mm512_cvtph_ps(_mm512_extracti64x4_epi64(halves, 1));
-}
-
-INLINE void vf_eights(vf *scale, vf *offset, struct eight a, struct eight b) {
-    *scale = _mm512_insertf32x8(_mm512_castps256_ps512(a.scale), b.scale, 1);
-    *offset = _mm512_insertf32x8(_mm512_castps256_ps512(a.offset), b.offset, 1);
-}
-
-#define VF_SCALED(format, zero)                                                                      \
-    INLINE void vf_##format##_scales(vf *scale, vf *offset, const void *chunk, int at, int n) {      \
-        vf_scaled(scale, offset, (const struct format *)chunk + at, sizeof(struct format), n, zero); \
-    }
-#define VF_PAIRED(format)                                                                       \
-    INLINE void vf_##format##_scales(vf *scale, vf *offset, const void *chunk, int at, int n) { \
-        vf_paired(scale, offset, (const struct format *)chunk + at, sizeof(struct format), n);  \
-    }
-#define VF_EIGHTS(format)                                                                       \
-    INLINE void vf_##format##_scales(vf *scale, vf *offset, const void *chunk, int at, int n) { \
-        vf_eights(scale, offset, format##_scales(chunk, at, at + n - 1),                        \
-                  format##_scales(chunk, at + 8, at + n - 1));                                  \
-    }
-VF_SCALED(q4_0, -8)
-VF_SCALED(q5_0, -16)
-VF_SCALED(q8_0, -128)
-VF_PAIRED(q4_1)
-VF_PAIRED(q5_1)
-VF_EIGHTS(q4_k)
-VF_EIGHTS(q5_k)
-VF_EIGHTS(q6_k)
-
-#define VI_TWO(format)                                                                  \
-    INLINE vi vi_##format##_levels(const void *chunk, int part, bool more) {            \
-        return _mm512_inserti64x4(_mm512_castsi256_si512(format##_levels(chunk, part)), \
-                                  format##_levels(chunk, more ? part + 1 : part), 1);   \
-    }
-VI_TWO(q8_0)
-
-/* Four blocks of nibbles from `part` on, the last for those past `left`: a lane has four of a block's first
- * 16 weights in low, and of the others in high. */
-INLINE void vi_nibbles(vi *low, vi *high, const void *chunk, int part, int left, struct nibbles f) {
-    const unsigned char *b[4];
-    uint64_t fifths[2] = {0, 0};
-    UNROLLED_FOR (int i = 0; i < 4; i++) {
-        b[i] = (const unsigned char *)chunk + (size_t)(part + (i < left ? i : left - 1)) * f.bytes;
-        fifths[0] |= (uint64_t)load16(b[i] + f.fifths) << (16 * i);
-        fifths[1] |= (uint64_t)load16(b[i] + f.fifths + 2) << (16 * i);
-    }
-    vi all = _mm512_inserti64x4(
-        _mm512_castsi256_si512(_mm256_loadu2_m128i((const void *)(b[1] + f.at), (const void *)(b[0] + f.at))),
-        _mm256_loadu2_m128i((const void *)(b[3] + f.at), (const void *)(b[2] + f.at)), 1);
-    *low = _mm512_and_si512(all, _mm512_set1_epi8(15));
-    *high = _mm512_and_si512(_mm512_srli_epi16(all, 4), _mm512_set1_epi8(15));
-    if (f.fifths) {
-        const vi sixteen = _mm512_set1_epi8(16);
-        *low = _mm512_mask_add_epi8(*low, fifths[0], *low, sixteen);
-        *high = _mm512_mask_add_epi8(*high, fifths[1], *high, sixteen);
-    }
-}
-
-/* Of four blocks of activations the first 16 of each, and the others. */
-INLINE vi vi_firsts(vi a, vi b) { return _mm512_shuffle_i32x4(a, b, 0x88); }
-INLINE vi vi_seconds(vi a, vi b) { return _mm512_shuffle_i32x4(a, b, 0xdd); }
-
-/* Bits of 32 bytes: of each byte `mask` from `from` on, and in the other half from `then` on. */
-INLINE vi vi_bits(const uint8_t *p, int from, int then, char mask) {
-    vi twice = _mm512_broadcast_i64x4(load256(p));
-    vi by = _mm512_setr_epi64(from, from, from, from, then, then, then, then);
-    return _mm512_and_si512(_mm512_srlv_epi64(twice, by), _mm512_set1_epi8(mask));
-}
-
-INLINE vi vi_q4_k_levels(const void *chunk, int part, bool more) {
-    (void)more;
-    const struct q4_k *b = (const struct q4_k *)chunk + part / 8;
-    return vi_bits(b->qs + part % 8 / 2 * 32, 0, 4, 15);
-}
-
-INLINE vi vi_q5_k_levels(const void *chunk, int part, bool more) {
-    (void)more;
-    const struct q5_k *b = (const struct q5_k *)chunk + part / 8;
-    int sub = part % 8;
-    vi fifth = _mm512_slli_epi64(vi_bits(b->qh, sub, sub + 1, 1), 4);
-    return _mm512_or_si512(vi_bits(b->qs + sub / 2 * 32, 0, 4, 15), fifth);
-}
-
-INLINE vi vi_q6_k_levels(const void *chunk, int part, bool more) {
-    (void)more;
-    const struct q6_k *b = (const struct q6_k *)chunk + part / 8;
-    int half = part % 8 / 4, sub = part % 4;
-    vi low = _mm512_and_si512(_mm512_srli_epi64(vi_load(b->ql + 64 * half), (unsigned)sub * 2),
-                              _mm512_set1_epi8(15));
-    return _mm512_or_si512(low, _mm512_slli_epi64(vi_bits(b->qh + 32 * half, sub * 2, sub * 2 + 2, 3), 4));
 }
 #endif

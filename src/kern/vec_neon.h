@@ -9,8 +9,8 @@
 #define LANES 4
 #define VECTORS 4
 #define STRIP 6
-#define Q8_VECTORS 2
-#define Q8_STRIP 4
+#define Q8_VECTORS 4
+#define Q8_STRIP 3
 
 typedef float32x4_t vf;
 typedef int32x4_t vi;
@@ -103,6 +103,12 @@ INLINE void vi_store(void *p, vi x) { vst1q_u8(p, vreinterpretq_u8_s32(x)); }
 INLINE vi vi_set(int32_t x) { return vdupq_n_s32(x); }
 INLINE vi vi_add(vi a, vi b) { return vaddq_s32(a, b); }
 INLINE vi vi_up(vi a, int by) { return vshlq_s32(a, vdupq_n_s32(by)); }
+INLINE vi vi_down(vi a, int by) { /* zeros come in */
+    return vreinterpretq_s32_u32(vshlq_u32(vreinterpretq_u32_s32(a), vdupq_n_s32(-by)));
+}
+INLINE vi vi_down_signed(vi a, int by) { return vshlq_s32(a, vdupq_n_s32(-by)); }
+INLINE vi vi_and(vi a, vi b) { return vandq_s32(a, b); }
+INLINE vi vi_or(vi a, vi b) { return vorrq_s32(a, b); }
 INLINE vi vi_max(vi a, vi b) { return vmaxq_s32(a, b); }
 INLINE int32_t vi_top(vi x) { return vmaxvq_s32(x); }
 INLINE int32_t vi_sum(vi x) { return vaddvq_s32(x); }
@@ -123,15 +129,24 @@ INLINE vi vi_dot_signed(vi sum, int8x16_t a, int8x16_t b) {
     return vpadalq_s16(sum, vpaddq_s16(lower, upper));
 #endif
 }
-/* sum of four u8 x s8 in each lane: u has seven bits, or loses 128, which come back as 128 times the sum of s
- */
-INLINE vi vi_dot(vi sum, vi u, vi s, bool wide) {
-    int8x16_t a = vreinterpretq_s8_s32(u), b = vreinterpretq_s8_s32(s);
-    if (!wide)
-        return vi_dot_signed(sum, a, b);
-    vi s4 = vi_dot_signed(vi_zero(), vdupq_n_s8(1), b);
-    return vaddq_s32(vi_dot_signed(sum, veorq_s8(a, vdupq_n_s8(-128)), b), vshlq_n_s32(s4, 7));
+/* Four u8 x s8 of each lane, of levels below 128. They may begin below zero by what the levels' zero point
+ * 2^shift adds. */
+INLINE vi vi_levels(vi sum, vi u, vi s) {
+    return vi_dot_signed(sum, vreinterpretq_s8_s32(u), vreinterpretq_s8_s32(s));
 }
+INLINE vi vi_total(vi sum) { return sum; }
+INLINE vi vi_start(int32_t start, int shift) { return vi_up(vi_set(start), shift); }
+/* -(q_1 + ..) in the form of vi_start, for sums n of lanes; *sum is q_1 + .. */
+INLINE int32_t vi_start_of(vi n, int32_t *sum) {
+    *sum = vi_sum(n);
+    return -*sum;
+}
+/* The same of s8 x s8, begun by vi_bytes_start. */
+INLINE vi vi_bytes_start(int32_t start) {
+    (void)start;
+    return vi_zero();
+}
+INLINE vi vi_bytes(vi sum, vi w, vi s) { return vi_levels(sum, w, s); }
 
 /* Lane i of row j becomes lane j of row i. */
 INLINE void vi_transpose(vi r[LANES]) {

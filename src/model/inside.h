@@ -20,6 +20,8 @@ struct family {
 plm_status config_read(struct config *c, const struct family **family, const struct gguf *g, plm_error *err);
 /* Binds every tensor of the file to its place in m, or says which is missing, misshapen or unknown. */
 plm_status weights_bind(plm_model *m, const struct family *family, plm_error *err);
+/* Room for a copy of the matrices in the order of the int8 products, filled as they are first used. */
+plm_status weights_keep_units(plm_model *m, plm_error *err);
 void weights_free(plm_model *m);
 int linear_in(const struct config *c, int linear);
 int linear_out(const struct config *c, int linear);

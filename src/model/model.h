@@ -37,6 +37,7 @@ struct plm_model {
     const float *out_norm;       /* [C] */
     struct layer_weights *layer; /* [L] */
     float *freq, *window_freq;   /* [rotary/2] radians a position; NULL without windows */
+    struct arena units;          /* of the matrices, where they are kept */
     struct gguf *file;
     struct vocab *vocab;
     struct chat *chat; /* NULL: none */

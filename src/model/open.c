@@ -66,6 +66,8 @@ static plm_status open_parts(plm_model *m, const plm_model_options *opt, plm_err
         st = config_read(&m->cfg, &family, m->file, err);
     if (!st)
         st = weights_bind(m, family, err);
+    if (!st && !opt->no_repack && !ops_kernel_exact(m->kern))
+        st = weights_keep_units(m, err);
     if (!st)
         st = vocab_open(&m->vocab, m->file, err);
     if (!st && vocab_size(m->vocab) != m->cfg.vocab) {

@@ -260,6 +260,25 @@ static plm_status describe_types(plm_model *m, plm_error *err) {
     return st;
 }
 
+/* Every matrix that int8 products read; the embedding is only looked up. */
+static struct matrix *matrix_at(plm_model *m, size_t i) {
+    size_t layers = (size_t)m->cfg.layers * LORA_LINEARS;
+    return i < layers ? &m->layer[i / LORA_LINEARS].linear[i % LORA_LINEARS] : i == layers ? &m->head : NULL;
+}
+
+plm_status weights_keep_units(plm_model *m, plm_error *err) {
+    size_t need = 0;
+    for (size_t i = 0; matrix_at(m, i); i++)
+        need += units_need(matrix_at(m, i));
+    if (arena_open(&m->units, need, NULL))
+        return fail(err, PLM_ENOMEM, "no memory to hold %zu MB of weights in the order of the processor",
+                    need / 1000000);
+    mem_large_pages(m->units.base, m->units.size);
+    for (size_t i = 0; matrix_at(m, i); i++)
+        units_take(matrix_at(m, i), &m->units, true);
+    return PLM_OK;
+}
+
 plm_status weights_bind(plm_model *m, const struct family *family, plm_error *err) {
     struct config *c = &m->cfg;
     struct binder b = {.m = m, .err = err};
@@ -292,6 +311,7 @@ plm_status weights_bind(plm_model *m, const struct family *family, plm_error *er
 }
 
 void weights_free(plm_model *m) {
+    arena_close(&m->units);
     mem_free(m->freq);
     mem_free(m->window_freq);
     mem_free(m->layer);

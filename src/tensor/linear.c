@@ -6,8 +6,7 @@
 #include "tensor/linear_q8.h"
 #include "tensor/product.h"
 
-enum { MOST = 4 }; /* matrices over the same input */
-enum { FEW = 8 };  /* rows below this are not worth a panel */
+enum { FEW = 8 }; /* rows below this are not worth a panel */
 
 static void put_bias(float *y, size_t ldy, const float *bias, int out, int T) {
     for (size_t t = 0; t < (size_t)T; t++)

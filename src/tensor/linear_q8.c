@@ -1,13 +1,16 @@
-/* linear_q8.c: y = x W^T with x quantised a block of 32 at a time and W as it lies in the file. One token
- * streams the rows of W; many tokens share each panel of rows, taken apart once into a thread's own scratch.
- */
+/* linear_q8.c: y = x W^T with x quantised a block of 32 at a time and W in units (kern/block.h). A matrix
+ * that has room for its units keeps them, packed when they are first wanted; another's are packed each time,
+ * a piece at a time. One token takes the units as they are, many share panels opened from them. How a sum is
+ * cut depends on neither, nor on threads. */
 #include "tensor/linear_q8.h"
+
+#include <assert.h>
 
 #include "tensor/product.h"
 
 enum {
-    FEW = 8,     /* tokens below this go row by row */
-    STREAM = 16, /* rows that they go through together */
+    PIECE = 1024, /* weights of a row at a time, whole super-blocks: a panel of them stays near */
+    GRAIN = 4,    /* units that one token goes through together */
 };
 
 struct job {
@@ -17,13 +20,15 @@ struct job {
     const int *ldy;
     const struct matrix *const *w;
     const float *const *bias;
-    int n, T, unit;      /* matrices; tokens; rows of a piece */
-    unsigned char *work; /* a piece for each thread */
+    int n, T, rows;      /* matrices; tokens; rows of a piece */
+    unsigned char *work; /* a piece for each thread: of a unit, and of a panel */
     size_t work_each;
 };
 
+enum { UNIT_ROOM = UNIT * PIECE / QK * (int)sizeof(struct q8_0) };
+
 bool q8_takes(const struct ops *o, const struct matrix *w) {
-    return o->precision == PREC_INT8 && o->kern->unpack && o->kern->unpack[w->type];
+    return o->precision == PREC_INT8 && o->kern->dot_q8 && o->kern->dot_q8[w->type];
 }
 
 struct quantise {
@@ -41,105 +46,130 @@ static void quantise_rows(void *ctx, size_t from, size_t to, int worker) {
 
 struct q8_rows q8_prepare(struct ops *o, const float *x, int T, int k) {
     size_t rows = (size_t)T, groups = (size_t)k / 32;
-    struct q8_rows q = {.k = k, .ld = ((size_t)k + 63) / 64 * 64};
-    q.q = take(o, rows * q.ld, 1);
+    struct q8_rows q = {.k = k};
+    q.q = take(o, rows * (size_t)k, 1);
     q.scale = take(o, rows * groups, sizeof(float));
-    q.sum32 = take(o, rows * groups, sizeof(float));
-    q.sum16 = take(o, rows * groups * 2, sizeof(float));
+    q.sum = take(o, rows * groups, sizeof(float));
+    q.start32 = take(o, rows * groups, sizeof(int32_t));
+    q.start16 = take(o, rows * groups * 2, sizeof(int32_t));
     struct quantise j = {o->kern, &q, x};
     double began = op_began(o);
-    run(o, rows, 4, T < FEW, quantise_rows, &j);
+    run(o, rows, 4, T < 8, quantise_rows, &j);
     op_ended(o, OP_QUANTISE, began, 0);
     return q;
 }
 
-/* Rows of all matrices are numbered through in units; which matrix, and its rows from .. to. */
-static int unit_rows(const struct job *j, size_t unit, int *from, int *to) {
+size_t q8_scratch(int T, int width, int threads) {
+    size_t t = (size_t)T, groups = (size_t)width / 32 + 1;
+    return arena_need(t, (size_t)width) + 3 * arena_need(t, groups * 4) + arena_need(t, groups * 8) +
+           arena_need((size_t)threads, UNIT_ROOM + q8_panel_bytes(4 * UNIT, PIECE) + 64);
+}
+
+/* Pieces are numbered through all matrices; which matrix, and its rows from .. to. */
+static int piece_rows(const struct job *j, size_t piece, int *from, int *to) {
     for (int i = 0;; i++) {
-        size_t units = (size_t)((j->w[i]->out + j->unit - 1) / j->unit);
-        if (unit < units) {
-            *from = (int)unit * j->unit;
-            *to = j->w[i]->out - *from < j->unit ? j->w[i]->out : *from + j->unit;
+        size_t pieces = (size_t)((j->w[i]->out + j->rows - 1) / j->rows);
+        if (piece < pieces) {
+            *from = (int)piece * j->rows;
+            *to = j->w[i]->out - *from < j->rows ? j->w[i]->out : *from + j->rows;
             return i;
         }
-        unit -= units;
+        piece -= pieces;
     }
 }
 
-static const unsigned char *row_at(const struct matrix *w, int row) {
-    return (const unsigned char *)w->data + (size_t)row * w->row_bytes;
+static void pack(void *unit, const struct matrix *w, int row, int from, int k) {
+    const struct block_fields *f = &block_fields[w->type];
+    int rows = w->out - row < UNIT ? w->out - row : UNIT;
+    const unsigned char *at =
+        (const unsigned char *)w->data + (size_t)row * w->row_bytes + (size_t)(from / f->weights * f->bytes);
+    block_pack(unit, at, w->row_bytes, rows, (int)w->type, k / f->weights);
 }
 
-/* Space for `rows` rows taken apart, cut from a thread's scratch; *end is what follows it. */
-static struct q8_weights rows_in(unsigned char *space, int rows, const struct job *j, int type,
-                                 unsigned char **end) {
-    int group = block_group(type);
-    size_t groups = ((size_t)(rows * (j->x->k / group)) + SCALE_ROOM + 15) / 16 * 16,
-           levels = ((size_t)rows * (size_t)j->x->k + 127) / 64 * 64;
-    struct q8_weights w = {.u = space, .group = group, .wide = block_wide(type)};
-    w.scale = (float *)(void *)(space + levels);
-    w.offset = w.scale + groups;
-    *end = (unsigned char *)(w.offset + groups);
-    return w;
+/* k weights from `from` on of the unit at `row`: kept, or packed into `room`. */
+static const unsigned char *unit_at(const struct matrix *w, int row, int from, int k, unsigned char *room) {
+    const struct block_fields *f = &block_fields[w->type];
+    if (!w->units) {
+        pack(room, w, row, from, k);
+        return room;
+    }
+    unsigned char *unit = w->units->data + (size_t)row * w->row_bytes;
+    if (!w->units->ready[row / UNIT]) {
+        pack(unit, w, row, 0, w->in);
+        w->units->ready[row / UNIT] = 1; // regions take turns, and in one a unit belongs to one thread
+        w->units->left--;
+    }
+    return unit + (size_t)(from / f->weights * f->bytes) * UNIT;
 }
 
-/* Bytes of rows_in at most. */
-static size_t rows_bytes(int rows, int k) {
-    return (size_t)rows * (size_t)k + 128 + ((size_t)rows * (size_t)k / 16 + 32) * 2 * sizeof(float);
+static void put_bias(float *y, size_t ldy, const float *bias, int n, int T) {
+    for (size_t t = 0; t < (size_t)T; t++)
+        memcpy(y + t * ldy, bias, (size_t)n * sizeof *y);
 }
 
-static void stream_rows(void *ctx, size_t first, size_t last, int worker) {
+static void multiply(void *ctx, size_t first, size_t last, int worker) {
     struct job *j = ctx;
-    (void)worker;
-    for (size_t unit = first; unit < last; unit++) {
-        int from, to, i = unit_rows(j, unit, &from, &to);
+    unsigned char *room = j->work + (size_t)worker * j->work_each, *panel = room + UNIT_ROOM;
+    for (size_t p = first; p < last; p++) {
+        int from, to, i = piece_rows(j, p, &from, &to);
         const struct matrix *w = j->w[i];
-        for (int t = 0; t < j->T; t++) {
-            float *y = j->y[i] + (size_t)t * (size_t)j->ldy[i] + from;
-            j->k->dot_q8[w->type](y, row_at(w, from), w->row_bytes, to - from, j->x, t);
-            if (j->bias[i])
-                j->k->add(y, j->bias[i] + from, (size_t)(to - from));
-        }
-    }
-}
-
-static void multiply_panels(void *ctx, size_t first, size_t last, int worker) {
-    struct job *j = ctx;
-    const struct kern *k = j->k;
-    int width = k->width_q8, lanes = k->lanes, in = j->x->k;
-    for (size_t unit = first; unit < last; unit++) {
-        int from, to, i = unit_rows(j, unit, &from, &to), type = (int)j->w[i]->type;
-        unsigned char *end;
-        struct q8_weights rows = rows_in(j->work + (size_t)worker * j->work_each, lanes, j, type, &end);
-        struct q8_weights panel = rows_in(end, width, j, type, &end);
-        for (int c = 0; c < width; c += lanes) {
-            int left = to - from - c, valid = left < lanes ? left < 0 ? 0 : left : lanes;
-            k->unpack[type](rows.u, rows.scale, rows.offset, row_at(j->w[i], from + c), valid * in);
-            struct q8_weights part = panel;
-            part.u += 4 * c;
-            part.scale += c;
-            part.offset += c;
-            k->pack_q8(&part, width, &rows, valid, in);
-        }
         float *y = j->y[i] + from;
-        k->mul_q8(y, (size_t)j->ldy[i], j->x, 0, &panel, width, j->T, to - from);
-        for (int t = 0; j->bias[i] && t < j->T; t++)
-            k->add(y + (size_t)t * (size_t)j->ldy[i], j->bias[i] + from, (size_t)(to - from));
+        size_t ldy = (size_t)j->ldy[i];
+        if (j->bias[i])
+            put_bias(y, ldy, j->bias[i] + from, to - from, j->T);
+        for (int at = 0; at < w->in; at += PIECE) {
+            int k = w->in - at < PIECE ? w->in - at : PIECE;
+            bool add = at > 0 || j->bias[i];
+            if (j->T == 1) {
+                j->k->dot_q8[w->type](y, ldy, j->x, 0, at, unit_at(w, from, at, k, room), 1, to - from, k,
+                                      add);
+                continue;
+            }
+            for (int row = from; row < to; row += UNIT)
+                j->k->open_q8[w->type](panel, row - from, unit_at(w, row, at, k, room), k);
+            j->k->mul_q8[w->type](y, ldy, j->x, 0, at, panel, j->T, to - from, k, add);
+        }
     }
 }
 
 void q8_linear(struct ops *o, float *const *y, const int *ldy, const struct q8_rows *x,
                const struct matrix *const *w, const float *const *bias, int n, int T) {
-    size_t mark = arena_mark(o->scratch), units = 0;
-    bool few = T < FEW;
-    int width = o->kern->width_q8;
-    struct job j = {o->kern, x, y, ldy, w, bias, n, T, few ? STREAM : width, NULL, 0};
-    if (!few) {
-        j.work_each = (rows_bytes(o->kern->lanes, x->k) + rows_bytes(width, x->k) + 63) / 64 * 64;
-        j.work = take(o, (size_t)pool_threads(o->pool), j.work_each);
-    }
+    assert(n <= MOST);
+    size_t mark = arena_mark(o->scratch), pieces = 0;
+    struct job j = {o->kern, x, y, ldy, w, bias, n, T, T == 1 ? UNIT : o->kern->width_q8, NULL, 0};
+    j.work_each = (UNIT_ROOM + q8_panel_bytes(o->kern->width_q8, PIECE) + 63) / 64 * 64;
+    j.work = take(o, (size_t)pool_threads(o->pool), j.work_each);
     for (int i = 0; i < n; i++)
-        units += (size_t)((w[i]->out + j.unit - 1) / j.unit);
-    run(o, units, few ? 4 : 1, false, few ? stream_rows : multiply_panels, &j);
+        pieces += (size_t)((w[i]->out + j.rows - 1) / j.rows);
+    bool packing[MOST];
+    for (int i = 0; i < n; i++)
+        packing[i] = w[i]->units && w[i]->units->left > 0;
+    run(o, pieces, T == 1 ? GRAIN : 1, false, multiply, &j);
+    for (int i = 0; i < n; i++)
+        if (packing[i] && w[i]->units->mapped && w[i]->units->left == 0)
+            map_release(w[i]->data, (size_t)w[i]->out * w[i]->row_bytes);
     arena_reset(o->scratch, mark);
+}
+
+static size_t units_of(const struct matrix *w) {
+    return block_fields[w->type].bytes ? (size_t)((w->out + UNIT - 1) / UNIT) : 0;
+}
+
+size_t units_need(const struct matrix *w) {
+    size_t n = units_of(w);
+    return n ? arena_need(1, sizeof(struct units)) + arena_need(n, UNIT * w->row_bytes) + arena_need(n, 1)
+             : 0;
+}
+
+void units_take(struct matrix *w, struct arena *a, bool mapped) {
+    size_t n = units_of(w);
+    if (n == 0)
+        return;
+    w->units = arena_take(a, 1, sizeof *w->units);
+    assert(w->units);
+    w->units->data = arena_take(a, n, UNIT * w->row_bytes);
+    w->units->ready = arena_take(a, n, 1);
+    assert(w->units->data && w->units->ready);
+    w->units->left = (int)n;
+    w->units->mapped = mapped;
 }

@@ -4,6 +4,8 @@
 #include "kern/kern.h"
 #include "tensor/tensor.h"
 
+enum { MOST = 4 }; /* matrices over the same input */
+
 /* Whether o computes w with int8: asked for, and the format is of integers. */
 bool q8_takes(const struct ops *o, const struct matrix *w);
 /* T rows of x, quantised into scratch. */
@@ -11,4 +13,5 @@ struct q8_rows q8_prepare(struct ops *o, const float *x, int T, int k);
 /* y[i] = x w[i]^T + bias[i] for n matrices that q8_takes, over the same x; ldy[i] floats from row to row */
 void q8_linear(struct ops *o, float *const *y, const int *ldy, const struct q8_rows *x,
                const struct matrix *const *w, const float *const *bias, int n, int T);
+size_t q8_scratch(int T, int width, int threads);
 #endif

@@ -1,5 +1,6 @@
 /* scratch.c: how much memory any one operation needs, so that an arena can be sized once. */
 #include "tensor/attention.h"
+#include "tensor/linear_q8.h"
 #include "tensor/loss.h"
 #include "tensor/product.h"
 #include "tensor/product_i16.h"
@@ -12,6 +13,9 @@ size_t ops_scratch(int T, int width, int threads) {
                      arena_need(1024 + 64, 1024 * f) + arena_need(n, (16 * 256 + 2 * 1024) * f);
     if (product < product_i16_scratch(T, threads))
         product = product_i16_scratch(T, threads);
+    size_t q8 = q8_scratch(T, width, threads);
+    if (product < q8)
+        product = q8;
     size_t rows = arena_need(t + 64, 2 * w * f); // prepared activations, their copies, LoRA's products
     size_t worker = arena_need(n, (4 * 64 * w + 64 * 256) * f); // panels, attention's tiles
     return product + rows + worker + LOSS_BYTES + 64 * w * f + ATTENTION_BYTES + (64 << 10);

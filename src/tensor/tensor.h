@@ -38,16 +38,29 @@ uint16_t f32_to_f16(float f);
 float bf16_to_f32(uint16_t h);
 uint16_t f32_to_bf16(float f); /* nearest even */
 
+/* A matrix once more, in the order that int8 products read it: 16 rows side by side. Packed when first
+ * wanted, 16 rows at a time, in whatever region of a pool wants them; so all users of a matrix share one
+ * pool. */
+struct units {
+    unsigned char *data, *ready; /* a flag for each 16 rows */
+    _Atomic int left;            /* not packed yet */
+    bool mapped;                 /* the rows are in a mapped file, whose pages may go when all are packed */
+};
+
 /* A linear layer's weight: y = W x. Row-major, rows of `in` weights. */
 struct matrix {
     const void *data;
     enum dtype type;
     int out, in;
     size_t row_bytes;
-    int place; /* where a profile counts it: 0 the head, 1 q k v, 2 o, 3 gate up, 4 down */
+    struct units *units; /* NULL: packed anew, a piece at a time, each time */
+    int place;           /* where a profile counts it: 0 the head, 1 q k v, 2 o, 3 gate up, 4 down */
 };
 enum { PLACES = 5 };
 struct matrix matrix_of(const void *data, enum dtype type, int out, int in);
+/* Gives w room for its units, units_need bytes of a; nothing for formats of floats. */
+size_t units_need(const struct matrix *w);
+void units_take(struct matrix *w, struct arena *a, bool mapped);
 
 /* ---- ops: what they run on ---- */
 

@@ -50,6 +50,11 @@ EMULATED __m512i emulated_joini(__m256i lower, __m256i upper) {
 EMULATED __m512 emulated_join(__m256 lower, __m256 upper) {
     return _mm512_castsi512_ps(emulated_joini(_mm256_castps_si256(lower), _mm256_castps_si256(upper)));
 }
+EMULATED __m512i emulated_srai_epi32(__m512i x, unsigned count) {
+    int by = (int)count;
+    return emulated_joini(_mm256_srai_epi32(_mm512_castsi512_si256(x), by),
+                          _mm256_srai_epi32(_mm512_extracti64x4_epi64(x, 1), by));
+}
 EMULATED __m512 emulated_cvtepi32_ps(__m512i x) {
     return emulated_join(_mm256_cvtepi32_ps(_mm512_castsi512_si256(x)),
                          _mm256_cvtepi32_ps(_mm512_extracti64x4_epi64(x, 1)));
@@ -69,6 +74,7 @@ EMULATED __m512 emulated_cvtph_ps(__m256i x) {
                          _mm256_cvtph_ps(_mm256_extracti128_si256(x, 1)));
 }
 #define _mm512_cvtepi32_ps(x) emulated_cvtepi32_ps(x)
+#define _mm512_srai_epi32 emulated_srai_epi32
 #define _mm512_cvtps_epi32(x) emulated_cvtps_epi32(x)
 #define _mm512_cvtepu8_epi32(x) emulated_cvtepu8_epi32(x)
 #define _mm512_cvtepu16_epi32(x) emulated_cvtepu16_epi32(x)
