@@ -180,7 +180,7 @@ def fetch(plm, name):
 def q4_0_of(plm, work, model):
     out = work / model.name.replace("Q4_1", "Q4_0")
     if not out.exists():
-        run(plm, "model", "quantize", model, "--type", "Q4_0", "--out", out)
+        run(plm, "model", "quantize", model, out, "--type", "Q4_0")
     if not out.exists():
         raise Skip("plm model quantize left no file")
     return out

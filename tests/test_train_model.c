@@ -433,6 +433,26 @@ static void every_failed_allocation_is_a_clean_status(void **state) {
     plm_model_close(m);
 }
 
+/* The plan is for the largest pass that a step will have, and every step has room. */
+static void passes_are_planned_as_large_as_they_get(void **state) {
+    (void)state;
+    struct run r;
+    run_open(&r, NULL, 1, &usual);
+    assert_ok(plm_trainer_plan(r.t, NULL, &why));
+    int most = 0, longest = 0;
+    for (size_t i = 0; i < r.t->n_ex; i++)
+        longest = r.t->ex[i].n - 1 > longest ? r.t->ex[i].n - 1 : longest;
+    for (int step = 0; step < r.t->opt.steps; step++) {
+        int n = order_step(&r.t->order, step, r.t->step_ex);
+        packer_plan(&r.t->packer, r.t->step_ex, n, r.t->pass_tokens);
+        assert_int_equal(r.t->packer.passes, 1);
+        packer_lay(&r.t->packer, 0, NULL);
+        most = r.t->packer.batch.T > most ? r.t->packer.batch.T : most;
+    }
+    assert_in_range(r.t->pass_tokens, most, most > longest ? most * 5 / 4 : longest);
+    run_close(&r);
+}
+
 static void a_profile_counts_each_kind_of_operation(void **state) {
     (void)state;
     struct run r;
@@ -473,6 +493,7 @@ int main(void) {
         cmocka_unit_test(a_killed_run_gives_the_same_file),
         cmocka_unit_test(a_damaged_embedding_is_blamed_on_the_example_that_has_it),
         cmocka_unit_test(long_conversations_are_cut_inside_their_longest_text),
+        cmocka_unit_test(passes_are_planned_as_large_as_they_get),
         cmocka_unit_test(a_profile_counts_each_kind_of_operation),
         cmocka_unit_test(every_failed_allocation_is_a_clean_status),
     };

@@ -115,7 +115,7 @@ static size_t scratch_need(const struct trace *t) {
         most = forward;
     if (loss > most)
         most = loss;
-    return most + ops_scratch(T, widest(c), pool_threads(t->m->pool));
+    return most + ops_scratch(T, widest(c), pool_threads(t->m->pool)) - ops_loss_unused(T, c->vocab);
 }
 
 static void measure(struct trace *t, const struct lora *l) {

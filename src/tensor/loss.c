@@ -31,13 +31,23 @@ static void softmax_rows(void *ctx, size_t from, size_t to, int worker) {
     }
 }
 
-/* Tokens a chunk: as many as LOSS_BYTES hold, the chunks about equal. */
-static int chunk_of(int T, int V) {
+/* Tokens of the longest chunk there may be. */
+static size_t chunk_most(int V) {
     size_t most = LOSS_BYTES / ((size_t)V * sizeof(float));
-    if (most < LOSS_TOKENS)
-        most = LOSS_TOKENS;
+    return most < LOSS_TOKENS ? LOSS_TOKENS : most > LOSS_MOST ? LOSS_MOST : most;
+}
+
+/* Tokens a chunk: the chunks about equal. */
+static int chunk_of(int T, int V) {
+    size_t most = chunk_most(V);
     int chunks = (int)(((size_t)T + most - 1) / most);
     return (T + chunks - 1) / chunks;
+}
+
+size_t ops_loss_unused(int T, int vocab) {
+    size_t most = chunk_most(vocab), tokens = (size_t)T < most ? (size_t)T : most;
+    size_t used = tokens * (size_t)vocab * sizeof(float);
+    return used < LOSS_BYTES ? LOSS_BYTES - used : 0;
 }
 
 static void chunk_loss(struct ops *o, double *nll, float *dx, const float *x, const struct matrix *w,

@@ -1,5 +1,6 @@
 /* loss.h: what the loss keeps at a time. */
 #ifndef TENSOR_LOSS_H
 #define TENSOR_LOSS_H
-enum { LOSS_BYTES = 32 << 20, LOSS_TOKENS = 16 }; /* of logits; but at least so many tokens */
+/* Of logits; but at least so many tokens, and at most so many: more of them gain nothing. */
+enum { LOSS_BYTES = 64 << 20, LOSS_TOKENS = 16, LOSS_MOST = 128 };
 #endif

@@ -183,6 +183,36 @@ static int choose_pass(const struct plm_trainer *t, int longest, uint64_t togeth
     return pass < longest ? longest : pass;
 }
 
+/* Lays out the passes of all steps, to plan for the largest instead of the largest that could be: with that
+ * ceiling they come out the same. More steps than one would wait for are not looked at. */
+static plm_status shrink_pass(struct plm_trainer *t, int longest, plm_error *err) {
+    enum { STEPS = 4096 };
+    if (t->opt.steps > STEPS) {
+        return PLM_OK;
+    }
+    const struct example **list = mem_alloc((size_t)t->order.batch, sizeof *list);
+    if (!list) {
+        return fail(err, PLM_ENOMEM, "no memory for a batch of %d examples", t->order.batch);
+    }
+    struct packer p;
+    plm_status st = packer_open(&p, t->pass_tokens, t->order.batch, err);
+    int most = longest;
+    for (int step = 0; !st && step < t->opt.steps; step++) {
+        packer_plan(&p, list, order_step(&t->order, step, list), t->pass_tokens);
+        for (int i = 0; i < p.passes; i++) {
+            int taken = t->pass_tokens - p.left[i], rows = (p.rows[i] + BATCH_ROWS - 1) / BATCH_ROWS;
+            taken = rows > taken ? rows : taken;
+            most = taken > most ? taken : most;
+        }
+    }
+    if (!st) {
+        t->pass_tokens = most;
+        packer_close(&p);
+    }
+    mem_free(list);
+    return st;
+}
+
 static plm_status plan_room(struct plm_trainer *t, plm_error *err) {
     int longest;
     uint64_t together;
@@ -194,8 +224,12 @@ static plm_status plan_room(struct plm_trainer *t, plm_error *err) {
     int valid = (int)t->facts.validation;
     t->most_examples = t->order.batch > valid ? t->order.batch : valid;
     t->pass_tokens = choose_pass(t, longest, together);
+    plm_status st = shrink_pass(t, longest, err);
+    if (st) {
+        return st;
+    }
     trainer_drop_room(t); /* of losses measured before the plan: arrays did not count then */
-    plm_status st = trainer_room(t, t->pass_tokens, t->most_examples, err);
+    st = trainer_room(t, t->pass_tokens, t->most_examples, err);
     if (st == PLM_ELIMIT && t->pass_tokens > longest) {
         t->pass_tokens = longest;
         st = trainer_room(t, longest, t->most_examples, err);
