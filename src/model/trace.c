@@ -50,8 +50,8 @@ static int fields_of(const struct trace *t, struct acts *a, struct field *f) {
     f[n++] = (struct field){&a->ffn_inv_rms, 1, false};
     f[n++] = (struct field){&a->lse, c->heads, false};
     f[n++] = (struct field){&a->x_mid, c->width, false};
-    f[n++] = (struct field){&a->q_raw, q, half};
-    f[n++] = (struct field){&a->k_raw, kv, half};
+    f[n++] = (struct field){&a->q_raw, q, false}; // scores multiply large q and k: rounded, they leave lse
+    f[n++] = (struct field){&a->k_raw, kv, false};
     f[n++] = (struct field){&a->v, kv, half};
     f[n++] = (struct field){&a->y, q, half};
     f[n++] = (struct field){&a->gate, c->ffn, half};
