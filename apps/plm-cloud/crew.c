@@ -62,10 +62,6 @@ void crew_wake(struct crew *c) {
     }
 }
 
-static bool must_stop(const struct hand *h) {
-    return h->lost || h->yield || h->crew->stop;
-}
-
 /* ---- a job's hooks ---- */
 
 static plm_status on_find(void *ctx, const char *hash, char **text, char **finish, plm_error *err) {
@@ -90,8 +86,11 @@ static plm_status on_keep(void *ctx, const char *hash, const char *body, const s
 static plm_status on_leaving(void *ctx, const char *body, size_t len, plm_error *err) {
     struct hand *h = ctx;
     (void)body, (void)len;
-    if (must_stop(h)) {
+    if (h->lost) {
         return fail(err, PLM_ESTOPPED, "stopped");
+    }
+    if (h->yield || h->crew->stop) { // no failure of ours: the calls under way are paid and waited for
+        return fail(err, PLM_EBUSY, "%s", h->yield ? "making room for others" : "the service is stopping");
     }
     plm_status st = job_may_call(h->crew->ledger, &h->work, err);
     h->quota = st == PLM_ELIMIT;
@@ -103,14 +102,14 @@ static int on_progress(void *ctx, size_t done, size_t total, size_t examples) {
     h->done = (long long)done;
     h->total = (long long)total;
     h->examples = (long long)examples;
-    return must_stop(h);
+    return h->lost;
 }
 
 static int on_waiting(void *ctx, const char *why, double seconds) {
     struct hand *h = ctx;
     (void)why, (void)seconds;
     atomic_fetch_add(&h->crew->teacher_errors, 1);
-    return must_stop(h);
+    return h->lost || h->crew->stop;
 }
 
 /* ---- a job ---- */
@@ -231,7 +230,7 @@ static void *work(void *ctx) {
         h->working = false;
         work_free(&h->work);
         pthread_mutex_unlock(&h->lock);
-        if (st == PLM_EBUSY || st == PLM_EIO) {
+        if ((st == PLM_EBUSY || st == PLM_EIO) && !h->yield) {
             pause_for(h->crew, &h->crew->wake, 1);
         }
     }
