@@ -121,6 +121,8 @@ static plm_status read_list(struct piece *pieces, size_t *surplus, const struct 
     return st;
 }
 
+enum { SURPLUS_MAX = 64 }; /* useless lines of a reply that are read */
+
 static plm_status read_lines(struct piece *pieces, size_t *surplus, const struct task *t, const char *text,
                              const char *finish, plm_error *err) {
     bool cut = strcmp(finish, "length") == 0;
@@ -130,7 +132,8 @@ static plm_status read_lines(struct piece *pieces, size_t *surplus, const struct
     }
     bool list;
     plm_status listed = read_list(pieces, surplus, t, text, &list, err);
-    while (!list && str_cut(&rest, '\n', &line)) {
+    const size_t most = *surplus + SURPLUS_MAX; // what goes on and on is not read to its end
+    while (!list && *surplus < most && str_cut(&rest, '\n', &line)) {
         line = str_trim(line);
         if (str_ends(line, ",")) {
             line = str_trim((struct str){line.p, line.n - 1});
