@@ -621,11 +621,18 @@ typedef struct plm_augment_policy {
     const int64_t *exclude; /* records that must be neither shown nor used (the gate's) */
     size_t n_exclude;
     uint64_t seed;
+    /* With summary_only and labels: label counts get geometric noise that costs epsilon of the budget, and
+     * nothing else that counts records is said. 0: exact counts. */
+    double epsilon, epsilon_budget;
 } plm_augment_policy;
 
 /* The request as JSON: exactly what would leave. The placeholder map stays in the store. */
 PLM_API plm_status plm_augment_draft(plm_store *st, const plm_augment_policy *p, char **request,
                                      plm_error *err) PLM_MUST_CHECK;
+
+/* The epsilon that drafts have spent on a user's labels of this kind so far. */
+PLM_API plm_status plm_augment_epsilon(plm_store *st, const char *user, const plm_kind *kind, double *spent,
+                                       plm_error *err) PLM_MUST_CHECK;
 
 /* The records behind a request's numbers (a record forgotten since: 0). */
 PLM_API plm_status plm_augment_sources(plm_store *st, const char *request, const int64_t *numbers, size_t n,

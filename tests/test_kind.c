@@ -110,6 +110,32 @@ static void a_file_adds_and_overrides(void **state) {
     plm_kinds_close(k);
 }
 
+static void a_kind_of_ones_own_is_a_whole_recipe(void **state) {
+    const char *path = in_folder(*state, "kinds.json");
+    write_text(
+        path,
+        "[{\"name\": \"ticket\", \"task\": \"which team a ticket belongs to\","
+        " \"instruction\": \"Which team? {input}\", \"input_field\": \"text\", \"output_field\": \"team\","
+        " \"labels\": [\"a\", \"b\"], \"modes\": [\"rewrite\", \"label\", \"pair\"], \"hint\": \"Tickets are "
+        "terse.\","
+        " \"aspects\": [\"haste\", \"cost\"], \"pair\": \"{title}: {first} or {second}?\","
+        " \"checks\": {\"min_words\": 1, \"max_words\": 3, \"one_line\": true, \"never\": [\"TODO\"]}}]");
+    plm_kinds *k = open_kinds(path);
+    const plm_kind *t = plm_kind_find(k, "ticket");
+    assert_non_null(t);
+    assert_string_equal(t->hint, "Tickets are terse.");
+    assert_int_equal(t->n_aspects, 2);
+    assert_string_equal(t->aspects[1], "cost");
+    assert_string_equal(t->pair, "{title}: {first} or {second}?");
+    assert_int_equal(t->modes, PLM_MODE_REWRITE | PLM_MODE_LABEL | PLM_MODE_PAIR);
+    assert_int_equal(t->checks.min_words, 1);
+    assert_int_equal(t->checks.max_words, 3);
+    assert_true(t->checks.one_line);
+    assert_int_equal(t->checks.n_never, 1);
+    assert_string_equal(t->checks.never[0], "TODO");
+    plm_kinds_close(k);
+}
+
 #define HEAD "[{\"name\": \"k\", \"task\": \"t\", \"instruction\": \"i\", \"input_field\": \"a\", "
 #define GOOD HEAD "\"output_field\": \"b\""
 
@@ -118,6 +144,23 @@ static void a_bad_file_is_refused_by_name(void **state) {
         const char *text, *says;
     } cases[] = {
         {"{}", "must be a list"},
+        {"[\n {\"name\": \"k\",\n  \"task\": \"t\", \"instruction\": \"i\",\n \"input_field\": 3}]",
+         "kinds.json line 4: kind \"k\""},
+        {GOOD "},\n\n {\"name\": \"l\", \"x\": [1, {\"name\": 2}],\n \"nam\": \"k\"}]",
+         "kinds.json line 3: kind \"l\""},
+        {"[\n\n 3]", "kinds.json line 3: kind number 1"},
+        {GOOD ", \"hint\": 3}]", "\"hint\" must be a text"},
+        {GOOD ", \"aspects\": []}]", "\"aspects\" must be a list of 1"},
+        {GOOD ", \"aspects\": [\"a\", 3]}]", "\"aspects\" must hold texts"},
+        {GOOD ", \"checks\": []}]", "\"checks\" must be an object"},
+        {GOOD ", \"checks\": {\"words\": 3}}]", "\"checks\" may hold"},
+        {GOOD ", \"checks\": {\"min_words\": 0}}]", "\"checks\" counts words"},
+        {GOOD ", \"checks\": {\"min_words\": 5, \"max_words\": 4}}]", "min_words above"},
+        {GOOD ", \"checks\": {\"one_line\": 1}}]", "true or false for one_line"},
+        {GOOD ", \"checks\": {\"never\": [\"\"]}}]", "must hold texts"},
+        {GOOD ", \"modes\": [\"pair\"]}]", "has \"pair\", but"},
+        {GOOD ", \"labels\": [\"1\", \"2\"], \"pair\": \"{title} {second} {first}\"}]", "in this order"},
+        {GOOD ", \"pair\": \"{title} {first} {second}\"}]", "needs two labels"},
         {"[3]", "kind number 1 is not an object"},
         {"[{\"task\": \"t\"}]", "kind number 1: \"name\" is missing"},
         {"[{\"name\": \"A/b\"}]", "\"name\" may hold a-z"},
@@ -186,6 +229,7 @@ int main(void) {
         cmocka_unit_test(prompts_are_worded_as_documented),
         cmocka_unit_test(lamp_2_offers_exactly_its_labels),
         TEST(a_file_adds_and_overrides),
+        TEST(a_kind_of_ones_own_is_a_whole_recipe),
         TEST(a_bad_file_is_refused_by_name),
         TEST(failed_allocations_are_survived),
     };

@@ -37,6 +37,8 @@ const struct option plm_options[] = {
     {"teacher-ca", 0, "FILE", OPT_TEXT, AT(teacher_ca),
      "certificate authority of a plm+https service, PEM (default: the system's)"},
     {"share", 0, "HOW", OPT_TEXT, AT(share), "what a remote teacher sees: exemplars (default) or summary"},
+    {"epsilon", 0, "X", OPT_REAL, AT(epsilon), "blur the label counts of a summary, at this cost"},
+    {"epsilon-budget", 0, "X", OPT_REAL, AT(epsilon_budget), "what --epsilon may cost in all (default: 1)"},
     {"max-cost", 0, "X", OPT_REAL, AT(max_cost), "stop before a remote teacher costs more"},
     {"cost-in", 0, "X", OPT_REAL, AT(cost_in), "price of a million tokens sent"},
     {"cost-out", 0, "X", OPT_REAL, AT(cost_out), "price of a million tokens received"},
@@ -98,8 +100,9 @@ const struct option plm_options[] = {
     {NULL, 0, NULL, OPT_FLAG, 0, NULL},
 };
 
-#define TEACHER \
-    "teacher no-teacher teacher-model teacher-key teacher-ca share max-cost cost-in cost-out wanted "
+#define TEACHER                                                                                              \
+    "teacher no-teacher teacher-model teacher-key teacher-ca share epsilon epsilon-budget max-cost cost-in " \
+    "cost-out wanted "
 #define TRAINING \
     "rank alpha targets lr schedule warmup decay clip epochs steps batch max-length memory patience "
 #define SAMPLING "max-tokens temp top-p top-k min-p "

@@ -23,7 +23,7 @@ struct args {
     const char *teacher, *teacher_model, *teacher_key_file, *teacher_ca, *share, *me, *format, *out, *data,
         *prompt, *system;
     const char *targets, *schedule, *ids, *message, *report, *type, *kv, *lookup;
-    double max_cost, cost_in, cost_out;
+    double max_cost, cost_in, cost_out, epsilon, epsilon_budget;
     uint64_t memory;
     int rank, steps, epochs, batch, warmup, patience, max_tokens, context, preview, limit, wanted, top_k;
     int prefill, decode, train, layers;

@@ -79,6 +79,8 @@ plm_augment_policy teach_policy(const struct teaching *t) {
                                 .kind = t->kind,
                                 .wanted = a->wanted,
                                 .seed = a->seed,
+                                .epsilon = a->epsilon,
+                                .epsilon_budget = a->epsilon_budget > 0 ? a->epsilon_budget : 1,
                                 .summary_only = a->share && strcmp(a->share, "summary") == 0,
                                 .unredacted = t->teacher && teacher_is_local(t->teacher),
                                 .capable = t->teacher && teacher_is_capable(t->teacher)};

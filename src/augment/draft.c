@@ -343,6 +343,11 @@ static plm_status write_statistics(struct draft *d, plm_error *err) {
             texts[i] = *d->texts[2 * i] ? d->texts[2 * i] : d->texts[2 * i + 1];
         }
     }
+    if (d->p->epsilon > 0) { // words and shares count records too, and without noise
+        d->summary = mem_dupz("");
+        mem_free(texts);
+        return d->summary ? PLM_OK : fail(err, PLM_ENOMEM, "no memory for a request");
+    }
     plm_status st =
         topics_find(texts, n_texts, d->p->summary_only, TOPICS_MAX, &d->topics, &d->q.n_topics, err);
     if (!st) {
@@ -368,6 +373,7 @@ static plm_status draft(struct draft *d, plm_store *store, char **request, plm_e
         st = st ? st : write_records(d, err);
     }
     st = st ? st : write_labels(d, err);
+    st = st || !(p->epsilon > 0) ? st : noise_counts(store, p, d->q.label_counts, d->q.n_labels, err);
     st = st ? st : write_statistics(d, err);
     if (st) {
         return st;
@@ -414,6 +420,12 @@ plm_status plm_augment_draft(plm_store *store, const plm_augment_policy *p, char
     }
     if (p->wanted < 0) {
         return fail(err, PLM_EINVAL, "the number of examples wanted is negative");
+    }
+    if (p->epsilon != 0 && (!(p->epsilon >= .001) || !(p->epsilon <= 100) || !(p->epsilon_budget > 0) ||
+                            !p->summary_only || !p->kind->labels)) {
+        return fail(
+            err, PLM_EINVAL,
+            "epsilon, from .001 to 100 and with a budget, is for the label counts of a shared summary");
     }
     struct draft *d = mem_zero(1, sizeof *d);
     if (!d) {

@@ -94,6 +94,13 @@ plm_status topics_find(const char *const *texts, size_t n, bool common_only, siz
 void topics_free(char **topics, size_t n);
 struct wire_range range_of(const char *const *texts, size_t n); /* empty texts are left out */
 
+/* ---- noise.c ---- */
+
+/* The count with the noise of one record's protection; never under 0. */
+int noise_add(int count, double epsilon);
+/* Counts as they may be sent, by the policy's epsilon. PLM_ELIMIT: the budget is spent. */
+plm_status noise_counts(plm_store *store, const plm_augment_policy *p, int *counts, size_t n, plm_error *err);
+
 /* ---- words.c ---- */
 bool word_is_common(struct str lower);
 bool word_is_empty(struct str lower); /* "the", "and": says nothing about a topic */

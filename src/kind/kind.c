@@ -14,38 +14,45 @@ enum {
     NAME_MAX_LEN = 64,
     WORDING_MAX = 8 << 10,
     ANSWER_MAX = 4096,
+    HINT_MAX = 1000,
+    LISTS = 3, /* of a kind: labels, aspects, texts that are never there */
+    SHORT_LIST = 64,
+    SHORT_TEXT = 200,
 };
 
 struct plm_kinds {
     plm_kind list[KINDS_MAX];
     size_t n;
     json_t *file; /* owns the strings of a person's kinds */
-    const char **labels[KINDS_MAX];
-    size_t n_labels; /* label lists made for the file */
+    const char **lists[LISTS * KINDS_MAX];
+    size_t n_lists; /* lists of texts made for the file */
 };
 
 static const struct {
     const char *name;
     unsigned mode;
 } modes[] = {
-    {"reverse", PLM_MODE_REVERSE},
-    {"rewrite", PLM_MODE_REWRITE},
-    {"new", PLM_MODE_NEW},
-    {"label", PLM_MODE_LABEL},
+    {"reverse", PLM_MODE_REVERSE}, {"rewrite", PLM_MODE_REWRITE}, {"new", PLM_MODE_NEW},
+    {"label", PLM_MODE_LABEL},     {"pair", PLM_MODE_PAIR},
 };
+
+#define MODES_WHY "must be a list of \"reverse\", \"rewrite\", \"new\", \"label\", \"pair\""
 
 /* What is being read, for the messages. */
 struct reading {
-    const char *file;
-    size_t number; /* of the object in the file */
+    const char *file, *text; /* its name; what it holds */
+    size_t number;           /* of the object in the file */
     const char *kind;
 };
 
 static plm_status bad(const struct reading *at, plm_error *err, const char *key, const char *why) {
+    size_t line = kind_line(at->text, at->number, key);
     if (at->kind) {
-        return fail(err, PLM_EFORMAT, "%s: kind \"%s\": \"%s\" %s", at->file, at->kind, key, why);
+        return fail(err, PLM_EFORMAT, "%s line %zu: kind \"%s\": \"%s\" %s", at->file, line, at->kind, key,
+                    why);
     }
-    return fail(err, PLM_EFORMAT, "%s: kind number %zu: \"%s\" %s", at->file, at->number, key, why);
+    return fail(err, PLM_EFORMAT, "%s line %zu: kind number %zu: \"%s\" %s", at->file, line, at->number, key,
+                why);
 }
 
 static plm_status take_text(const struct reading *at, const json_t *o, const char *key, size_t max,
@@ -74,7 +81,7 @@ static bool plain_name(const char *name) {
 static plm_status take_modes(const struct reading *at, const json_t *list, unsigned *out, plm_error *err) {
     *out = 0;
     if (!json_is_array(list)) {
-        return bad(at, err, "modes", "must be a list of \"reverse\", \"rewrite\", \"new\", \"label\"");
+        return bad(at, err, "modes", MODES_WHY);
     }
     size_t i;
     json_t *item;
@@ -85,10 +92,33 @@ static plm_status take_modes(const struct reading *at, const json_t *list, unsig
             mode |= strcmp(name, modes[m].name) == 0 ? modes[m].mode : 0;
         }
         if (!mode) {
-            return bad(at, err, "modes", "must be a list of \"reverse\", \"rewrite\", \"new\", \"label\"");
+            return bad(at, err, "modes", MODES_WHY);
         }
         *out |= mode;
     }
+    return PLM_OK;
+}
+
+static plm_status take_list(struct plm_kinds *k, const struct reading *at, const json_t *list,
+                            const char *key, const char *const **out, size_t *n_out, plm_error *err) {
+    size_t n = json_array_size(list);
+    const char **texts = mem_alloc(n, sizeof *texts);
+    if (!texts) {
+        return fail(err, PLM_ENOMEM, "out of memory");
+    }
+    k->lists[k->n_lists++] = texts;
+    for (size_t i = 0; i < n; i++) {
+        const json_t *item = json_array_get(list, i);
+        texts[i] = json_string_value(item);
+        if (!texts[i] || !*texts[i] || strlen(texts[i]) != json_string_length(item)) {
+            return bad(at, err, key, "must hold texts that are not empty");
+        }
+        if (strlen(texts[i]) > SHORT_TEXT) {
+            return bad(at, err, key, "holds a text of over 200 bytes");
+        }
+    }
+    *out = texts;
+    *n_out = n;
     return PLM_OK;
 }
 
@@ -98,26 +128,102 @@ static plm_status take_labels(struct plm_kinds *k, const struct reading *at, con
     if (n < 2 || n > LABELS_MAX) {
         return bad(at, err, "labels", "must be a list of 2 to 256 texts");
     }
-    const char **labels = mem_alloc(n, sizeof *labels);
-    if (!labels) {
-        return fail(err, PLM_ENOMEM, "out of memory");
-    }
-    k->labels[k->n_labels++] = labels;
-    for (size_t i = 0; i < n; i++) {
-        const json_t *item = json_array_get(list, i);
-        labels[i] = json_string_value(item);
-        if (!labels[i] || !*labels[i] || strlen(labels[i]) != json_string_length(item)) {
-            return bad(at, err, "labels", "must hold texts that are not empty");
-        }
+    plm_status fault = take_list(k, at, list, "labels", &kind->labels, &kind->n_labels, err);
+    for (size_t i = 0; !fault && i < n; i++) {
         for (size_t j = 0; j < i; j++) {
-            if (strcmp(labels[i], labels[j]) == 0) {
+            if (strcmp(kind->labels[i], kind->labels[j]) == 0) {
                 return bad(at, err, "labels", "names one label twice");
             }
         }
     }
-    kind->labels = labels;
-    kind->n_labels = n;
-    return PLM_OK;
+    return fault;
+}
+
+static plm_status take_words(const struct reading *at, const json_t *o, const char *key, int *out,
+                             plm_error *err) {
+    const json_t *v = json_object_get(o, key);
+    json_int_t n = v ? json_integer_value(v) : 0;
+    *out = n >= 0 && n <= 10000 ? (int)n : 0;
+    return !v || (json_is_integer(v) && n >= 1 && n <= 10000)
+               ? PLM_OK
+               : bad(at, err, "checks", "counts words with a whole number from 1 to 10000");
+}
+
+static plm_status take_checks(struct plm_kinds *k, const struct reading *at, json_t *o, plm_checks *out,
+                              plm_error *err) {
+    static const char *const known[] = {"min_words", "max_words", "one_line", "never"};
+    const char *key;
+    json_t *value;
+    if (!json_is_object(o)) {
+        return bad(at, err, "checks", "must be an object");
+    }
+    json_object_foreach(o, key, value) {
+        bool found = false;
+        for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
+            found |= strcmp(key, known[i]) == 0;
+        }
+        if (!found) {
+            return bad(at, err, "checks", "may hold min_words, max_words, one_line and never alone");
+        }
+    }
+    const json_t *line = json_object_get(o, "one_line"), *never = json_object_get(o, "never");
+    plm_status fault = take_words(at, o, "min_words", &out->min_words, err);
+    fault = fault ? fault : take_words(at, o, "max_words", &out->max_words, err);
+    if (fault) {
+        return fault;
+    }
+    if (out->max_words && out->min_words > out->max_words) {
+        return bad(at, err, "checks", "has min_words above max_words");
+    }
+    if ((line && !json_is_boolean(line)) ||
+        (never && (!json_is_array(never) || json_array_size(never) > SHORT_LIST))) {
+        return bad(at, err, "checks",
+                   "needs true or false for one_line, and a list of at most 64 texts for never");
+    }
+    out->one_line = json_is_true(line);
+    return json_array_size(never) ? take_list(k, at, never, "checks", &out->never, &out->n_never, err)
+                                  : PLM_OK;
+}
+
+static plm_status check_pair(const struct reading *at, const plm_kind *kind, plm_error *err) {
+    static const char *const slots[] = {"{title}", "{first}", "{second}"};
+    const char *from = kind->pair;
+    for (size_t i = 0; i < sizeof slots / sizeof *slots; i++) {
+        const char *slot = strstr(from, slots[i]);
+        if (!slot || (i && slot == from)) {
+            return bad(at, err, "pair", "lacks {title}, {first} and {second}, in this order and apart");
+        }
+        from = slot + strlen(slots[i]);
+    }
+    return kind->n_labels == 2 ? PLM_OK : bad(at, err, "pair", "needs two labels");
+}
+
+/* What makes a recipe of it: all of this may be missing. */
+static plm_status take_recipe(struct plm_kinds *k, const struct reading *at, json_t *o, plm_kind *out,
+                              plm_error *err) {
+    const json_t *aspects = json_object_get(o, "aspects");
+    json_t *checks = json_object_get(o, "checks");
+    plm_status fault = PLM_OK;
+    if (json_object_get(o, "hint") && (fault = take_text(at, o, "hint", HINT_MAX, &out->hint, err))) {
+        return fault;
+    }
+    if (json_object_get(o, "pair") && ((fault = take_text(at, o, "pair", WORDING_MAX / 2, &out->pair, err)) ||
+                                       (fault = check_pair(at, out, err)))) {
+        return fault;
+    }
+    if (aspects &&
+        (!json_is_array(aspects) || !json_array_size(aspects) || json_array_size(aspects) > SHORT_LIST)) {
+        return bad(at, err, "aspects", "must be a list of 1 to 64 texts");
+    }
+    if (aspects && (fault = take_list(k, at, aspects, "aspects", &out->aspects, &out->n_aspects, err))) {
+        return fault;
+    }
+    if (checks && (fault = take_checks(k, at, checks, &out->checks, err))) {
+        return fault;
+    }
+    return (out->modes & PLM_MODE_PAIR) && !out->pair
+               ? bad(at, err, "modes", "has \"pair\", but the kind has no wording of one")
+               : PLM_OK;
 }
 
 static plm_status check_instruction(const struct reading *at, const char *instruction, plm_error *err) {
@@ -130,7 +236,8 @@ static plm_status check_instruction(const struct reading *at, const char *instru
 
 static plm_status check_keys(const struct reading *at, json_t *o, plm_error *err) {
     static const char *const known[] = {"name",         "task",   "instruction", "input_field",
-                                        "output_field", "labels", "modes",       "max_answer_tokens"};
+                                        "output_field", "labels", "modes",       "max_answer_tokens",
+                                        "hint",         "pair",   "aspects",     "checks"};
     const char *key;
     json_t *value;
     json_object_foreach(o, key, value) {
@@ -148,7 +255,8 @@ static plm_status check_keys(const struct reading *at, json_t *o, plm_error *err
 static plm_status take_kind(struct plm_kinds *k, struct reading *at, json_t *o, plm_kind *out,
                             plm_error *err) {
     if (!json_is_object(o)) {
-        return fail(err, PLM_EFORMAT, "%s: kind number %zu is not an object", at->file, at->number);
+        return fail(err, PLM_EFORMAT, "%s line %zu: kind number %zu is not an object", at->file,
+                    kind_line(at->text, at->number, NULL), at->number);
     }
     plm_status fault = take_text(at, o, "name", NAME_MAX_LEN, &out->name, err);
     if (fault) {
@@ -189,7 +297,7 @@ static plm_status take_kind(struct plm_kinds *k, struct reading *at, json_t *o, 
         }
         out->max_answer_tokens = (int)n;
     }
-    return PLM_OK;
+    return take_recipe(k, at, o, out, err);
 }
 
 /* Puts a kind in the place of the one of its name, or at the end. */
@@ -220,17 +328,13 @@ static plm_status read_file(struct plm_kinds *k, const char *file, plm_error *er
     if (!fault) {
         fault = json_parse(&k->file, text.data ? text.data : "", text.len, file, err);
     }
-    bytes_free(&text);
-    if (fault) {
-        return fault;
-    }
     size_t n = json_array_size(k->file);
-    if (!json_is_array(k->file) || n > KINDS_MAX) {
-        return fail(err, PLM_EFORMAT, "%s: must be a list of at most %d kinds", file, KINDS_MAX);
+    if (!fault && (!json_is_array(k->file) || n > KINDS_MAX)) {
+        fault = fail(err, PLM_EFORMAT, "%s: must be a list of at most %d kinds", file, KINDS_MAX);
     }
     const char *own[KINDS_MAX];
     for (size_t i = 0; !fault && i < n; i++) {
-        struct reading at = {.file = file, .number = i + 1};
+        struct reading at = {.file = file, .text = text.data, .number = i + 1};
         plm_kind kind = {0};
         fault = take_kind(k, &at, json_array_get(k->file, i), &kind, err);
         if (!fault) {
@@ -238,6 +342,7 @@ static plm_status read_file(struct plm_kinds *k, const char *file, plm_error *er
             own[i] = kind.name;
         }
     }
+    bytes_free(&text);
     return fault;
 }
 
@@ -259,8 +364,8 @@ plm_status plm_kinds_open(plm_kinds **out, const char *file, plm_error *err) {
 
 void plm_kinds_close(plm_kinds *k) {
     if (k) {
-        for (size_t i = 0; i < k->n_labels; i++) {
-            mem_free((void *)k->labels[i]);
+        for (size_t i = 0; i < k->n_lists; i++) {
+            mem_free((void *)k->lists[i]);
         }
         json_decref(k->file);
         mem_free(k);
