@@ -597,7 +597,8 @@ def test_nothing_leaves_without_a_yes_and_dry_run_shows_every_byte():
         assert log.read_text() == "" and shown
         plm("augment", "--user", "ada", "--teacher", url, "--yes", "-q", home=home)
         sent = log.read_text().splitlines()
-        assert sent[: len(shown.splitlines())] == shown.splitlines()
+        first = shown.splitlines()  # several calls are under way at once: their order is the network's
+        assert first and set(sent[: len(first)]) <= set(first) <= set(sent), (first, sent)
 
 
 def test_personalize_with_a_teacher_is_the_same_after_kills():
