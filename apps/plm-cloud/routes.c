@@ -248,20 +248,26 @@ static void post_job(void *ctx, struct exchange *x) {
     }
 }
 
-static void get_job(void *ctx, struct exchange *x) {
-    struct front *f = ctx;
+/* What looking at a job and cancelling it share: the job as it is afterwards. */
+static void answer_with(struct front *f, struct exchange *x,
+                        plm_status (*verb)(struct ledger *, const char *, const char *, struct job *,
+                                           plm_error *)) {
     struct tenant t;
     struct job j;
     plm_error err = {0};
     if (!admit(f, x, &t)) {
         return;
     }
-    plm_status st = job_look(f->ledger, t.id, exchange_part(x), &j, &err);
+    plm_status st = verb(f->ledger, t.id, exchange_part(x), &j, &err);
     if (st) {
         answer_failure(x, st, &err);
     } else {
         answer_job(x, 200, &j);
     }
+}
+
+static void get_job(void *ctx, struct exchange *x) {
+    answer_with(ctx, x, job_look);
 }
 
 static void delete_job(void *ctx, struct exchange *x) {
@@ -280,19 +286,7 @@ static void delete_job(void *ctx, struct exchange *x) {
 }
 
 static void cancel_job(void *ctx, struct exchange *x) {
-    struct front *f = ctx;
-    struct tenant t;
-    struct job j;
-    plm_error err = {0};
-    if (!admit(f, x, &t)) {
-        return;
-    }
-    plm_status st = job_cancel(f->ledger, t.id, exchange_part(x), &j, &err);
-    if (st) {
-        answer_failure(x, st, &err);
-    } else {
-        answer_job(x, 200, &j);
-    }
+    answer_with(ctx, x, job_cancel);
 }
 
 static void get_candidates(void *ctx, struct exchange *x) {
