@@ -181,6 +181,20 @@ plm_status fake_open(const struct fake *f, struct gguf **g, struct vocab **v, pl
     return st ? st : vocab_open(v, *g, err);
 }
 
+struct opened open_fake(const struct fake *f) {
+    struct opened o;
+    plm_error err = {0};
+    plm_status st = fake_open(f, &o.g, &o.v, &err);
+    assert_string_equal(err.text, "");
+    assert_int_equal(st, PLM_OK);
+    return o;
+}
+
+void fake_close(struct opened *o) {
+    vocab_close(o->v);
+    gguf_close(o->g);
+}
+
 int32_t *encode_all(const struct vocab *v, const char *text, size_t len, bool special, size_t *n) {
     struct ids l = {0};
     plm_error err = {0};

@@ -47,6 +47,13 @@ int32_t fake_add_scored(struct fake *f, const char *token, float score);
 int32_t fake_add(struct fake *f, const char *token, int type);
 /* Writes the file, opens it and its vocabulary. */
 plm_status fake_open(const struct fake *f, struct gguf **g, struct vocab **v, plm_error *err);
+/* The same where it has to be possible, and its end. */
+struct opened {
+    struct gguf *g;
+    struct vocab *v;
+};
+struct opened open_fake(const struct fake *f);
+void fake_close(struct opened *o);
 /* The same bytes in the file's printable alphabet. */
 void fake_alphabet(unsigned char byte, char out[3]);
 /* Ids of text, by a vocabulary that has to be able to; n in *n. */

@@ -15,30 +15,11 @@
 static const char *const rules[] = {"smollm", "gpt2", "llama-bpe", "deepseek-r1-qwen", "qwen2"};
 enum { RULES = sizeof rules / sizeof *rules };
 
-struct open {
-    struct gguf *g;
-    struct vocab *v;
-};
-
-static struct open open_fake(const struct fake *f) {
-    struct open o;
-    plm_error err = {0};
-    plm_status st = fake_open(f, &o.g, &o.v, &err);
-    assert_string_equal(err.text, "");
-    assert_int_equal(st, PLM_OK);
-    return o;
-}
-
-static struct open open_rule(const char *rule) {
+static struct opened open_rule(const char *rule) {
     struct fake f;
     fake_default(&f);
     f.pre = rule;
     return open_fake(&f);
-}
-
-static void shut(struct open *o) {
-    vocab_close(o->v);
-    gguf_close(o->g);
 }
 
 static void assert_round_trip(const struct vocab *v, const char *text, size_t len, bool special) {
@@ -51,7 +32,7 @@ static void assert_round_trip(const struct vocab *v, const char *text, size_t le
 static void any_bytes_come_back(void **state) {
     (void)state;
     for (int k = 0; k < RULES - 1; k++) { /* all but the one that composes */
-        struct open o = open_rule(rules[k]);
+        struct opened o = open_rule(rules[k]);
         struct rng rng;
         rng_seed(&rng, 1, (uint64_t)k);
         for (int round = 0; round < 500; round++) {
@@ -64,7 +45,7 @@ static void any_bytes_come_back(void **state) {
             assert_round_trip(o.v, text, len, false);
             assert_round_trip(o.v, text, len, true);
         }
-        shut(&o);
+        fake_close(&o);
     }
 }
 
@@ -89,13 +70,13 @@ static void unusual_utf8_comes_back(void **state) {
         {"\xC2\x85\xE1\xA0\x8E\xE2\x80\xA8", 8},
     };
     for (int k = 0; k < RULES; k++) {
-        struct open o = open_rule(rules[k]);
+        struct opened o = open_rule(rules[k]);
         for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
             for (size_t cut = 0; cut <= texts[i].n; cut++) { /* truncated at every byte, too */
                 assert_round_trip(o.v, texts[i].p, cut, false);
             }
         }
-        shut(&o);
+        fake_close(&o);
     }
 }
 
@@ -174,7 +155,7 @@ static void merges_agree_with_a_plain_search(void **state) {
         f.bos = f.eos = -1;
         f.n_merges = 0;
         add_random_merges(&f, pairs, text, line, &rng);
-        struct open o = open_fake(&f);
+        struct opened o = open_fake(&f);
         for (int piece = 0; piece < 20; piece++) {
             char word[120];
             size_t len = 1 + rng_below(&rng, sizeof word);
@@ -190,7 +171,7 @@ static void merges_agree_with_a_plain_search(void **state) {
             }
             mem_free(ids);
         }
-        shut(&o);
+        fake_close(&o);
     }
 }
 
@@ -208,8 +189,8 @@ static void ids_are(const struct vocab *v, const char *text, bool special, const
 
 static void words_are_cut_by_family(void **state) {
     (void)state;
-    struct open smollm = open_rule("smollm"), gpt2 = open_rule("gpt2"), llama = open_rule("llama-bpe"),
-                qwen = open_rule("qwen2");
+    struct opened smollm = open_rule("smollm"), gpt2 = open_rule("gpt2"), llama = open_rule("llama-bpe"),
+                  qwen = open_rule("qwen2");
     IDS(smollm.v, "123", false, "1", "2", "3");
     IDS(gpt2.v, "1234", false, "123", "4");
     IDS(llama.v, "1234", false, "123", "4");
@@ -220,10 +201,10 @@ static void words_are_cut_by_family(void **state) {
     IDS(llama.v, "\n\n\n\n", false, "\n\n", "\n\n");
     IDS(smollm.v, "\n\n1", false, "\n\n", "1"); /* before a digit white space is not parted */
     IDS(gpt2.v, "\n\n1", false, "\n", "\n", "1");
-    shut(&smollm);
-    shut(&gpt2);
-    shut(&llama);
-    shut(&qwen);
+    fake_close(&smollm);
+    fake_close(&gpt2);
+    fake_close(&llama);
+    fake_close(&qwen);
 }
 
 static void a_whole_piece_wins_where_merges_are_ignored(void **state) {
@@ -232,20 +213,20 @@ static void a_whole_piece_wins_where_merges_are_ignored(void **state) {
     fake_default(&f);
     fake_add(&f, "xyzzy", 1); /* a token that no merge makes */
     f.pre = "gpt2";
-    struct open merged = open_fake(&f);
+    struct opened merged = open_fake(&f);
     f.pre = "llama-bpe";
-    struct open whole = open_fake(&f);
+    struct opened whole = open_fake(&f);
     IDS(merged.v, "xyzzy", false, "x", "y", "z", "z", "y");
     IDS(whole.v, "xyzzy", false, "xyzzy");
     assert_true(vocab_add_bos(whole.v));
     assert_false(vocab_add_bos(merged.v));
-    shut(&merged);
-    shut(&whole);
+    fake_close(&merged);
+    fake_close(&whole);
 }
 
 static void marked_tokens_are_matched_longest_first(void **state) {
     (void)state;
-    struct open o = open_rule("gpt2");
+    struct opened o = open_rule("gpt2");
     IDS(o.v, "<tool>", false, "<tool>");
     IDS(o.v, "a<tool>s<tool>", false, "a", "<tool>s", "<tool>");
     IDS(o.v, "<<tool>", true, "<", "<tool>");
@@ -254,7 +235,7 @@ static void marked_tokens_are_matched_longest_first(void **state) {
     IDS(o.v, "[PAD]", true, "[", "P", "A", "D", "]"); /* unused tokens are never matched */
     IDS(o.v, "<|im_start|>", false, "<", "|", "im", "_", "s", "t", "a", "r", "t", "|", ">");
     IDS(o.v, "<|im_start|>x<|im_end", true, "<|im_start|>", "x", "<", "|", "im", "_", "e", "n", "d");
-    shut(&o);
+    fake_close(&o);
 }
 
 static void text_never_gives_a_control_id(void **state) {
@@ -264,7 +245,7 @@ static void text_never_gives_a_control_id(void **state) {
     struct rng rng;
     rng_seed(&rng, 11, 0);
     for (int k = 0; k < RULES; k++) {
-        struct open o = open_rule(rules[k]);
+        struct opened o = open_rule(rules[k]);
         for (int round = 0; round < 200; round++) {
             struct bytes text;
             bytes_init(&text, 10000);
@@ -280,13 +261,13 @@ static void text_never_gives_a_control_id(void **state) {
             mem_free(ids);
             bytes_free(&text);
         }
-        shut(&o);
+        fake_close(&o);
     }
 }
 
 static void control_tokens_are_silent_unless_asked(void **state) {
     (void)state;
-    struct open o = open_rule("gpt2");
+    struct opened o = open_rule("gpt2");
     char tmp[8];
     int32_t id = vocab_find(o.v, STR("<|im_end|>"));
     assert_int_equal(vocab_bytes(o.v, id, false, tmp).n, 0);
@@ -294,7 +275,7 @@ static void control_tokens_are_silent_unless_asked(void **state) {
     assert_int_equal(vocab_bytes(o.v, vocab_find(o.v, STR("<tool>")), false, tmp).n, 6);
     assert_int_equal(vocab_bytes(o.v, -1, true, tmp).n, 0);
     assert_int_equal(vocab_bytes(o.v, vocab_size(o.v), true, tmp).n, 0);
-    shut(&o);
+    fake_close(&o);
 }
 
 static void bytes_without_a_token_are_left_out(void **state) {
@@ -302,10 +283,10 @@ static void bytes_without_a_token_are_left_out(void **state) {
     struct fake f;
     fake_default(&f);
     f.type[4] = 5;
-    struct open o = open_fake(&f);
+    struct opened o = open_fake(&f);
     IDS(o.v, "he\x04llo\x04", false, "he", "ll", "o"); /* it still cuts words */
     IDS(o.v, "\x04\x04 w", false, " w");
-    shut(&o);
+    fake_close(&o);
 }
 
 /* ---- normal form C ---- */
@@ -316,7 +297,7 @@ static void composing_agrees_with_utf8proc(void **state) {
                                     0x323,   0x334,  0x345,  0x1100, 0x1161,   0x11A8, 0xAC00, 0x3099,
                                     0x304B,  0x915,  0x93C,  0x9C7,  0x9BE,    0x212B, 0xFB1D, 0x1F71,
                                     0x1D15E, 0x2126, 0xFFFD, 0xE000, 0x10FFFF, 0x378};
-    struct open o = open_rule("qwen2");
+    struct opened o = open_rule("qwen2");
     struct rng rng;
     rng_seed(&rng, 5, 0);
     for (int round = 0; round < 5000; round++) {
@@ -335,12 +316,12 @@ static void composing_agrees_with_utf8proc(void **state) {
         mem_free(ids);
         free(want);
     }
-    shut(&o);
+    fake_close(&o);
 }
 
 static void composing_leaves_bad_bytes_alone(void **state) {
     (void)state;
-    struct open o = open_rule("qwen2");
+    struct opened o = open_rule("qwen2");
     static const char text[] = "e\xCC\x81\xFF\xCC\x81"
                                "e\xCC",
                       want[] = "\xC3\xA9\xFF\xCC\x81"
@@ -349,7 +330,7 @@ static void composing_leaves_bad_bytes_alone(void **state) {
     int32_t *ids = encode_all(o.v, text, sizeof text - 1, false, &n);
     assert_decodes(o.v, ids, n, want, sizeof want - 1);
     mem_free(ids);
-    shut(&o);
+    fake_close(&o);
 }
 
 /* ---- time and memory ---- */
@@ -407,7 +388,7 @@ static void long_pieces_take_linear_time(void **state) {
     };
     double bound = MIB_SECONDS * 1e-6;
     for (int k = 0; k < RULES; k++) {
-        struct open o = open_rule(rules[k]);
+        struct opened o = open_rule(rules[k]);
         for (size_t i = 0; i < sizeof units / sizeof *units; i++) {
             size_t len = 1000000;
             double took = seconds_for(o.v, units[i].p, units[i].n, len, bound * (double)len);
@@ -415,7 +396,7 @@ static void long_pieces_take_linear_time(void **state) {
                 fail_msg("%s, unit %zu: %.2f us a byte", rules[k], i, took * 1e6 / (double)len);
             }
         }
-        shut(&o);
+        fake_close(&o);
     }
 }
 
@@ -431,7 +412,7 @@ static void *encode_on_small_stack(void *v) {
 static void a_stack_of_256_kib_is_enough(void **state) {
     (void)state;
     for (int k = 0; k < RULES; k++) {
-        struct open o = open_rule(rules[k]);
+        struct opened o = open_rule(rules[k]);
         pthread_attr_t how;
         pthread_t thread;
         pthread_attr_init(&how);
@@ -439,7 +420,7 @@ static void a_stack_of_256_kib_is_enough(void **state) {
         assert_int_equal(pthread_create(&thread, &how, encode_on_small_stack, o.v), 0);
         pthread_join(thread, NULL);
         pthread_attr_destroy(&how);
-        shut(&o);
+        fake_close(&o);
     }
 }
 
@@ -447,7 +428,7 @@ static void failed_allocations_are_reported(void **state) {
     (void)state;
     static const char text[] =
         "hello <tool> e\xCC\xB4\xCC\xA7\xCC\x81 \xFF wording that is long enough to need more than one block";
-    struct open o = open_rule("qwen2");
+    struct opened o = open_rule("qwen2");
     size_t want;
     int32_t *all = encode_all(o.v, text, sizeof text - 1, false, &want);
     for (long n = 1;; n++) {
@@ -469,12 +450,12 @@ static void failed_allocations_are_reported(void **state) {
         ids_free(&ids);
     }
     mem_free(all);
-    shut(&o);
+    fake_close(&o);
 }
 
 static void encoding_appends(void **state) {
     (void)state;
-    struct open o = open_rule("gpt2");
+    struct opened o = open_rule("gpt2");
     struct ids ids = {0};
     assert_int_equal(vocab_encode(o.v, "hello", 5, false, &ids, NULL), PLM_OK);
     assert_int_equal(vocab_encode(o.v, "", 0, false, &ids, NULL), PLM_OK);
@@ -482,7 +463,7 @@ static void encoding_appends(void **state) {
     assert_int_equal(ids.n, 2);
     assert_int_equal(ids.v[1], vocab_find(o.v, STR(" w")));
     ids_free(&ids);
-    shut(&o);
+    fake_close(&o);
 }
 
 int main(void) {

@@ -11,30 +11,11 @@
 
 #define BLANK "\xE2\x96\x81"
 
-struct open {
-    struct gguf *g;
-    struct vocab *v;
-};
-
-static struct open open_fake(const struct fake *f) {
-    struct open o;
-    plm_error err = {0};
-    plm_status st = fake_open(f, &o.g, &o.v, &err);
-    assert_string_equal(err.text, "");
-    assert_int_equal(st, PLM_OK);
-    return o;
-}
-
-static struct open open_scored(int space_prefix) {
+static struct opened open_scored(int space_prefix) {
     struct fake f;
     fake_scored(&f);
     f.space_prefix = space_prefix;
     return open_fake(&f);
-}
-
-static void shut(struct open *o) {
-    vocab_close(o->v);
-    gguf_close(o->g);
 }
 
 /* The tokens of text, written with | between them; control tokens too. */
@@ -57,7 +38,7 @@ static void shows(const struct vocab *v, const char *text, bool special, const c
 
 static void the_highest_score_merges_first(void **state) {
     (void)state;
-    struct open o = open_scored(0);
+    struct opened o = open_scored(0);
     shows(o.v, "hello", false, "hello"); /* he, ll, llo before hell */
     shows(o.v, "hell", false, "hell");
     shows(o.v, " hello", false, " hello");
@@ -65,12 +46,12 @@ static void the_highest_score_merges_first(void **state) {
     shows(o.v, "bab", false, "ba|b");
     shows(o.v, "aaa", false, "aa|a");
     shows(o.v, "hello hello", false, "hello| hello");
-    shut(&o);
+    fake_close(&o);
 }
 
 static void what_has_no_token_becomes_bytes(void **state) {
     (void)state;
-    struct open o = open_scored(0);
+    struct opened o = open_scored(0);
     size_t n;
     int32_t *ids = encode_all(o.v, "\xC3\xA9z\xFF", 4, false, &n);
     assert_int_equal(n, 3);
@@ -83,12 +64,12 @@ static void what_has_no_token_becomes_bytes(void **state) {
     assert_int_equal(n, 1);
     assert_true(ids[0] > 3 + 255);
     mem_free(ids);
-    shut(&o);
+    fake_close(&o);
 }
 
 static void blanks_begin_texts_where_the_file_says(void **state) {
     (void)state;
-    struct open with = open_scored(1), silent = open_scored(-1), without = open_scored(0);
+    struct opened with = open_scored(1), silent = open_scored(-1), without = open_scored(0);
     for (int i = 0; i < 2; i++) {
         struct vocab *v = i ? with.v : silent.v;
         shows(v, "hello", false, " hello");
@@ -101,31 +82,31 @@ static void blanks_begin_texts_where_the_file_says(void **state) {
     }
     shows(without.v, "hello</s>hello", true, "hello|</s>|hello");
     assert_true(vocab_add_bos(with.v)); /* unless the file says otherwise */
-    shut(&with);
-    shut(&silent);
-    shut(&without);
+    fake_close(&with);
+    fake_close(&silent);
+    fake_close(&without);
 }
 
 static void a_blanks_stand_in_is_a_blank(void **state) {
     (void)state;
-    struct open o = open_scored(0);
+    struct opened o = open_scored(0);
     shows(o.v, BLANK "hello", false, " hello");
     shows(o.v, "a" BLANK, false, "a| ");
-    shut(&o);
+    fake_close(&o);
 }
 
 static void user_defined_tokens_come_before_merges(void **state) {
     (void)state;
-    struct open o = open_scored(0);
+    struct opened o = open_scored(0);
     shows(o.v, "a  hello\n\nb", false, "a|  |hello|\n\n|b");
     shows(o.v, "   hello", false, "  | hello");
-    shut(&o);
+    fake_close(&o);
 }
 
 /* "<s" and "<s>" are ordinary tokens here, so merges lead to the very text of a control token. */
 static void text_never_gives_a_control_id(void **state) {
     (void)state;
-    struct open o = open_scored(0);
+    struct opened o = open_scored(0);
     static const char forged[] = "<s>hello</s><unk><end_of_turn><start_of_turn><0x0A>";
     size_t n;
     int32_t *ids = encode_all(o.v, forged, sizeof forged - 1, false, &n);
@@ -135,7 +116,7 @@ static void text_never_gives_a_control_id(void **state) {
     assert_decodes(o.v, ids, n, forged, sizeof forged - 1);
     mem_free(ids);
     shows(o.v, "<s>hello</s>", true, "<s>|hello|</s>");
-    shut(&o);
+    fake_close(&o);
 }
 
 /* Files that make the end of a turn user-defined would let any text end it. */
@@ -146,11 +127,11 @@ static void an_end_that_is_user_defined_is_control(void **state) {
     f.space_prefix = 0;
     f.type[f.n - 1] = 4;
     f.type[2] = 4; /* </s> */
-    struct open o = open_fake(&f);
+    struct opened o = open_fake(&f);
     assert_true(vocab_is_control(o.v, vocab_find(o.v, STR("<end_of_turn>"))));
     assert_true(vocab_is_end(o.v, vocab_find(o.v, STR("<end_of_turn>"))));
     shows(o.v, "</s>", false, "<|/|s|>");
-    shut(&o);
+    fake_close(&o);
 }
 
 /* ---- against a plain search ---- */
@@ -210,7 +191,7 @@ static void merges_agree_with_a_plain_search(void **state) {
             fake_add_scored(&f, token[i],
                             score_of(&f, str_of(token[i])) > -1e29f ? -100 : (float)rng_below(&rng, 8) - 4);
         }
-        struct open o = open_fake(&f);
+        struct opened o = open_fake(&f);
         for (int piece = 0; piece < 20; piece++) {
             char text[120];
             struct word part[120];
@@ -227,13 +208,13 @@ static void merges_agree_with_a_plain_search(void **state) {
             }
             mem_free(ids);
         }
-        shut(&o);
+        fake_close(&o);
     }
 }
 
 static void any_bytes_come_back(void **state) {
     (void)state;
-    struct open o = open_scored(0);
+    struct opened o = open_scored(0);
     struct rng rng;
     rng_seed(&rng, 1, 0);
     for (int round = 0; round < 1000; round++) {
@@ -253,7 +234,7 @@ static void any_bytes_come_back(void **state) {
             mem_free(ids);
         }
     }
-    shut(&o);
+    fake_close(&o);
 }
 
 /* ---- conversations ---- */
@@ -263,7 +244,7 @@ static void assert_renders(const char *template, const char *name, const plm_mes
     struct fake f;
     fake_scored(&f);
     f.template = template;
-    struct open o = open_fake(&f);
+    struct opened o = open_fake(&f);
     struct chat *chat = NULL;
     plm_error err = {0};
     assert_int_equal(chat_open(&chat, o.v, o.g, NULL, &err), PLM_OK);
@@ -286,7 +267,7 @@ static void assert_renders(const char *template, const char *name, const plm_mes
     mem_free(target);
     ids_free(&ids);
     chat_close(chat);
-    shut(&o);
+    fake_close(&o);
 }
 
 static const plm_message talk[] = {
@@ -318,7 +299,7 @@ static void gemma_takes_turns(void **state) {
     (void)state;
     struct fake f;
     fake_scored(&f);
-    struct open o = open_fake(&f);
+    struct opened o = open_fake(&f);
     struct chat *chat = NULL;
     plm_error err = {0};
     struct ids ids = {0};
@@ -330,7 +311,7 @@ static void gemma_takes_turns(void **state) {
     assert_non_null(strstr(err.text, "take turns"));
     assert_int_equal(ids.n, 0);
     chat_close(chat);
-    shut(&o);
+    fake_close(&o);
 }
 
 /* ---- time and memory ---- */
@@ -354,7 +335,7 @@ static void long_texts_take_linear_time(void **state) {
         memset(ladder[i], 'a', (size_t)i + 1);
         fake_add_scored(&f, ladder[i], (float)(i % 7));
     }
-    struct open o = open_fake(&f);
+    struct opened o = open_fake(&f);
     char *text = mem_alloc(LONG + 16, 1);
     for (size_t k = 0; k < sizeof units / sizeof *units; k++) {
         for (size_t i = 0, unit = strlen(units[k]); i < LONG; i += unit) {
@@ -369,7 +350,7 @@ static void long_texts_take_linear_time(void **state) {
         }
     }
     mem_free(text);
-    shut(&o);
+    fake_close(&o);
 }
 
 static void failed_allocations_are_reported(void **state) {
@@ -379,7 +360,7 @@ static void failed_allocations_are_reported(void **state) {
         "that all of it has to grow, once and again, hellohellohellohellohellohellohello";
     struct fake f;
     fake_scored(&f);
-    struct open o = open_fake(&f);
+    struct opened o = open_fake(&f);
     size_t want;
     int32_t *all = encode_all(o.v, text, sizeof text - 1, false, &want);
     struct vocab *v = NULL;
@@ -413,7 +394,7 @@ static void failed_allocations_are_reported(void **state) {
     }
     mem_free(all);
     vocab_close(v);
-    shut(&o);
+    fake_close(&o);
 }
 
 int main(void) {
