@@ -134,7 +134,7 @@ plm_status answerer_encode(const struct answerer *w, const char *system, const c
     char *prompt = NULL;
     plm_status st = w->kind ? plm_kind_prompt(w->kind, question, &prompt, err) : PLM_OK;
     if (st == PLM_OK)
-        st = app_encode(out, w->model, system, prompt ? prompt : question, NULL, w->raw, err);
+        st = encode_turn(out, w->model, system, prompt ? prompt : question, NULL, w->raw, err);
     plm_free(prompt);
     return st;
 }
@@ -143,9 +143,9 @@ static plm_status label_nll(const struct answerer *w, const char *system, const 
                             const char *label, double *nll, plm_error *err) {
     struct encoded e;
     size_t tokens;
-    plm_status st = app_encode(&e, w->model, system, prompt, label, w->raw, err);
+    plm_status st = encode_turn(&e, w->model, system, prompt, label, w->raw, err);
     if (st == PLM_OK)
-        st = app_answer_nll(w->session, &e, nll, &tokens, err);
+        st = answer_nll(w->session, &e, nll, &tokens, err);
     encoded_free(&e);
     return st;
 }

@@ -3,8 +3,11 @@
 #ifndef PLM_APP_H
 #define PLM_APP_H
 #include "base/json.h"
-#include "opt.h"
+#include "args.h"
 #include "plm.h"
+#include "shared/encode.h"
+#include "shared/learn.h"
+#include "shared/progress.h"
 
 /* "plm: SENTENCE" on stderr; EXIT_FAILED (EXIT_MISUSE for PLM_EINVAL when misuse is set). */
 int app_fail(const plm_error *err);
@@ -24,56 +27,18 @@ plm_status app_kinds(plm_kinds **out, const struct args *a, plm_error *err);
 const char *app_user(const struct args *a);
 
 /* The adapters of --adapter FILE[:SCALE]. */
-struct loras {
-    plm_adapter *adapter[16];
-    plm_lora use[16];
-    size_t n;
-};
 plm_status app_loras(struct loras *l, const struct args *a, const plm_model *m, plm_error *err);
-plm_status loras_add(struct loras *l, const plm_model *m, const char *path, float scale, plm_error *err);
-void loras_close(struct loras *l);
 /* --max-length and --kv; --lookup */
 plm_status app_session_options(plm_session_options *out, const struct args *a, plm_error *err);
 plm_status app_lookup(plm_lookup *out, const struct args *a, plm_error *err);
+
+/* How to train, as a person said it, for both train and personalize. */
+plm_status app_learn(struct learn *l, const struct args *a, plm_error *err);
 
 /* ---- output ---- */
 /* One object on one line of stdout; takes over doc. Returns EXIT_DONE or EXIT_FAILED. */
 int app_json(json_t *doc);
 
-/* A bar with time left, on stderr and only on a terminal. */
-struct progress {
-    const char *label;
-    double start, shown;
-    bool on;
-};
-void progress_start(struct progress *p, const struct args *a, const char *label);
-void progress_at(struct progress *p, double done, double total, const char *note); /* note may be NULL */
-void progress_end(struct progress *p);                                             /* clears the line */
-
-/* ---- encoding ---- */
-struct encoded { /* ids of a prompt, or of a prompt and its answer */
-    int32_t *ids;
-    size_t n, n_prompt;
-};
-/* A {"prompt","answer"} row: chat turns of the template, or raw text. answer NULL: only the prompt. */
-plm_status app_encode(struct encoded *out, const plm_model *m, const char *system, const char *prompt,
-                      const char *answer, bool raw, plm_error *err);
-plm_status app_encode_messages(struct encoded *out, const plm_model *m, const plm_message *messages, size_t n,
-                               plm_error *err);
-void encoded_free(struct encoded *e);
-/* The sum of -ln p of the answer's ids, and how many. */
-plm_status app_answer_nll(plm_session *s, const struct encoded *e, double *nll, size_t *tokens,
-                          plm_error *err);
-/* Several rows scored at once. */
-enum { SCORED_AT_ONCE = 8 };
-struct scorer {
-    plm_session *s[SCORED_AT_ONCE];
-};
-plm_status scorer_open(struct scorer *c, const plm_model *m, const plm_session_options *opt, plm_error *err);
-void scorer_close(struct scorer *c);
-plm_status scorer_use(struct scorer *c, const plm_lora *uses, size_t n, plm_error *err);
-/* The mean of -ln p over the ids of each answer, for n <= SCORED_AT_ONCE. */
-plm_status scorer_run(struct scorer *c, const struct encoded *e, size_t n, double *nll, plm_error *err);
 plm_status app_read(const char *path, size_t max, struct bytes *out, plm_error *err);
 
 /* ---- commands, one file each ---- */

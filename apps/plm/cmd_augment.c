@@ -1,5 +1,5 @@
 /* cmd_augment.c: asks a larger model for more examples, or shows what would be asked. */
-#include "device.h"
+#include "shared/device.h"
 #include "teach.h"
 
 #include <stdio.h>
@@ -60,6 +60,7 @@ static plm_status augment(struct teaching *t, plm_error *err) {
     plm_augment_policy p = teach_policy(t);
     plm_absorb_report report = {0};
     struct device device = {0};
+    plm_model *model = NULL;
     char *request = NULL, *candidates = NULL;
     if (a->preview)
         p.wanted = a->preview;
@@ -68,7 +69,9 @@ static plm_status augment(struct teaching *t, plm_error *err) {
         show(candidates, a->preview, a->json);
         teach_settle(t); // shown once, and kept nowhere
     } else if (st == PLM_OK) {
-        st = device_open(&device, a, t->kind, err);
+        st = app_model(&model, a, err);
+        if (st == PLM_OK)
+            st = device_open(&device, model, t->kind, err);
         if (st == PLM_OK)
             st = plm_augment_absorb(t->store, &p, request, candidates, strlen(candidates),
                                     teacher_name(t->teacher), device_nll, &device, a->out, &report, err);
@@ -77,6 +80,7 @@ static plm_status augment(struct teaching *t, plm_error *err) {
             say_kept(a, t, &report);
         }
         device_close(&device);
+        plm_model_close(model);
     }
     plm_free(request);
     plm_free(candidates);

@@ -44,7 +44,7 @@ static plm_status one_turn(struct talk *t, const struct args *a, struct answerer
     bytes_clear(&t->answer);
     plm_status st = say(t, "user", line, err);
     if (st == PLM_OK)
-        st = app_encode_messages(&e, w->model, t->turn, t->n, err);
+        st = encode_messages(&e, w->model, t->turn, t->n, err);
     if (st == PLM_OK)
         st = app_lookup(&opt.lookup, a, err);
     if (st == PLM_OK)

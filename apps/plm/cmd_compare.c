@@ -1,7 +1,8 @@
 /* cmd_compare.c: held-out rows under the base, the base with retrieved examples (BM25), and adapters. */
 #include "base/text.h"
-#include "device.h"
-#include "records.h"
+#include "app.h"
+#include "shared/device.h"
+#include "shared/records.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -100,7 +101,7 @@ static plm_status score_plain(struct table *t, const char *name, double *each, c
                               plm_error *err) {
     double sum = 0, wins = 0;
     struct progress bar;
-    progress_start(&bar, t->a, name);
+    progress_start(&bar, t->a->quiet, name);
     for (size_t i = 0, n; i < t->held.n; i += n) {
         const char *in[SCORED_AT_ONCE], *out[SCORED_AT_ONCE];
         n = t->held.n - i < SCORED_AT_ONCE ? t->held.n - i : SCORED_AT_ONCE;
@@ -152,9 +153,9 @@ static plm_status score_with_examples(struct table *t, const struct bm25 *index,
     turns[n++] = (plm_message){"user", prompts[RETRIEVED]};
     turns[n++] = (plm_message){"assistant", row->output};
     if (st == PLM_OK)
-        st = app_encode_messages(&e, t->device.model, turns, n, err);
+        st = encode_messages(&e, t->device.model, turns, n, err);
     if (st == PLM_OK)
-        st = app_answer_nll(t->device.scorer.s[0], &e, nll, &tokens, err);
+        st = answer_nll(t->device.scorer.s[0], &e, nll, &tokens, err);
     if (st == PLM_OK)
         *nll /= (double)tokens;
     encoded_free(&e);
@@ -183,7 +184,7 @@ static plm_status score_bm25(struct table *t, plm_error *err) {
     plm_status st = !scores      ? fail(err, PLM_ENOMEM, "out of memory")
                     : t->known.n ? index_records(t, &index, err)
                                  : PLM_OK;
-    progress_start(&bar, t->a, "base + BM25");
+    progress_start(&bar, t->a->quiet, "base + BM25");
     for (size_t i = 0; st == PLM_OK && t->known.n && i < t->held.n; i++) {
         st = score_with_examples(t, index, &t->held.v[i], scores, &nll, err);
         sum += nll;
@@ -246,6 +247,7 @@ int cmd_compare(struct args *a) {
     plm_error err = {0};
     plm_kinds *kinds = NULL;
     plm_store *store = NULL;
+    plm_model *model = NULL;
     struct table t = {.a = a, .rows = json_array()};
     plm_status st = app_kinds(&kinds, a, &err);
     t.kind = st ? NULL : plm_kind_find(kinds, a->task ? a->task : "note");
@@ -260,7 +262,9 @@ int cmd_compare(struct args *a) {
         st = records_load(&t.known, store, &q, &err);
     }
     if (st == PLM_OK)
-        st = device_open(&t.device, a, t.kind, &err);
+        st = app_model(&model, a, &err);
+    if (st == PLM_OK)
+        st = device_open(&t.device, model, t.kind, &err);
     if (st == PLM_OK)
         st = fill(&t, &err);
     if (st == PLM_OK && a->json)
@@ -268,6 +272,7 @@ int cmd_compare(struct args *a) {
                            (json_int_t)t.held.n, "rows", t.rows));
     json_decref(t.rows);
     device_close(&t.device);
+    plm_model_close(model);
     records_free(&t.known);
     pairs_free(&t.held);
     plm_store_close(store);

@@ -66,7 +66,7 @@ static plm_status continue_one(struct args *a, plm_session *s, const int32_t *id
 
 static plm_status generate_prompt(struct args *a, const plm_model *m, plm_session *s, plm_error *err) {
     struct encoded e;
-    plm_status st = app_encode(&e, m, a->system, a->prompt, NULL, a->raw, err);
+    plm_status st = encode_turn(&e, m, a->system, a->prompt, NULL, a->raw, err);
     if (st == PLM_OK && e.n == 0)
         st = fail(err, PLM_EINVAL, "the prompt is empty");
     if (st == PLM_OK)

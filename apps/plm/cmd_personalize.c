@@ -1,9 +1,9 @@
 /* cmd_personalize.c: the whole job: import, augment, train, gate, install, report. Every step leaves what it
  * made where the next run of the same words finds it, so the job can be killed anywhere and ends the same. */
 #include "base/hash.h"
-#include "gate.h"
 #include "import.h"
 #include "report.h"
+#include "shared/gate.h"
 #include "teach.h"
 
 #include <stdio.h>
@@ -109,8 +109,8 @@ static plm_status absorb(struct job *j, const struct teaching *t, const plm_augm
                          plm_absorb_report *r, plm_error *err) {
     struct device device;
     char number[32], *audit = path_join(j->folder, "synthetic.audit.jsonl");
-    plm_status st =
-        audit ? device_on(&device, j->data.model, j->data.kind, err) : fail(err, PLM_ENOMEM, "out of memory");
+    plm_status st = audit ? device_open(&device, j->data.model, j->data.kind, err)
+                          : fail(err, PLM_ENOMEM, "out of memory");
     if (st == PLM_OK) {
         snprintf(number, sizeof number, "%lld", (long long)upto);
         st = plm_store_begin(j->store, err);
@@ -294,9 +294,12 @@ static void job_hash(const struct job *j, char hex[65]) {
 
 static plm_status open_all(struct job *j, plm_error *err) {
     struct bytes tail;
-    j->data.args = j->a;
+    j->data.quiet = j->a->quiet;
+    j->data.force = j->a->force;
     j->data.user = app_user(j->a);
-    plm_status st = app_kinds(&j->kinds, j->a, err);
+    plm_status st = app_learn(&j->data.how, j->a, err);
+    if (st == PLM_OK)
+        st = app_kinds(&j->kinds, j->a, err);
     if (st == PLM_OK)
         st = app_store(&j->store, j->a, false, err);
     if (st == PLM_OK)

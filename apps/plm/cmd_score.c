@@ -66,7 +66,7 @@ static plm_status score_rows(struct args *a, const plm_model *m, struct scorer *
     plm_status st = rows_read(&rows, a->rest[0], a->skip_bad, err);
     struct progress p;
     double sum = 0;
-    progress_start(&p, a, "score");
+    progress_start(&p, a->quiet, "score");
     for (size_t i = 0, n; st == PLM_OK && i < rows.n; i += n) {
         n = rows.n - i < SCORED_AT_ONCE ? rows.n - i : SCORED_AT_ONCE;
         st = score_some(a, m, c, rows.v + i, n, &sum, err);

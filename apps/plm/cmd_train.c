@@ -1,7 +1,6 @@
 /* cmd_train.c: one training run from a file of rows, or from a person's records, into an adapter file. */
 #include "base/hash.h"
-#include "learn.h"
-#include "records.h"
+#include "shared/records.h"
 #include "rows.h"
 
 #include <stdio.h>
@@ -111,11 +110,11 @@ static plm_status run(struct training *t, const plm_model *m, const plm_kind *ki
     bytes_printf(&checkpoint, "%s.checkpoint", t->a->out);
     plm_status st = bytes_status(&checkpoint, "the path of the checkpoint", err);
     if (st == PLM_OK)
-        st = learn_options(&l, t->a, err);
+        st = app_learn(&l, t->a, err);
     l.examples = t->examples;
     l.n = t->n;
     l.checkpoint = checkpoint.data;
-    progress_start(&t->bar, t->a, "train");
+    progress_start(&t->bar, t->a->quiet, "train");
     if (st == PLM_OK)
         st = learn(done, &l, err);
     progress_end(&t->bar);

@@ -1,14 +1,9 @@
 /* main.c: the tables of commands and options, and the dispatch. */
 #include "app.h"
 
-#include <locale.h>
-#include <signal.h>
-#include <stdio.h>
-#include <string.h>
-
 #define AT(field) offsetof(struct args, field)
 
-const struct option plm_options[] = {
+static const struct option options[] = {
     {"model", 'm', "FILE", OPT_TEXT, AT(model), "the model, a GGUF file (default: the fetched one)"},
     {"adapter", 0, "FILE[:SCALE]", OPT_LIST, AT(adapters),
      "an adapter: GGUF file or PEFT folder; repeatable"},
@@ -107,7 +102,7 @@ const struct option plm_options[] = {
     "rank alpha targets lr schedule warmup decay clip epochs steps batch max-length memory patience "
 #define SAMPLING "max-tokens temp top-p top-k min-p "
 
-const struct command plm_commands[] = {
+static const struct command commands[] = {
     {"personalize", "[SOURCE...] [options]", "import, augment, train, gate and install, in one go",
      "Sources are files, folders or git repositories. It can be stopped anywhere and started again with\n"
      "the same words: it goes on where it was. With new records it imports, sends and generates only for\n"
@@ -160,59 +155,28 @@ const struct command plm_commands[] = {
     {NULL, NULL, NULL, NULL, NULL, NULL, NULL},
 };
 
-int cmd_help(struct args *a) {
-    if (a->man) {
-        opt_man();
-        return EXIT_DONE;
-    }
-    if (a->completion) {
-        opt_completion();
-        return EXIT_DONE;
-    }
-    const struct command *c = a->n_rest ? opt_command(a->rest[0]) : NULL;
-    if (a->n_rest && !c) {
-        fprintf(stderr, "plm help: no command \"%s\"\n", a->rest[0]);
-        return EXIT_MISUSE;
-    }
-    opt_usage(c);
-    return EXIT_DONE;
-}
+const struct program plm_program = {
+    .name = "plm",
+    .what = "a personal language model that learns and answers on this machine",
+    .first = "The main one: plm personalize my-notes/",
+    .files =
+        "$XDG_DATA_HOME/plm: the store, adapters and reports.\n.br\n$XDG_CACHE_HOME/plm: models and their "
+        "hashes.",
+    .shared =
+        "model store user task kinds adapter threads cpu no-repack seed chat-template json quiet verbose "
+        "help",
+    .commands = commands,
+    .options = options,
+    .args_size = sizeof(struct args),
+    .rest = AT(rest),
+    .n_rest = AT(n_rest),
+    .help = AT(help),
+};
 
-static int run(int argc, char **argv) {
-    if (argc < 2 || strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0) {
-        opt_usage(NULL);
-        return argc < 2 ? EXIT_MISUSE : EXIT_DONE;
-    }
-    if (strcmp(argv[1], "--version") == 0) {
-        printf("plm %s\n", plm_version());
-        return EXIT_DONE;
-    }
-    const struct command *c = opt_command(argv[1]);
-    if (!c) {
-        const char *near = opt_nearest_command(argv[1]);
-        fprintf(stderr,
-                near ? "plm: no command \"%s\"; did you mean %s?\n"
-                     : "plm: no command \"%s\" (see plm --help)\n",
-                argv[1], near);
-        return EXIT_MISUSE;
-    }
-    struct args a = {0};
-    int rc = opt_parse(&a, c, argc - 2, argv + 2);
-    if (rc == EXIT_DONE && a.help)
-        opt_usage(c);
-    else if (rc == EXIT_DONE)
-        rc = c->run(&a);
-    mem_free(a.rest);
-    return rc;
+int cmd_help(struct args *a) {
+    return opt_help(&plm_program, a->n_rest ? a->rest[0] : NULL, a->man, a->completion);
 }
 
 int main(int argc, char **argv) {
-    setlocale(LC_CTYPE, "C.UTF-8");
-    signal(SIGPIPE, SIG_IGN);
-    int rc = run(argc, argv);
-    if (fflush(stdout) != 0 && rc == EXIT_DONE) {
-        fprintf(stderr, "plm: could not write all of the result\n");
-        rc = EXIT_FAILED;
-    }
-    return rc;
+    return program_main(&plm_program, argc, argv);
 }

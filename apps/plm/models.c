@@ -112,7 +112,7 @@ static plm_status fetch_all(const struct known_model *k, const struct args *a, c
                             const char *joined, plm_error *err) {
     struct progress bar;
     plm_status st = PLM_OK;
-    progress_start(&bar, a, "download");
+    progress_start(&bar, a->quiet, "download");
     for (int part = 1; st == PLM_OK && part <= k->n_parts; part++) {
         char note[40];
         snprintf(note, sizeof note, "part %d of %d", part, k->n_parts);

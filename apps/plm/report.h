@@ -2,7 +2,7 @@
  * memory, the gate's table, hashes. On the terminal, as JSON and as one self-contained page. */
 #ifndef PLM_REPORT_H
 #define PLM_REPORT_H
-#include "gate.h"
+#include "shared/gate.h"
 #include "import.h"
 #include "teach.h"
 

@@ -137,7 +137,7 @@ plm_status row_encode(struct encoded *out, const plm_model *m, const struct row 
             return fail(err, PLM_EINVAL,
                         "line %zu: only rows of one prompt and one answer go without a chat template",
                         r->line);
-        return app_encode(out, m, NULL, r->prompt, r->answer, true, err);
+        return encode_turn(out, m, NULL, r->prompt, r->answer, true, err);
     }
-    return app_encode_messages(out, m, r->message, r->n, err);
+    return encode_messages(out, m, r->message, r->n, err);
 }

@@ -227,7 +227,7 @@ plm_status teach_generate(struct teaching *t, const plm_augment_policy *p, char 
         st = teach_consent(t, *request, err);
     if (st == PLM_OK) {
         t->request = *request;
-        progress_start(&t->bar, t->args, "teacher");
+        progress_start(&t->bar, t->args->quiet, "teacher");
         st = synth_run(*request, t->teacher, &hooks, candidates, &t->calls, err);
         progress_end(&t->bar);
     }

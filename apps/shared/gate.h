@@ -1,7 +1,7 @@
 /* gate.h: which adapter, if any, a person is given: by target NLL on records that nothing was trained on. */
-#ifndef PLM_GATE_H
-#define PLM_GATE_H
-#include "arm.h"
+#ifndef SHARED_GATE_H
+#define SHARED_GATE_H
+#include "shared/arm.h"
 
 struct candidate {    /* a row of the gate's table */
     const char *name; /* "base", "real", "real+syn", "installed" */

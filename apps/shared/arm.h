@@ -1,16 +1,18 @@
 /* arm.h: one way of training for a person (real records alone, or with synthetic ones): its examples, its run
  * and its scores. A finished arm is a file; asked for again it is not trained again. */
-#ifndef PLM_ARM_H
-#define PLM_ARM_H
-#include "device.h"
-#include "learn.h"
-#include "records.h"
+#ifndef SHARED_ARM_H
+#define SHARED_ARM_H
+#include "base/json.h"
+#include "shared/device.h"
+#include "shared/learn.h"
+#include "shared/records.h"
 
 enum { ARM_SCALES = 5 }; /* 0, .25, .5, .75, 1 */
 
 /* What every arm of a job learns from. */
 struct pool_of_data {
-    const struct args *args;
+    struct learn how; /* adapter, training and start; what is 0 is decided for each arm */
+    bool quiet, force;
     plm_model *model;
     const plm_kind *kind;
     const char *user, *folder; /* where arms and checkpoints live */

@@ -1,10 +1,12 @@
 /* learn.h: one training run from examples to a finished adapter, with checkpoints to go on from. */
-#ifndef PLM_LEARN_H
-#define PLM_LEARN_H
-#include "app.h"
+#ifndef SHARED_LEARN_H
+#define SHARED_LEARN_H
+#include "base/base.h"
+#include "plm.h"
 
 struct learn {
     const plm_model *model;
+    const char *start; /* an adapter file to go on from; NULL: a new one, by the options */
     plm_adapter_options adapter;
     plm_train_options train;
     const plm_example *examples;
@@ -24,6 +26,4 @@ struct learned {
 };
 
 plm_status learn(struct learned *out, const struct learn *l, plm_error *err);
-/* The options that a person gave, for both train and personalize. */
-plm_status learn_options(struct learn *l, const struct args *a, plm_error *err);
 #endif

@@ -1,8 +1,9 @@
 /* records.h: records and synthetic rows of the store as lists in memory, for commands that need all of them.
  */
-#ifndef PLM_RECORDS_H
-#define PLM_RECORDS_H
-#include "app.h"
+#ifndef SHARED_RECORDS_H
+#define SHARED_RECORDS_H
+#include "base/base.h"
+#include "plm.h"
 
 struct records {
     plm_record *v; /* strings owned */

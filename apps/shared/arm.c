@@ -1,9 +1,10 @@
 /* arm.c: trains an arm unless its file is there already, and scores adapters on held-out records. The name of
  * an arm's file holds the hash of all that goes into it, so a stopped job goes on and a changed one starts
  * afresh. */
-#include "arm.h"
+#include "shared/arm.h"
 
 #include "base/hash.h"
+#include "shared/progress.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -193,7 +194,8 @@ static bool load_numbers(struct arm *arm, const char *path) {
     json_t *doc = NULL;
     char hash[65];
     bool whole = false;
-    if (file_exists(path) && app_read(path, 16 << 20, &text, NULL) == PLM_OK) {
+    bytes_init(&text, 16 << 20);
+    if (file_exists(path) && file_read(path, 16 << 20, &text, NULL) == PLM_OK) {
         json_int_t tokens, planned;
         const char *sha256;
         json_t *curve;
@@ -226,7 +228,7 @@ static plm_status run(struct arm *arm, const struct pool_of_data *d, struct lear
     l->resume = true;
     l->on_step = on_step;
     l->ctx = &w;
-    progress_start(&w.bar, d->args, label);
+    progress_start(&w.bar, d->quiet, label);
     plm_status st = learn(&done, l, err);
     progress_end(&w.bar);
     if (st)
@@ -254,13 +256,12 @@ static plm_status run(struct arm *arm, const struct pool_of_data *d, struct lear
 }
 
 plm_status arm_train(struct arm *arm, const struct pool_of_data *d, const bool *held, plm_error *err) {
-    struct learn l = {.model = d->model};
+    struct learn l = d->how;
     struct examples e = {0};
     char hash[65], numbers[4300];
     arm->curve = json_array();
-    plm_status st = learn_options(&l, d->args, err);
-    if (st == PLM_OK)
-        st = gather(&e, arm, d, held, err);
+    l.model = d->model;
+    plm_status st = gather(&e, arm, d, held, err);
     if (st)
         goto out;
     if (!l.train.steps && !l.train.epochs)
@@ -302,7 +303,7 @@ plm_status arm_score(const struct pool_of_data *d, const char *adapter, float sc
                      double *nll, plm_error *err) {
     struct device device = {0};
     struct loras loras = {.n = 0};
-    plm_status st = device_on(&device, d->model, d->kind, err);
+    plm_status st = device_open(&device, d->model, d->kind, err);
     if (st == PLM_OK)
         st = use(&device.scorer, &loras, d->model, adapter, scale, err);
     for (size_t i = 0; st == PLM_OK && i < d->real.n;) {
@@ -336,14 +337,14 @@ plm_status general_nll(plm_model *m, const char *adapter, float scale, double *n
     struct loras loras = {.n = 0};
     struct scorer s = {{NULL}};
     size_t tokens = 0;
-    plm_status st = app_encode(&e, m, NULL, text, NULL, true, err);
+    plm_status st = encode_turn(&e, m, NULL, text, NULL, true, err);
     if (st == PLM_OK)
         st = scorer_open(&s, m, NULL, err);
     if (st == PLM_OK)
         st = use(&s, &loras, m, adapter, scale, err);
     e.n_prompt = 1;
     if (st == PLM_OK)
-        st = app_answer_nll(s.s[0], &e, nll, &tokens, err);
+        st = answer_nll(s.s[0], &e, nll, &tokens, err);
     if (st == PLM_OK)
         *nll /= (double)tokens;
     scorer_close(&s);

@@ -1,16 +1,14 @@
 /* device.h: the device's own model as a judge of examples and arms: the NLL of an answer under it. */
-#ifndef PLM_DEVICE_H
-#define PLM_DEVICE_H
-#include "app.h"
+#ifndef SHARED_DEVICE_H
+#define SHARED_DEVICE_H
+#include "shared/encode.h"
 
 struct device {
-    plm_model *model;
+    plm_model *model; /* borrowed */
     struct scorer scorer;
     const plm_kind *kind;
-    bool borrowed; /* the model is somebody else's */
 };
-plm_status device_open(struct device *d, const struct args *a, const plm_kind *kind, plm_error *err);
-plm_status device_on(struct device *d, plm_model *m, const plm_kind *kind, plm_error *err);
+plm_status device_open(struct device *d, plm_model *m, const plm_kind *kind, plm_error *err);
 void device_close(struct device *d);
 /* Mean target NLL of output as the answer to input; a plm_nll_fn. Nonzero: it could not be computed. */
 int device_nll(void *ctx, const char *input, const char *output, double *nll);

@@ -1,7 +1,7 @@
 /* gate.c: the do-no-harm gate.
  * It never sees what was trained on: either the newest records are held out, or, where there are few, each
  * record is scored by arms that were trained without it. Ties go to less. */
-#include "gate.h"
+#include "shared/gate.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -182,7 +182,7 @@ static plm_status cross_fit(struct gate *g, const struct pool_of_data *d, const 
 }
 
 static plm_status untested(struct gate *g, const struct pool_of_data *d, plm_error *err) {
-    if (!d->args->force)
+    if (!d->force)
         return PLM_OK;
     struct arm *arm = &g->arm[g->n_arms++];
     name_arm(arm, d->synthetic.n > 0, -1);

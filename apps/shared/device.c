@@ -1,27 +1,13 @@
 /* device.c: scores pairs under the device's model with whatever adapters its session uses. */
-#include "device.h"
+#include "shared/device.h"
 
-plm_status device_on(struct device *d, plm_model *m, const plm_kind *kind, plm_error *err) {
-    *d = (struct device){.model = m, .kind = kind, .borrowed = true};
+plm_status device_open(struct device *d, plm_model *m, const plm_kind *kind, plm_error *err) {
+    *d = (struct device){.model = m, .kind = kind};
     return scorer_open(&d->scorer, m, NULL, err);
-}
-
-plm_status device_open(struct device *d, const struct args *a, const plm_kind *kind, plm_error *err) {
-    plm_model *m = NULL;
-    plm_status st = app_model(&m, a, err);
-    if (st == PLM_OK)
-        st = device_on(d, m, kind, err);
-    if (st)
-        plm_model_close(m);
-    else
-        d->borrowed = false;
-    return st;
 }
 
 void device_close(struct device *d) {
     scorer_close(&d->scorer);
-    if (!d->borrowed)
-        plm_model_close(d->model);
     *d = (struct device){0};
 }
 
@@ -33,7 +19,7 @@ plm_status device_scores(struct device *d, const char *const *inputs, const char
         char *prompt = NULL;
         st = plm_kind_prompt(d->kind, inputs[i], &prompt, err);
         if (st == PLM_OK)
-            st = app_encode(&e[i], d->model, NULL, prompt, outputs[i], false, err);
+            st = encode_turn(&e[i], d->model, NULL, prompt, outputs[i], false, err);
         plm_free(prompt);
     }
     if (st == PLM_OK)

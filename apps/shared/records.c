@@ -1,5 +1,5 @@
 /* records.c: copies what the store lends for a callback. */
-#include "records.h"
+#include "shared/records.h"
 
 #include <string.h>
 
