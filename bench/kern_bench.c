@@ -54,8 +54,10 @@ static struct matrix weights(struct rng *r, enum dtype type, int out, int in) {
         memcpy(data + i + 2, &d, 2);
     m.data = data;
     struct arena a;
-    if (arena_open(&a, units_need(&m), NULL) == PLM_OK)
-        units_take(&m, &a, false);
+    if (arena_open(&a, units_need(&m), NULL) == PLM_OK) {
+        units_book(&m, &a, false);
+        units_room(&m, &a);
+    }
     return m;
 }
 

@@ -58,6 +58,50 @@ static void refuse(const char *arch, const struct change *c, plm_status code, co
     assert_int_equal(strncmp(err.text, to, strlen(to)), 0);
 }
 
+static plm_status trace_step(const plm_model *m, const struct lora *l, const int32_t *ids, int n,
+                             plm_error *err) {
+    struct trace *t = NULL;
+    int32_t pos[64], first[64] = {0}, at[64];
+    float weight[64], *grad = calloc(l->parameters, sizeof *grad);
+    double nll[64];
+    for (int i = 0; i < n; i++) {
+        pos[i] = at[i] = i;
+        weight[i] = 1;
+    }
+    const struct batch b = {.T = n - 1, .ids = ids, .pos = pos, .first = first};
+    plm_status st = trace_open(&t, m, n, l, UINT64_MAX, err);
+    if (!st)
+        st = model_train(t, &b, at, ids + 1, weight, n - 1, l, grad, nll, err);
+    trace_close(t);
+    free(grad);
+    return st;
+}
+
+/* What opening writes stands before the room for packed weights, so that no page of that is resident in a
+ * process that only trains; and training packs nothing. */
+static void opening_and_training_leave_the_packed_weights_alone(void **state) {
+    (void)state;
+    plm_model *m = open_tiny(&(struct tiny_model){.type = DT_Q8_0}, NULL, 2);
+    const struct layer_weights *w = m->layer;
+    const unsigned char *room = w[0].linear[0].units->data;
+    for (int i = 0; i < m->cfg.layers * LORA_LINEARS; i++) {
+        const struct units *u = w[i / LORA_LINEARS].linear[i % LORA_LINEARS].units;
+        assert_true((const unsigned char *)u < room && u->ready < room && u->data >= room);
+    }
+    plm_adapter *a = NULL;
+    plm_error err = {0};
+    int32_t ids[40];
+    random_ids(ids, 40, m->cfg.vocab, 1);
+    assert_ok(plm_adapter_new(&a, m, NULL, &err), &err);
+    assert_ok(trace_step(m, a->lora, ids, 40, &err), &err);
+    for (int i = 0; i < m->cfg.layers * LORA_LINEARS; i++) {
+        const struct matrix *x = &w[i / LORA_LINEARS].linear[i % LORA_LINEARS];
+        assert_int_equal(x->units->left, (x->out + 15) / 16);
+    }
+    plm_adapter_free(a);
+    plm_model_close(m);
+}
+
 static void wrong_tensors_are_named(void **state) {
     (void)state;
     refuse("llama", &(struct change){.drop = "blk.1.ffn_up.weight"}, PLM_EFORMAT,
@@ -318,6 +362,7 @@ static void a_file_replaced_since_has_no_digest(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_model_describes_itself),
+        cmocka_unit_test(opening_and_training_leave_the_packed_weights_alone),
         cmocka_unit_test(wrong_tensors_are_named),
         cmocka_unit_test(wrong_numbers_are_named),
         cmocka_unit_test(h27_block_counts_and_per_layer_arrays),

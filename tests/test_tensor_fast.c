@@ -541,7 +541,8 @@ static void int8_rows_depend_on_nothing_else(void **state) {
             plm_error err;
             struct stage s;
             assert_int_equal(arena_open(&room, units_need(&w), &err), PLM_OK);
-            units_take(&kept, &room, false);
+            units_book(&kept, &room, false);
+            units_room(&kept, &room);
             stage_open(&s, kern_at(k), PREC_INT8, 3, 64, 2600);
             op_linear(&s.ops, all, c.out, x, &w, bias, T);
             for (int t = 0; t < T; t++)

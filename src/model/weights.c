@@ -273,9 +273,12 @@ plm_status weights_keep_units(plm_model *m, plm_error *err) {
     if (arena_open(&m->units, need, NULL))
         return fail(err, PLM_ENOMEM, "no memory to hold %zu MB of weights in the order of the processor",
                     need / 1000000);
-    mem_large_pages(m->units.base, m->units.size);
     for (size_t i = 0; matrix_at(m, i); i++)
-        units_take(matrix_at(m, i), &m->units, true);
+        units_book(matrix_at(m, i), &m->units, true);
+    size_t room = m->units.used; // nothing of it is resident until an int8 product wants it
+    mem_large_pages(m->units.base + room, m->units.size - room);
+    for (size_t i = 0; matrix_at(m, i); i++)
+        units_room(matrix_at(m, i), &m->units);
     return PLM_OK;
 }
 

@@ -161,15 +161,21 @@ size_t units_need(const struct matrix *w) {
              : 0;
 }
 
-void units_take(struct matrix *w, struct arena *a, bool mapped) {
+void units_book(struct matrix *w, struct arena *a, bool mapped) {
     size_t n = units_of(w);
     if (n == 0)
         return;
     w->units = arena_take(a, 1, sizeof *w->units);
     assert(w->units);
-    w->units->data = arena_take(a, n, UNIT * w->row_bytes);
     w->units->ready = arena_take(a, n, 1);
-    assert(w->units->data && w->units->ready);
+    assert(w->units->ready);
     w->units->left = (int)n;
     w->units->mapped = mapped;
+}
+
+void units_room(struct matrix *w, struct arena *a) {
+    if (!w->units)
+        return;
+    w->units->data = arena_take(a, units_of(w), UNIT * w->row_bytes);
+    assert(w->units->data);
 }

@@ -58,9 +58,12 @@ struct matrix {
 };
 enum { PLACES = 5 };
 struct matrix matrix_of(const void *data, enum dtype type, int out, int in);
-/* Gives w room for its units, units_need bytes of a; nothing for formats of floats. */
+/* Gives w its units, units_need bytes of a; nothing for formats of floats. What is written at once comes
+ * apart from the room that is written as it is wanted, so that many matrices can have all of the former side
+ * by side: one page of room touched may be a large one. */
 size_t units_need(const struct matrix *w);
-void units_take(struct matrix *w, struct arena *a, bool mapped);
+void units_book(struct matrix *w, struct arena *a, bool mapped);
+void units_room(struct matrix *w, struct arena *a);
 
 /* ---- ops: what they run on ---- */
 
