@@ -12,10 +12,17 @@ static const struct option options[] = {
     {"model", 'm', "FILE", OPT_TEXT, AT(model), "the student, a GGUF file"},
     {"threads", 't', "N", OPT_INT, AT(threads), "worker threads (default: one a core)"},
     {"cpu", 0, "NAME", OPT_TEXT, AT(cpu), "kernels: auto, ref, avx2, avx512, neon, dotprod"},
+    {"task", 0, "NAME", OPT_TEXT, AT(task), "LaMP_1, LaMP_2M, LaMP_2N, LaMP_3, LaMP_4, LaMP_5 or LaMP_7"},
+    {"golds", 0, "FILE", OPT_TEXT, AT(golds), "the right answers, in LaMP's outputs format"},
+    {"preds", 0, "FILE", OPT_TEXT, AT(preds), "the answers to score, in the same format"},
     {NULL, 0, NULL, OPT_FLAG, 0, NULL},
 };
 
 static const struct command commands[] = {
+    {"score", "--golds FILE --preds FILE", "LaMP's metrics of answers in its own format",
+     "Accuracy and macro F1, MAE and RMSE, or ROUGE, as LaMP's evaluator computes them.",
+     "plm-eval score --task LaMP_4 --golds dev_outputs.json --preds mine.json", "task golds preds",
+     cmd_score},
     {NULL, NULL, NULL, NULL, NULL, NULL, NULL},
 };
 

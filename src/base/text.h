@@ -17,6 +17,7 @@ struct words { /* views into text of its own */
 plm_status words_split(struct words *out, const char *text, size_t len, enum word_rule rule, plm_error *err);
 void words_free(struct words *w);
 size_t words_count(const char *text, size_t len); /* Unicode words */
+struct str text_strip(struct str s);              /* as Python's strip(): Unicode white space off both ends */
 /* Lower case, everything but letters and digits to single blanks: for exact-duplicate tests. */
 plm_status text_normalise(const char *text, size_t len, char **out, plm_error *err);
 

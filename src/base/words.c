@@ -44,6 +44,20 @@ static bool is_blank(uint32_t c) {
            c == 0x205f || c == 0x3000;
 }
 
+struct str text_strip(struct str s) {
+    size_t step;
+    while (s.n && is_blank(utf8_next(s.p, s.n, &step))) {
+        s.p += step;
+        s.n -= step;
+    }
+    for (size_t back = 1; back <= 3 && back <= s.n; back++)
+        if (is_blank(utf8_next(s.p + s.n - back, back, &step)) && step == back) {
+            s.n -= back;
+            back = 0;
+        }
+    return s;
+}
+
 static uint32_t lower(uint32_t c) {
     if (c < 0x80)
         return c >= 'A' && c <= 'Z' ? c + 32 : c;
