@@ -81,7 +81,7 @@ static void run(char *text) {
 }
 
 static void read_body(const char *body, size_t len) {
-    struct answer a = {0};
+    plm_answer a = {0};
     plm_status st = completion_read(&a, body, len, NULL);
     PROMISE(st == PLM_OK || st == PLM_ENOMEM);
     PROMISE(st || (a.text && (strcmp(a.finish, "none") == 0) == (a.why != NULL)));

@@ -669,6 +669,99 @@ PLM_API plm_status plm_augment_absorb(plm_store *st, const plm_augment_policy *p
                                       void *ctx, const char *audit, plm_absorb_report *report,
                                       plm_error *err) PLM_MUST_CHECK;
 
+/* ---- 11 teacher: the larger model that writes examples, here or elsewhere ---- */
+
+typedef struct plm_teacher plm_teacher;
+
+/* spec: MODEL.gguf; or the http(s) address of an OpenAI-compatible API (".../v1"), or several of one model,
+ * with weights: "URL*3,URL"; or "plm+https://HOST:PORT", a plm-cloud service that makes the calls itself. */
+typedef struct plm_teacher_options {
+    const char *spec, *model_name, *key; /* model_name: what the API calls it; key: bearer token */
+    const char *ca_file;                 /* of a plm-cloud service: PEM to trust; NULL: the system's */
+    int threads;                         /* of a GGUF, as in plm_model_options */
+    const char *cpu, *digest_cache;
+    int parallel;             /* calls at once to an address, at most; 0: 16 */
+    double max_cost;          /* in money units; 0: no cap */
+    double cost_in, cost_out; /* per million tokens */
+    int (*waiting)(void *ctx, const char *why, double seconds);
+    void *ctx;
+} plm_teacher_options;
+
+PLM_API plm_status plm_teacher_open(plm_teacher **out, const plm_teacher_options *opt,
+                                    plm_error *err) PLM_MUST_CHECK;
+PLM_API void plm_teacher_close(plm_teacher *t);
+PLM_API const char *plm_teacher_name(const plm_teacher *t); /* stable: "gguf:sha256..." or "url model" */
+PLM_API bool plm_teacher_is_local(const plm_teacher *t);    /* nothing leaves this machine */
+/* A service elsewhere, or a GGUF of 3 billion weights or more: for plm_augment_policy. */
+PLM_API bool plm_teacher_is_capable(const plm_teacher *t);
+PLM_API const char *plm_teacher_endpoint(const plm_teacher *t);
+/* What a plm-cloud service says of its teacher's provider; "" for other teachers. */
+PLM_API const char *plm_teacher_terms(const plm_teacher *t);
+/* What the last run brought is stored: a plm-cloud service may delete it now. Nothing for other teachers. */
+PLM_API plm_status plm_teacher_settle(plm_teacher *t, plm_error *err) PLM_MUST_CHECK;
+
+typedef struct plm_teacher_usage {
+    size_t calls, sent, hedged; /* answered; bodies sent, with those sent again; sent twice to be quicker */
+    int64_t tokens_in, tokens_out;
+    double spent;
+} plm_teacher_usage;
+
+/* What it took so far; a teacher in this process knows no money. */
+PLM_API plm_teacher_usage plm_teacher_used(const plm_teacher *t);
+
+typedef struct plm_call {      /* one chat completion */
+    const char *system, *user; /* system NULL: none */
+    float temperature, top_p;
+    int max_tokens;
+    uint64_t seed;
+    /* The reply is one of these texts, or as many of these lines as max_tokens hold: {"n": 1 .. lines, and
+     * the fields, all of them texts}. None: any text. A GGUF can't but keep to it; an API is asked to keep to
+     * lines, and may not. */
+    const char *const *choices;
+    size_t n_choices;
+    const char *const *fields;
+    size_t n_fields, lines;
+} plm_call;
+
+typedef struct plm_answer {
+    char *text;         /* the caller's */
+    const char *finish; /* "stop", "length", or "none": no text that could be used; static */
+    const char *why;    /* with "none": the reason, static */
+    int64_t tokens_in, tokens_out;
+    double seconds;
+} plm_answer;
+
+/* Asks without a store, a ledger or a consent: for texts that are nobody's, or a teacher on this machine. A
+ * plm-cloud service takes no single calls. */
+PLM_API plm_status plm_teacher_ask(plm_teacher *t, const plm_call *call, plm_answer *out,
+                                   plm_error *err) PLM_MUST_CHECK;
+
+/* The first calls of a request, in order, each given to each byte for byte; later ones depend on replies. To
+ * a plm-cloud service it is the request. */
+PLM_API plm_status plm_augment_preview(const char *request, const plm_teacher *t,
+                                       int (*each)(void *ctx, const char *body), void *ctx,
+                                       plm_error *err) PLM_MUST_CHECK;
+
+typedef struct plm_augment_run {
+    const char *user;
+    int64_t consent;       /* to send records to the teacher's endpoint; 0: none, enough for a local one */
+    const char *replay_of; /* with no teacher: the plm_teacher_name whose kept replies are all there is */
+    int (*progress)(void *ctx, size_t done, size_t total, size_t candidates);
+    void *ctx;
+    /* out, also after a failure */
+    size_t calls, replayed, asked; /* of all calls, those answered by kept replies, and by the teacher */
+    int64_t tokens_in, tokens_out; /* of those asked */
+    uint64_t bytes_sent;
+    double seconds, spent;
+} plm_augment_run;
+
+/* Runs a drafted request into candidates for plm_augment_absorb. Replies that the store keeps are not asked
+ * for again and every new one is kept at once, so that a run that was stopped goes on where it was; bytes
+ * that leave this machine are in the store's egress ledger before they do. The same request and replies give
+ * the same candidates, t NULL included: then a call without a kept reply is a failure. */
+PLM_API plm_status plm_augment_write(plm_store *st, const char *request, plm_teacher *t, plm_augment_run *run,
+                                     char **candidates, plm_error *err) PLM_MUST_CHECK;
+
 #ifdef __cplusplus
 }
 #endif

@@ -97,7 +97,7 @@ static plm_status find(void *ctx, const char *hash, char **text, char **finish, 
     return st;
 }
 
-static plm_status keep(void *ctx, const char *hash, const char *body, const struct answer *a,
+static plm_status keep(void *ctx, const char *hash, const char *body, const plm_answer *a,
                        const int64_t *sources, size_t n, plm_error *err) {
     struct person *p = ctx;
     int64_t ids[64], id;
@@ -132,8 +132,8 @@ struct synth_hooks person_hooks(struct person *p) {
     return (struct synth_hooks){.ctx = p, .find = find, .keep = keep, .leaving = leaving};
 }
 
-plm_status person_generate(struct person *p, const plm_augment_policy *policy, struct teacher *t,
-                           char **request, char **candidates, plm_error *err) {
+plm_status person_generate(struct person *p, const plm_augment_policy *policy, plm_teacher *t, char **request,
+                           char **candidates, plm_error *err) {
     struct synth_hooks h = person_hooks(p);
     *candidates = NULL;
     plm_status st = plm_augment_draft(p->store, policy, request, err);
@@ -149,12 +149,12 @@ static int quickly(void *ctx, const char *why, double seconds) {
     return seconds > 5;
 }
 
-struct teacher *remote_teacher(const char *base) {
-    struct teacher_options o = {
+plm_teacher *remote_teacher(const char *base) {
+    plm_teacher_options o = {
         .spec = base, .model_name = "fake", .key = "sk-secret-key-123", .waiting = quickly};
-    struct teacher *t = NULL;
+    plm_teacher *t = NULL;
     plm_error err = {0};
-    plm_status st = teacher_open(&t, &o, &err);
+    plm_status st = plm_teacher_open(&t, &o, &err);
     if (st)
         print_message("%s\n", err.text);
     assert_int_equal(st, PLM_OK);

@@ -33,7 +33,7 @@ void person_add_notes(struct person *p, int n);
 plm_augment_policy person_policy(const struct person *p);
 struct synth_hooks person_hooks(struct person *p);
 /* draft, synth_run; the caller frees both. */
-plm_status person_generate(struct person *p, const plm_augment_policy *policy, struct teacher *t,
-                           char **request, char **candidates, plm_error *err);
-struct teacher *remote_teacher(const char *base);
+plm_status person_generate(struct person *p, const plm_augment_policy *policy, plm_teacher *t, char **request,
+                           char **candidates, plm_error *err);
+plm_teacher *remote_teacher(const char *base);
 #endif

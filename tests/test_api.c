@@ -89,6 +89,51 @@ static void a_failure_is_a_code_and_one_line(void **state) {
     assert_int_equal(plm_model_open(&m, "/nonexistent.gguf", NULL, NULL), PLM_ENOTFOUND);
 }
 
+static int count(void *ctx, const char *body) {
+    assert_non_null(strstr(body, "\"messages\""));
+    ++*(int *)ctx;
+    return 0;
+}
+
+static void a_teacher_is_asked_and_its_kept_replies_are_replayed(void **state) {
+    (void)state;
+    plm_error e;
+    plm_teacher *t;
+    plm_answer answer;
+    plm_store *store;
+    plm_kinds *kinds;
+    char path[64], *request, *candidates = NULL, text[80];
+    int bodies = 0;
+    static const char *const choices[] = {"yes", "no"};
+    snprintf(path, sizeof path, "%s/store.db", folder);
+    plm_call call = {.user = "Well?", .max_tokens = 8, .choices = choices, .n_choices = 2};
+    OK(plm_teacher_open(&t, &(plm_teacher_options){.spec = model_path}, &e));
+    OK(plm_teacher_ask(t, &call, &answer, &e));
+    assert_true(strcmp(answer.text, "yes") == 0 || strcmp(answer.text, "no") == 0);
+    assert_true(plm_teacher_is_local(t) && plm_teacher_used(t).calls == 1);
+    OK(plm_store_open(&store, path, false, &e));
+    OK(plm_kinds_open(&kinds, NULL, &e));
+    for (int i = 0; i < 8; i++) {
+        snprintf(text, sizeof text, "The harbour had %d boats that morning, and %d were blue", i + 3, i);
+        OK(plm_store_add(store,
+                         &(plm_record){.user = "ada", .kind = "note", .input = text, .output = text + 11},
+                         NULL, NULL, &e));
+    }
+    plm_augment_policy policy = {.user = "ada", .kind = plm_kind_find(kinds, "note"), .unredacted = true};
+    OK(plm_augment_draft(store, &policy, &request, &e));
+    OK(plm_augment_preview(request, t, count, &bodies, &e));
+    assert_true(bodies > 0);
+    plm_augment_run run = {.user = "ada", .replay_of = plm_teacher_name(t)};
+    assert_int_equal(plm_augment_write(store, request, NULL, &run, &candidates, &e), PLM_EREMOTE);
+    assert_non_null(strstr(e.text, "is not among the kept replies"));
+    plm_free(answer.text);
+    plm_free(request);
+    plm_kinds_close(kinds);
+    plm_store_close(store);
+    plm_teacher_close(t);
+    unlink(path);
+}
+
 static void closing_nothing_is_fine(void **state) {
     (void)state;
     plm_model_close(NULL);
@@ -97,6 +142,7 @@ static void closing_nothing_is_fine(void **state) {
     plm_trainer_free(NULL);
     plm_kinds_close(NULL);
     plm_store_close(NULL);
+    plm_teacher_close(NULL);
     plm_free(NULL);
 }
 
@@ -113,13 +159,16 @@ static int make_model(void **state) {
 
 static int remove_model(void **state) {
     (void)state;
-    return unlink(model_path) || unlink(adapter_path) || rmdir(folder);
+    char command[80];
+    snprintf(command, sizeof command, "rm -rf %s", folder); // the store's lock with it
+    return system(command);
 }
 
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_was_trained_is_answered_after_saving),
         cmocka_unit_test(a_failure_is_a_code_and_one_line),
+        cmocka_unit_test(a_teacher_is_asked_and_its_kept_replies_are_replayed),
         cmocka_unit_test(closing_nothing_is_fine),
     };
     return cmocka_run_group_tests(tests, make_model, remove_model);

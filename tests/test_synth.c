@@ -28,7 +28,7 @@ static void run_to_end(const char *kind, bool single, int notes, int least) {
     person_add_notes(&p, notes);
     plm_augment_policy policy = person_policy(&p);
     policy.unredacted = single;
-    struct teacher *t = remote_teacher(fake_base(&fake, "good"));
+    plm_teacher *t = remote_teacher(fake_base(&fake, "good"));
     char *request, *candidates;
     plm_error err = {0};
     plm_status st = person_generate(&p, &policy, t, &request, &candidates, &err);
@@ -42,7 +42,7 @@ static void run_to_end(const char *kind, bool single, int notes, int least) {
     assert_true((int)r.kept >= least);
     plm_free(request);
     plm_free(candidates);
-    teacher_close(t);
+    plm_teacher_close(t);
     person_close(&p);
 }
 
@@ -89,11 +89,11 @@ static void preview_shows_the_first_calls_byte_for_byte(void **s) {
     person_open(&p, "note");
     person_add_notes(&p, 20);
     plm_augment_policy policy = person_policy(&p);
-    struct teacher *t = remote_teacher(fake_base(&fake, "good"));
+    plm_teacher *t = remote_teacher(fake_base(&fake, "good"));
     char *request, *again, *candidates;
     struct bodies *b = calloc(1, sizeof *b);
     assert_int_equal(plm_augment_draft(p.store, &policy, &again, NULL), PLM_OK);
-    assert_int_equal(synth_preview(again, t, collect, b, NULL), PLM_OK);
+    assert_int_equal(plm_augment_preview(again, t, collect, b, NULL), PLM_OK);
     assert_int_equal(p.left, 0);
     free(fake_received(&fake, 0));
     assert_int_equal(person_generate(&p, &policy, t, &request, &candidates, NULL), PLM_OK);
@@ -108,7 +108,7 @@ static void preview_shows_the_first_calls_byte_for_byte(void **s) {
     plm_free(request);
     plm_free(again);
     plm_free(candidates);
-    teacher_close(t);
+    plm_teacher_close(t);
     person_close(&p);
 }
 
@@ -129,7 +129,7 @@ static void hidden_and_excluded_records_never_leave(void **s) {
     plm_augment_policy policy = person_policy(&p);
     policy.exclude = gate;
     policy.n_exclude = 2;
-    struct teacher *t = remote_teacher(fake_base(&fake, "good"));
+    plm_teacher *t = remote_teacher(fake_base(&fake, "good"));
     char *request, *candidates;
     free(fake_received(&fake, 0));
     assert_int_equal(person_generate(&p, &policy, t, &request, &candidates, NULL), PLM_OK);
@@ -146,7 +146,7 @@ static void hidden_and_excluded_records_never_leave(void **s) {
     free(sent);
     plm_free(request);
     plm_free(candidates);
-    teacher_close(t);
+    plm_teacher_close(t);
     person_close(&p);
 }
 
@@ -164,7 +164,7 @@ static void summary_mode_sends_no_rare_word(void **s) {
     }
     plm_augment_policy policy = person_policy(&p);
     policy.summary_only = true;
-    struct teacher *t = remote_teacher(fake_base(&fake, "good"));
+    plm_teacher *t = remote_teacher(fake_base(&fake, "good"));
     char *request, *candidates;
     free(fake_received(&fake, 0));
     assert_int_equal(person_generate(&p, &policy, t, &request, &candidates, NULL), PLM_OK);
@@ -179,7 +179,7 @@ static void summary_mode_sends_no_rare_word(void **s) {
     free(sent);
     plm_free(request);
     plm_free(candidates);
-    teacher_close(t);
+    plm_teacher_close(t);
     person_close(&p);
 }
 
@@ -191,11 +191,11 @@ static void replay_without_a_teacher_is_the_same(void **s) {
     person_open(&p, "note");
     person_add_notes(&p, 20);
     plm_augment_policy policy = person_policy(&p);
-    struct teacher *t = remote_teacher(fake_base(&fake, "good"));
+    plm_teacher *t = remote_teacher(fake_base(&fake, "good"));
     char *request, *candidates, *replayed = NULL;
     assert_int_equal(person_generate(&p, &policy, t, &request, &candidates, NULL), PLM_OK);
     struct synth_hooks h = person_hooks(&p);
-    h.replay_of = teacher_name(t);
+    h.replay_of = plm_teacher_name(t);
     size_t calls = 0;
     assert_int_equal(synth_run(request, NULL, &h, &replayed, &calls, NULL), PLM_OK);
     assert_string_equal(replayed, candidates);
@@ -207,7 +207,7 @@ static void replay_without_a_teacher_is_the_same(void **s) {
     assert_null(replayed);
     plm_free(request);
     plm_free(candidates);
-    teacher_close(t);
+    plm_teacher_close(t);
     person_close(&p);
 }
 
@@ -219,7 +219,7 @@ static void broken_run_goes_on_where_it_stopped(void **s) {
     person_add_notes(&p, 20);
     person_add_notes(&q, 20);
     plm_augment_policy policy = person_policy(&p), other = person_policy(&q);
-    struct teacher *t = remote_teacher(fake_base(&fake, "good"));
+    plm_teacher *t = remote_teacher(fake_base(&fake, "good"));
     char *request, *candidates, *request_b, *candidates_b;
     assert_int_equal(person_generate(&p, &policy, t, &request, &candidates, NULL), PLM_OK);
     size_t all = p.left;
@@ -239,7 +239,7 @@ static void broken_run_goes_on_where_it_stopped(void **s) {
     plm_free(request_b);
     plm_free(candidates);
     plm_free(candidates_b);
-    teacher_close(t);
+    plm_teacher_close(t);
     person_close(&p);
     person_close(&q);
 }
@@ -255,7 +255,7 @@ static void teacher_that_is_down_or_talks_nonsense_pauses_the_run(void **s) {
         person_open(&p, "note");
         person_add_notes(&p, 12);
         plm_augment_policy policy = person_policy(&p);
-        struct teacher *t = remote_teacher(fake_base(&fake, how[i]));
+        plm_teacher *t = remote_teacher(fake_base(&fake, how[i]));
         char *request = NULL, *candidates = NULL;
         plm_error err = {0};
         plm_status st = person_generate(&p, &policy, t, &request, &candidates, &err);
@@ -267,7 +267,7 @@ static void teacher_that_is_down_or_talks_nonsense_pauses_the_run(void **s) {
         assert_int_equal(p.kept, 0);
         plm_free(request);
         plm_free(candidates);
-        teacher_close(t);
+        plm_teacher_close(t);
         person_close(&p);
     }
 }
@@ -280,14 +280,14 @@ static void odd_but_whole_envelopes_are_read(void **s) {
         person_open(&p, "note");
         person_add_notes(&p, 12);
         plm_augment_policy policy = person_policy(&p);
-        struct teacher *t = remote_teacher(fake_base(&fake, how[i]));
+        plm_teacher *t = remote_teacher(fake_base(&fake, how[i]));
         char *request, *candidates;
         assert_int_equal(person_generate(&p, &policy, t, &request, &candidates, NULL), PLM_OK);
         assert_null(strstr(candidates, "secret"));
         assert_true(absorb(&p, &policy, request, candidates).kept > 10);
         plm_free(request);
         plm_free(candidates);
-        teacher_close(t);
+        plm_teacher_close(t);
         person_close(&p);
     }
 }
@@ -319,7 +319,7 @@ static void hostile_payloads_are_never_kept(void **s) {
         person_add_notes(&p, 12);
         plm_augment_policy policy = person_policy(&p);
         policy.wanted = 12;
-        struct teacher *t = remote_teacher(fake_base(&fake, table[i].how));
+        plm_teacher *t = remote_teacher(fake_base(&fake, table[i].how));
         char *request, *candidates;
         plm_error err = {0};
         plm_status st = person_generate(&p, &policy, t, &request, &candidates, &err);
@@ -336,31 +336,31 @@ static void hostile_payloads_are_never_kept(void **s) {
         assert_int_equal(bad, 0);
         plm_free(request);
         plm_free(candidates);
-        teacher_close(t);
+        plm_teacher_close(t);
         person_close(&p);
     }
 }
 
 static void cost_cap_stops_before_the_next_call(void **s) {
     (void)s;
-    struct teacher_options o = {
+    plm_teacher_options o = {
         .spec = fake_base(&fake, "good"), .max_cost = .0035, .cost_in = 10, .cost_out = 20};
-    struct teacher *t;
-    assert_int_equal(teacher_open(&t, &o, NULL), PLM_OK);
-    struct call c = {"s", "hello there", .3f, .9f, 20, 1, NULL};
+    plm_teacher *t;
+    assert_int_equal(plm_teacher_open(&t, &o, NULL), PLM_OK);
+    plm_call c = {.system = "s", .user = "hello there", .temperature = .3f, .top_p = .9f, .max_tokens = 20};
     plm_error err;
     int asked = 0;
     plm_status st;
     do {
-        struct answer a;
-        st = teacher_ask(t, &c, &a, &err);
+        plm_answer a;
+        st = plm_teacher_ask(t, &c, &a, &err);
         if (!st)
             plm_free(a.text);
         asked += !st;
     } while (!st);
     assert_int_equal(st, PLM_ELIMIT);
     assert_int_equal(asked, 2); // .002 each: the second passes the cap, the third is not made
-    teacher_close(t);
+    plm_teacher_close(t);
 }
 
 static void foreign_addresses_are_refused_as_teachers(void **s) {
@@ -368,10 +368,10 @@ static void foreign_addresses_are_refused_as_teachers(void **s) {
     static const char *const bad[] = {"", "http://example.org/v1", "ftp://x/y", "plm+https://x",
                                       "/nonexistent.gguf"};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
-        struct teacher_options o = {.spec = bad[i]};
-        struct teacher *t = NULL;
+        plm_teacher_options o = {.spec = bad[i]};
+        plm_teacher *t = NULL;
         plm_error err = {0};
-        assert_int_not_equal(teacher_open(&t, &o, &err), PLM_OK);
+        assert_int_not_equal(plm_teacher_open(&t, &o, &err), PLM_OK);
         assert_true(*err.text && !t);
     }
 }

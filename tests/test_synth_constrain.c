@@ -19,14 +19,13 @@ static void any_bytes_lead_to_whole_lines(void **s) {
     struct rng r;
     rng_seed(&r, 8, 0);
     for (int round = 0; round < 3000; round++) {
-        struct shape shape = {
-            .fields = fields, .n_fields = 1 + rng_below(&r, 2), .lines = 1 + rng_below(&r, 4)};
+        plm_call c = {.fields = fields, .n_fields = 1 + rng_below(&r, 2), .lines = 1 + rng_below(&r, 4)};
         int most = 60 + (int)rng_below(&r, 300);
         struct form *f = NULL;
         struct place p = {0};
         struct bytes text;
         bytes_init(&text, 1 << 16);
-        assert_int_equal(form_open(&f, &shape, most, NULL), PLM_OK);
+        assert_int_equal(form_open(&f, &c, most, NULL), PLM_OK);
         for (int left = most; form_left(f, &p); left--) {
             assert_true(form_left(f, &p) <= (size_t)left);
             char best[6];
@@ -52,28 +51,28 @@ static void any_bytes_lead_to_whole_lines(void **s) {
             json_t *doc = NULL;
             assert_int_equal(json_parse(&doc, line.p, line.n, "a line", NULL), PLM_OK);
             assert_int_equal(json_integer_value(json_object_get(doc, "n")), ++lines);
-            for (size_t i = 0; i < shape.n_fields; i++)
+            for (size_t i = 0; i < c.n_fields; i++)
                 assert_true(str_trim(str_of(json_text(doc, fields[i]))).n > 0);
-            assert_int_equal(json_object_size(doc), 1 + shape.n_fields);
+            assert_int_equal(json_object_size(doc), 1 + c.n_fields);
             json_decref(doc);
         }
-        assert_true(lines >= 1 && lines <= shape.lines);
+        assert_true(lines >= 1 && lines <= c.lines);
         form_close(f);
         bytes_free(&text);
     }
     struct form *f = NULL;
-    struct shape shape = {.fields = fields, .n_fields = 2, .lines = 2};
-    assert_int_equal(form_open(&f, &shape, 20, NULL), PLM_ELIMIT);
+    plm_call c = {.fields = fields, .n_fields = 2, .lines = 2};
+    assert_int_equal(form_open(&f, &c, 20, NULL), PLM_ELIMIT);
     assert_null(f);
 }
 
-static struct teacher *random_teacher(char path[64], const char *arch) {
-    struct teacher *t = NULL;
+static plm_teacher *random_teacher(char path[64], const char *arch) {
+    plm_teacher *t = NULL;
     plm_error err = {0};
     snprintf(path, 64, "/tmp/plm-constrain-%d.gguf", (int)getpid());
     assert_int_equal(tiny_model_write(path, &(struct tiny_model){.arch = arch, .context = 512}, NULL),
                      PLM_OK);
-    plm_status st = teacher_open(&t, &(struct teacher_options){.spec = path, .threads = 1}, &err);
+    plm_status st = plm_teacher_open(&t, &(plm_teacher_options){.spec = path, .threads = 1}, &err);
     if (st)
         print_message("%s\n", err.text);
     assert_int_equal(st, PLM_OK);
@@ -83,18 +82,19 @@ static struct teacher *random_teacher(char path[64], const char *arch) {
 static void every_reply_of_a_random_model_parses(void **s) {
     (void)s;
     char path[64];
-    struct teacher *t = random_teacher(path, "qwen2");
+    plm_teacher *t = random_teacher(path, "qwen2");
     size_t tokens = 0;
     for (int i = 0; i < 60; i++) {
-        struct shape shape = {.fields = fields, .n_fields = 1 + (size_t)i % 2, .lines = 1 + (size_t)i % 3};
-        struct call c = {.user = "go on",
-                         .temperature = i % 4 ? .8f : 2,
-                         .top_p = .95f,
-                         .max_tokens = 45 + i * 3,
-                         .seed = (uint64_t)i,
-                         .shape = &shape};
-        struct answer a, again;
-        assert_int_equal(teacher_ask(t, &c, &a, NULL), PLM_OK);
+        plm_call c = {.user = "go on",
+                      .temperature = i % 4 ? .8f : 2,
+                      .top_p = .95f,
+                      .max_tokens = 45 + i * 3,
+                      .seed = (uint64_t)i,
+                      .fields = fields,
+                      .n_fields = 1 + (size_t)i % 2,
+                      .lines = 1 + (size_t)i % 3};
+        plm_answer a, again;
+        assert_int_equal(plm_teacher_ask(t, &c, &a, NULL), PLM_OK);
         assert_string_equal(a.finish, "stop");
         assert_true(a.tokens_out <= c.max_tokens);
         tokens += (size_t)a.tokens_out;
@@ -104,20 +104,20 @@ static void every_reply_of_a_random_model_parses(void **s) {
             json_t *doc = NULL;
             assert_int_equal(json_parse(&doc, line.p, line.n, "a line", NULL), PLM_OK);
             assert_int_equal(json_integer_value(json_object_get(doc, "n")), ++lines);
-            for (size_t k = 0; k < shape.n_fields; k++)
+            for (size_t k = 0; k < c.n_fields; k++)
                 assert_non_null(json_text(doc, fields[k]));
             json_decref(doc);
         }
         assert_true(lines >= 1);
         if (i % 10 == 0) {
-            assert_int_equal(teacher_ask(t, &c, &again, NULL), PLM_OK);
+            assert_int_equal(plm_teacher_ask(t, &c, &again, NULL), PLM_OK);
             assert_string_equal(a.text, again.text);
             plm_free(again.text);
         }
         plm_free(a.text);
     }
     print_message("60 replies of %zu tokens\n", tokens);
-    teacher_close(t);
+    plm_teacher_close(t);
     unlink(path);
 }
 
@@ -125,18 +125,18 @@ static void a_choice_is_one_of_the_texts(void **s) {
     (void)s;
     static const char *const choices[] = {"comedy", "dark comedy", "[1]", "5"};
     char path[64];
-    struct teacher *t = random_teacher(path, "llama");
-    struct shape shape = {.choices = choices, .n_choices = 4};
+    plm_teacher *t = random_teacher(path, "llama");
     int seen[4] = {0};
     for (int i = 0; i < 40; i++) {
-        struct call c = {.system = "be short",
-                         .user = "which?",
-                         .temperature = 40,
-                         .max_tokens = 4,
-                         .seed = (uint64_t)i,
-                         .shape = &shape};
-        struct answer a;
-        assert_int_equal(teacher_ask(t, &c, &a, NULL), PLM_OK);
+        plm_call c = {.system = "be short",
+                      .user = "which?",
+                      .temperature = 40,
+                      .max_tokens = 4,
+                      .seed = (uint64_t)i,
+                      .choices = choices,
+                      .n_choices = 4};
+        plm_answer a;
+        assert_int_equal(plm_teacher_ask(t, &c, &a, NULL), PLM_OK);
         int which = -1;
         for (int k = 0; k < 4; k++)
             which = strcmp(a.text, choices[k]) == 0 ? k : which;
@@ -145,7 +145,7 @@ static void a_choice_is_one_of_the_texts(void **s) {
         plm_free(a.text);
     }
     assert_true(seen[2] > 0 && seen[3] > 0);
-    teacher_close(t);
+    plm_teacher_close(t);
     unlink(path);
 }
 

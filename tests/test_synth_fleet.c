@@ -16,7 +16,7 @@ static struct fake_teacher fake;
 struct result {
     plm_status st;
     char *candidates;
-    struct teacher_usage used;
+    plm_teacher_usage used;
     double seconds;
     plm_error err;
 };
@@ -30,28 +30,28 @@ static int patient(void *ctx, const char *why, double seconds) {
 static struct result run(const char *spec, double max_cost) {
     struct result out = {0};
     struct person p;
-    struct teacher *t = NULL;
+    plm_teacher *t = NULL;
     char *request = NULL;
-    struct teacher_options o = {.spec = spec,
-                                .model_name = "fake",
-                                .waiting = patient,
-                                .max_cost = max_cost,
-                                .cost_in = 10,
-                                .cost_out = 20};
+    plm_teacher_options o = {.spec = spec,
+                             .model_name = "fake",
+                             .waiting = patient,
+                             .max_cost = max_cost,
+                             .cost_in = 10,
+                             .cost_out = 20};
     person_open(&p, "note");
     person_add_notes(&p, 60);
     plm_augment_policy policy = person_policy(&p);
     policy.unredacted = true;
     policy.wanted = 48;
-    assert_int_equal(teacher_open(&t, &o, NULL), PLM_OK);
-    assert_true(teacher_is_local(t));
+    assert_int_equal(plm_teacher_open(&t, &o, NULL), PLM_OK);
+    assert_true(plm_teacher_is_local(t));
     free(fake_received(&fake, 1));
     double from = clock_now();
     out.st = person_generate(&p, &policy, t, &request, &out.candidates, &out.err);
     out.seconds = clock_now() - from;
-    out.used = teacher_used(t);
+    out.used = plm_teacher_used(t);
     plm_free(request);
-    teacher_close(t);
+    plm_teacher_close(t);
     person_close(&p);
     return out;
 }
@@ -127,14 +127,14 @@ static void weights_share_calls_out(void **s) {
     static const char *const bad[] = {"https://a/v1*0", "https://a/v1*x",
                                       "https://a/v1,http://example.org/v1", "https://a/v1*-1"};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
-        struct teacher *t = NULL;
-        assert_int_equal(teacher_open(&t, &(struct teacher_options){.spec = bad[i]}, NULL), PLM_EINVAL);
+        plm_teacher *t = NULL;
+        assert_int_equal(plm_teacher_open(&t, &(plm_teacher_options){.spec = bad[i]}, NULL), PLM_EINVAL);
     }
-    struct teacher *t = NULL;
+    plm_teacher *t = NULL;
     snprintf(spec, sizeof spec, "http://127.0.0.1:9/v1,https://elsewhere.example/v1");
-    assert_int_equal(teacher_open(&t, &(struct teacher_options){.spec = spec}, NULL), PLM_OK);
-    assert_false(teacher_is_local(t));
-    teacher_close(t);
+    assert_int_equal(plm_teacher_open(&t, &(plm_teacher_options){.spec = spec}, NULL), PLM_OK);
+    assert_false(plm_teacher_is_local(t));
+    plm_teacher_close(t);
 }
 
 static void stragglers_are_asked_a_second_time(void **s) {
@@ -176,7 +176,7 @@ static void a_cap_holds_with_many_calls_at_once(void **s) {
 
 static char *lines_run(const char *how, size_t *sent, size_t *calls) {
     struct person p;
-    struct teacher *t = remote_teacher(fake_base(&fake, how));
+    plm_teacher *t = remote_teacher(fake_base(&fake, how));
     char *request, *candidates;
     plm_error err = {0};
     person_open(&p, "note");
@@ -186,10 +186,10 @@ static char *lines_run(const char *how, size_t *sent, size_t *calls) {
     if (st)
         print_message("%s: %s\n", how, err.text);
     assert_int_equal(st, PLM_OK);
-    *sent = teacher_used(t).sent;
-    *calls = teacher_used(t).calls;
+    *sent = plm_teacher_used(t).sent;
+    *calls = plm_teacher_used(t).calls;
     plm_free(request);
-    teacher_close(t);
+    plm_teacher_close(t);
     person_close(&p);
     return candidates;
 }

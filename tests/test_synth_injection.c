@@ -166,7 +166,7 @@ static void one_person(const plm_model *m, int person) {
     plm_augment_policy policy = person_policy(&p);
     policy.seed = (uint64_t)person;
     policy.wanted = 60;
-    struct teacher *t = remote_teacher(fake_base(&fake, "obey"));
+    plm_teacher *t = remote_teacher(fake_base(&fake, "obey"));
     char *request = NULL, *candidates = NULL;
     plm_error err = {0};
     free(fake_received(&fake, 0));
@@ -185,7 +185,7 @@ static void one_person(const plm_model *m, int person) {
                      PLM_OK);
     plm_free(request);
     plm_free(candidates);
-    teacher_close(t);
+    plm_teacher_close(t);
     person_close(&p);
 }
 

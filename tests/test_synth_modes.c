@@ -19,7 +19,7 @@ struct result {
 
 static struct result run(struct person *p, plm_augment_policy *policy, const char *how) {
     struct result out = {0};
-    struct teacher *t = remote_teacher(fake_base(&fake, how));
+    plm_teacher *t = remote_teacher(fake_base(&fake, how));
     struct synth_hooks h = person_hooks(p);
     char *request = NULL, *candidates = NULL, *again = NULL;
     plm_error err = {0};
@@ -30,7 +30,7 @@ static struct result run(struct person *p, plm_augment_policy *policy, const cha
         print_message("%s\n", err.text);
     assert_int_equal(st, PLM_OK);
     // From the kept replies alone it is the same, judgements and later rounds with it.
-    h.replay_of = teacher_name(t);
+    h.replay_of = plm_teacher_name(t);
     assert_int_equal(synth_run(request, NULL, &h, &again, NULL, NULL), PLM_OK);
     assert_string_equal(candidates, again);
     assert_int_equal(plm_augment_absorb(p->store, policy, request, candidates, strlen(candidates), "t", NULL,
@@ -39,7 +39,7 @@ static struct result run(struct person *p, plm_augment_policy *policy, const cha
     plm_free(request);
     plm_free(candidates);
     plm_free(again);
-    teacher_close(t);
+    plm_teacher_close(t);
     return out;
 }
 

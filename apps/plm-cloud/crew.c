@@ -20,7 +20,7 @@ struct hand { /* one worker */
     struct crew *crew;
     pthread_t thread;
     char name[100];
-    struct teacher *teacher;
+    plm_teacher *teacher;
     pthread_mutex_t lock; /* of work and working, for the beat */
     struct work work;
     bool working, quota;
@@ -73,7 +73,7 @@ static int64_t price(const struct config *c, int64_t in, int64_t out) {
     return (int64_t)((double)in * c->cost_in + (double)out * c->cost_out + .5); // millionths
 }
 
-static plm_status on_keep(void *ctx, const char *hash, const char *body, const struct answer *a,
+static plm_status on_keep(void *ctx, const char *hash, const char *body, const plm_answer *a,
                           const int64_t *sources, size_t n, plm_error *err) {
     struct hand *h = ctx;
     (void)body, (void)sources, (void)n;
@@ -150,7 +150,7 @@ static plm_status settle(struct hand *h, plm_status st, const char *candidates, 
     plm_error err = {0};
     char reason[244];
     if (!st) {
-        st = job_finish(l, &h->work, teacher_name(h->teacher), candidates, (int64_t)calls,
+        st = job_finish(l, &h->work, plm_teacher_name(h->teacher), candidates, (int64_t)calls,
                         count_examples(candidates), &err);
         atomic_fetch_add(&h->crew->jobs_done, !st);
         tell(h, st ? "error" : "info", st ? "job_not_stored" : "job_done", st ? err.text : NULL);
@@ -309,14 +309,14 @@ static plm_status hire(struct crew *c, struct hand *h, size_t number, const char
     snprintf(h->name, sizeof h->name, "%s/%ld/%zu", host, (long)getpid(), number);
     h->crew = c;
     pthread_mutex_init(&h->lock, NULL);
-    struct teacher_options opt = {.spec = c->config->teacher,
-                                  .model_name = c->config->teacher_model,
-                                  .key = *key ? key : NULL,
-                                  .threads = (int)c->config->threads,
-                                  .cpu = c->config->cpu,
-                                  .waiting = on_waiting,
-                                  .ctx = h};
-    return teacher_open(&h->teacher, &opt, err);
+    plm_teacher_options opt = {.spec = c->config->teacher,
+                               .model_name = c->config->teacher_model,
+                               .key = *key ? key : NULL,
+                               .threads = (int)c->config->threads,
+                               .cpu = c->config->cpu,
+                               .waiting = on_waiting,
+                               .ctx = h};
+    return plm_teacher_open(&h->teacher, &opt, err);
 }
 
 static size_t how_many(const struct config *c) {
@@ -393,7 +393,7 @@ void crew_stop(struct crew *c, double seconds) {
         pthread_join(c->beat, NULL);
     }
     for (size_t i = 0; i < c->n; i++) {
-        teacher_close(c->hands[i].teacher);
+        plm_teacher_close(c->hands[i].teacher);
         pthread_mutex_destroy(&c->hands[i].lock);
     }
     pthread_cond_destroy(&c->wake);
@@ -404,12 +404,12 @@ void crew_stop(struct crew *c, double seconds) {
 }
 
 const char *crew_teacher(const struct crew *c) {
-    return c->n ? teacher_name(c->hands[0].teacher) : "";
+    return c->n ? plm_teacher_name(c->hands[0].teacher) : "";
 }
 
 bool crew_is_capable(const struct crew *c) {
     bool remote = c->config->teacher && strstr(c->config->teacher, "://");
-    return !c->config->weak_teacher && (!c->n || remote || teacher_is_capable(c->hands[0].teacher));
+    return !c->config->weak_teacher && (!c->n || remote || plm_teacher_is_capable(c->hands[0].teacher));
 }
 
 void crew_count(struct crew *c, struct crew_counts *out) {

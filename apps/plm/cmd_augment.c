@@ -16,7 +16,7 @@ static plm_status dry_run(struct teaching *t, plm_error *err) {
     char *request = NULL;
     plm_status st = plm_augment_draft(t->store, &p, &request, err);
     if (st == PLM_OK)
-        st = synth_preview(request, t->teacher, print_body, NULL, err);
+        st = plm_augment_preview(request, t->teacher, print_body, NULL, err);
     plm_free(request);
     return st;
 }
@@ -45,11 +45,11 @@ static void say_kept(const struct args *a, const struct teaching *t, const plm_a
         for (int i = 0; i < PLM_RULES; i++)
             json_object_set_new(dropped, plm_rule_name(i), json_integer((json_int_t)r->dropped[i]));
         app_json(json_pack("{s:I, s:I, s:o, s:I, s:I, s:f}", "seen", (json_int_t)r->seen, "kept",
-                           (json_int_t)r->kept, "dropped", dropped, "calls", (json_int_t)t->calls,
-                           "bytes_sent", (json_int_t)t->bytes_sent, "seconds", t->seconds));
+                           (json_int_t)r->kept, "dropped", dropped, "calls", (json_int_t)t->run.calls,
+                           "bytes_sent", (json_int_t)t->run.bytes_sent, "seconds", t->run.seconds));
         return;
     }
-    printf("%zu examples were written in %zu calls, %zu kept\n", r->seen, t->calls, r->kept);
+    printf("%zu examples were written in %zu calls, %zu kept\n", r->seen, t->run.calls, r->kept);
     for (int i = 0; i < PLM_RULES; i++)
         if (r->dropped[i])
             printf("  dropped by %-12s %zu\n", plm_rule_name(i), r->dropped[i]);
@@ -74,7 +74,7 @@ static plm_status augment(struct teaching *t, plm_error *err) {
             st = device_open(&device, model, t->kind, err);
         if (st == PLM_OK)
             st = plm_augment_absorb(t->store, &p, request, candidates, strlen(candidates),
-                                    teacher_name(t->teacher), device_nll, &device, a->out, &report, err);
+                                    plm_teacher_name(t->teacher), device_nll, &device, a->out, &report, err);
         if (st == PLM_OK) {
             teach_settle(t);
             say_kept(a, t, &report);

@@ -117,7 +117,7 @@ static plm_status absorb(struct job *j, const struct teaching *t, const plm_augm
         if (st == PLM_OK) {
             plm_error ignored;
             st = plm_augment_absorb(j->store, p, request, candidates, strlen(candidates),
-                                    teacher_name(t->teacher), device_nll, &device, audit, r, err);
+                                    plm_teacher_name(t->teacher), device_nll, &device, audit, r, err);
             if (st == PLM_OK)
                 st = plm_store_set(j->store, name, number, err);
             plm_status end = plm_store_end(j->store, st == PLM_OK, st == PLM_OK ? err : &ignored);

@@ -1,8 +1,6 @@
-/* teach.c: opens the teacher, asks the person before anything leaves the machine, and keeps what came back.
- */
+/* teach.c: opens the teacher and asks the person before anything leaves the machine. */
 #include "teach.h"
 
-#include "base/hash.h"
 #include "models.h"
 
 #include <stdio.h>
@@ -14,6 +12,14 @@ static int on_waiting(void *ctx, const char *why, double seconds) {
     struct teaching *t = ctx;
     progress_end(&t->bar);
     app_say(t->args, "teacher: %s; trying again in %.0f s\n", why, seconds);
+    return 0;
+}
+
+static int on_progress(void *ctx, size_t done, size_t total, size_t candidates) {
+    struct teaching *t = ctx;
+    char note[40];
+    snprintf(note, sizeof note, "%zu written", candidates);
+    progress_at(&t->bar, (double)done, (double)total, note);
     return 0;
 }
 
@@ -36,19 +42,19 @@ static plm_status open_teacher(struct teaching *t, const char *spec, plm_error *
     char *digests = app_path(PLACE_CACHE, "digests");
     plm_status st = digests ? read_key(t->args, &key, err) : fail(err, PLM_ENOMEM, "out of memory");
     if (st == PLM_OK) {
-        struct teacher_options opt = {.spec = spec,
-                                      .model_name = t->args->teacher_model,
-                                      .threads = t->args->threads,
-                                      .key = key.len ? key.data : NULL,
-                                      .cpu = t->args->cpu,
-                                      .digest_cache = digests,
-                                      .ca_file = t->args->teacher_ca,
-                                      .max_cost = t->args->max_cost,
-                                      .cost_in = t->args->cost_in,
-                                      .cost_out = t->args->cost_out,
-                                      .waiting = on_waiting,
-                                      .ctx = t};
-        st = teacher_open(&t->teacher, &opt, err);
+        plm_teacher_options opt = {.spec = spec,
+                                   .model_name = t->args->teacher_model,
+                                   .threads = t->args->threads,
+                                   .key = key.len ? key.data : NULL,
+                                   .cpu = t->args->cpu,
+                                   .digest_cache = digests,
+                                   .ca_file = t->args->teacher_ca,
+                                   .max_cost = t->args->max_cost,
+                                   .cost_in = t->args->cost_in,
+                                   .cost_out = t->args->cost_out,
+                                   .waiting = on_waiting,
+                                   .ctx = t};
+        st = plm_teacher_open(&t->teacher, &opt, err);
         bytes_free(&key);
     }
     plm_free(digests);
@@ -58,6 +64,7 @@ static plm_status open_teacher(struct teaching *t, const char *spec, plm_error *
 plm_status teach_open(struct teaching *t, const struct args *a, plm_store *store, const plm_kind *kind,
                       plm_error *err) {
     *t = (struct teaching){.args = a, .store = store, .kind = kind};
+    t->run = (plm_augment_run){.user = app_user(a), .progress = on_progress, .ctx = t};
     if (a->no_teacher)
         return PLM_OK;
     if (a->teacher)
@@ -69,7 +76,7 @@ plm_status teach_open(struct teaching *t, const struct args *a, plm_store *store
 }
 
 void teach_close(struct teaching *t) {
-    teacher_close(t->teacher);
+    plm_teacher_close(t->teacher);
     t->teacher = NULL;
 }
 
@@ -82,8 +89,8 @@ plm_augment_policy teach_policy(const struct teaching *t) {
                                 .epsilon = a->epsilon,
                                 .epsilon_budget = a->epsilon_budget > 0 ? a->epsilon_budget : 1,
                                 .summary_only = a->share && strcmp(a->share, "summary") == 0,
-                                .unredacted = t->teacher && teacher_is_local(t->teacher),
-                                .capable = t->teacher && teacher_is_capable(t->teacher)};
+                                .unredacted = t->teacher && plm_teacher_is_local(t->teacher),
+                                .capable = t->teacher && plm_teacher_is_capable(t->teacher)};
 }
 
 /* ---- consent ---- */
@@ -98,8 +105,8 @@ static void consent_text(const struct teaching *t, const char *request, const ch
         "deleting here deletes nothing there.%s%s",
         app_user(t->args), strlen(request), t->kind->name,
         strcmp(share, "summary") == 0 ? "numbers and common words only, no text" : "the text itself",
-        teacher_endpoint(t->teacher), *teacher_terms(t->teacher) ? " The service says: " : "",
-        teacher_terms(t->teacher));
+        plm_teacher_endpoint(t->teacher), *plm_teacher_terms(t->teacher) ? " The service says: " : "",
+        plm_teacher_terms(t->teacher));
 }
 
 static bool agreed(const struct args *a, const char *text) {
@@ -114,11 +121,12 @@ static bool agreed(const struct args *a, const char *text) {
 
 plm_status teach_consent(struct teaching *t, const char *request, plm_error *err) {
     const char *share = t->args->share ? t->args->share : "exemplars", *endpoint;
-    if (!t->teacher || teacher_is_local(t->teacher))
+    if (!t->teacher || plm_teacher_is_local(t->teacher))
         return PLM_OK;
-    endpoint = teacher_endpoint(t->teacher);
-    plm_status st = plm_store_find_consent(t->store, app_user(t->args), endpoint, share, &t->consent, err);
-    if (st || t->consent)
+    endpoint = plm_teacher_endpoint(t->teacher);
+    plm_status st =
+        plm_store_find_consent(t->store, app_user(t->args), endpoint, share, &t->run.consent, err);
+    if (st || t->run.consent)
         return st;
     struct bytes text;
     bytes_init(&text, 1 << 16);
@@ -133,110 +141,29 @@ plm_status teach_consent(struct teaching *t, const char *request, plm_error *err
                          .endpoint = endpoint,
                          .share = share,
                          .text = text.data};
-        st = plm_store_add_consent(t->store, &c, &t->consent, err);
+        st = plm_store_add_consent(t->store, &c, &t->run.consent, err);
     }
     bytes_free(&text);
     return st;
 }
 
-/* ---- hooks ---- */
-
-struct found {
-    char *text, *finish;
-};
-
-static int take_reply(void *ctx, const plm_reply *r) {
-    struct found *f = ctx;
-    f->text = mem_dupz(r->text);
-    f->finish = mem_dupz(r->finish);
-    return !f->text || !f->finish;
-}
-
-static plm_status find_reply(void *ctx, const char *hash, char **text, char **finish, plm_error *err) {
-    struct teaching *t = ctx;
-    struct found f = {0};
-    bool found = false;
-    plm_status st = plm_store_find_reply(t->store, app_user(t->args), hash, take_reply, &f, &found, err);
-    *text = f.text;
-    *finish = f.finish;
-    return st == PLM_ESTOPPED ? fail(err, PLM_ENOMEM, "out of memory") : st;
-}
-
-static plm_status keep_reply(void *ctx, const char *hash, const char *body, const struct answer *answer,
-                             const int64_t *numbers, size_t n, plm_error *err) {
-    struct teaching *t = ctx;
-    (void)body;
-    int64_t *ids = mem_zero(n ? n : 1, sizeof *ids), id;
-    plm_status st = ids ? plm_augment_sources(t->store, t->request, numbers, n, ids, err)
-                        : fail(err, PLM_ENOMEM, "out of memory");
-    if (st == PLM_OK) {
-        plm_reply r = {.when = clock_wall(),
-                       .user = app_user(t->args),
-                       .kind = t->kind->name,
-                       .teacher = teacher_name(t->teacher),
-                       .call_hash = hash,
-                       .text = answer->text,
-                       .finish = answer->finish,
-                       .sources = ids,
-                       .n_sources = n,
-                       .tokens_in = answer->tokens_in,
-                       .tokens_out = answer->tokens_out,
-                       .seconds = answer->seconds};
-        st = plm_store_add_reply(t->store, &r, &id, err);
-    }
-    t->asked++;
-    t->tokens_in += answer->tokens_in;
-    t->tokens_out += answer->tokens_out;
-    mem_free(ids);
-    return st;
-}
-
-/* The ledger gets its line before the bytes leave. */
-static plm_status leaving(void *ctx, const char *body, size_t len, plm_error *err) {
-    struct teaching *t = ctx;
-    char hash[65];
-    int64_t id;
-    if (teacher_is_local(t->teacher))
-        return PLM_OK;
-    sha256_of(body, len, hash);
-    plm_egress e = {.when = clock_wall(),
-                    .consent = t->consent,
-                    .user = app_user(t->args),
-                    .endpoint = teacher_endpoint(t->teacher),
-                    .sha256 = hash,
-                    .bytes = len};
-    t->bytes_sent += len;
-    return plm_store_add_egress(t->store, &e, &id, err);
-}
-
-static int on_progress(void *ctx, size_t done, size_t total, size_t candidates) {
-    struct teaching *t = ctx;
-    char note[40];
-    snprintf(note, sizeof note, "%zu written", candidates);
-    progress_at(&t->bar, (double)done, (double)total, note);
-    return 0;
-}
+/* ---- the run ---- */
 
 plm_status teach_generate(struct teaching *t, const plm_augment_policy *p, char **request, char **candidates,
                           plm_error *err) {
-    struct synth_hooks hooks = {
-        .ctx = t, .find = find_reply, .keep = keep_reply, .leaving = leaving, .progress = on_progress};
-    double start = clock_now();
     plm_status st = plm_augment_draft(t->store, p, request, err);
     if (st == PLM_OK)
         st = teach_consent(t, *request, err);
     if (st == PLM_OK) {
-        t->request = *request;
         progress_start(&t->bar, t->args->quiet, "teacher");
-        st = synth_run(*request, t->teacher, &hooks, candidates, &t->calls, err);
+        st = plm_augment_write(t->store, *request, t->teacher, &t->run, candidates, err);
         progress_end(&t->bar);
     }
-    t->seconds += clock_now() - start;
     return st;
 }
 
 void teach_settle(struct teaching *t) {
     plm_error err = {0};
-    if (teacher_settle(t->teacher, &err))
+    if (plm_teacher_settle(t->teacher, &err))
         app_say(t->args, "teacher: %s; the service deletes the job by itself later\n", err.text);
 }

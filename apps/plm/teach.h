@@ -1,22 +1,15 @@
-/* teach.h: a teacher asked on behalf of a person: consent first, every byte that leaves in the ledger, every
- * reply kept. For augment and personalize. */
+/* teach.h: a teacher asked on behalf of a person, consent first. For augment and personalize. */
 #ifndef PLM_TEACH_H
 #define PLM_TEACH_H
 #include "app.h"
-#include "synth/synth.h"
 
 struct teaching {
     const struct args *args;
     plm_store *store;
     const plm_kind *kind;
-    struct teacher *teacher; /* NULL: none, real records alone */
+    plm_teacher *teacher; /* NULL: none, real records alone */
     struct progress bar;
-    int64_t consent;
-    const char *request; /* of the run under way */
-    size_t calls, asked; /* asked: not answered from kept replies */
-    uint64_t bytes_sent;
-    int64_t tokens_in, tokens_out;
-    double seconds;
+    plm_augment_run run;
 };
 
 /* Opens --teacher, or the fetched one where there is none given; none at all is fine. */

@@ -17,15 +17,14 @@ struct making { /* up to AT_ONCE calls */
         struct prompt prompt;
         char hash[65], *body, *text;
         const char *finish;
-        struct shape shape;
-        struct answer none; /* a reply without text, kept once the teacher makes sense again */
+        plm_answer none; /* a reply without text, kept once the teacher makes sense again */
         bool held;
     } * k;
     size_t *asked, n_asked; /* those not found */
     size_t read, in_a_row;  /* replies looked at in order; without text */
 };
 
-static plm_status keep(struct making *m, size_t i, const struct answer *a, plm_error *err) {
+static plm_status keep(struct making *m, size_t i, const plm_answer *a, plm_error *err) {
     int64_t sources[ASK_MAX + SHOW_MAX];
     size_t n = 0;
     const struct task *t = &m->tasks[i];
@@ -84,7 +83,7 @@ static plm_status tell_progress(struct calls *c, plm_error *err) {
     return PLM_OK;
 }
 
-static plm_status on_arrived(void *ctx, size_t a, struct answer *answer, plm_error *err) {
+static plm_status on_arrived(void *ctx, size_t a, plm_answer *answer, plm_error *err) {
     struct making *m = ctx;
     size_t i = m->asked[a];
     struct each_call *k = &m->k[i];
@@ -99,21 +98,20 @@ static plm_status on_arrived(void *ctx, size_t a, struct answer *answer, plm_err
 }
 
 // The exact text of a call, and under which name its reply is kept.
-static plm_status prepare(struct making *m, size_t i, struct call *call, plm_error *err) {
+static plm_status prepare(struct making *m, size_t i, plm_call *call, plm_error *err) {
     struct each_call *k = &m->k[i];
     size_t number = m->c->number + i;
     struct rng rng;
     plm_status st = recipe_write(&k->prompt, m->c->q, &m->tasks[i], err);
     m->tasks[i].sent = &k->prompt;
     rng_seed(&rng, m->c->q->seed, 1000 + number);
-    *call = (struct call){.system = k->prompt.system,
-                          .user = k->prompt.user,
-                          .temperature = k->prompt.temperature,
-                          .top_p = .95f,
-                          .max_tokens = k->prompt.max_tokens,
-                          .seed = rng_next(&rng) >> 33,
-                          .shape = &k->shape};
-    recipe_shape(&k->shape, m->c->q, &m->tasks[i]);
+    *call = (plm_call){.system = k->prompt.system,
+                       .user = k->prompt.user,
+                       .temperature = k->prompt.temperature,
+                       .top_p = .95f,
+                       .max_tokens = k->prompt.max_tokens,
+                       .seed = rng_next(&rng) >> 33};
+    recipe_form(call, m->c->q, &m->tasks[i]);
     st = st ? st : body_write(m->c->name, call, &k->body, err);
     if (!st) {
         struct sha256 h;
@@ -139,7 +137,7 @@ static plm_status find(struct making *m, size_t i, plm_error *err) {
     return st;
 }
 
-static plm_status ask(struct making *m, struct call *calls, char **bodies, plm_error *err) {
+static plm_status ask(struct making *m, plm_call *calls, char **bodies, plm_error *err) {
     struct calls *c = m->c;
     for (size_t a = 0; a < m->n_asked; a++) {
         calls[a] = calls[m->asked[a]];
@@ -162,7 +160,7 @@ static plm_status ask(struct making *m, struct call *calls, char **bodies, plm_e
     return teacher_ask_all(c->teacher, &b, err);
 }
 
-static plm_status make(struct making *m, struct call *calls, char **bodies, plm_error *err) {
+static plm_status make(struct making *m, plm_call *calls, char **bodies, plm_error *err) {
     struct calls *c = m->c;
     plm_status st = PLM_OK;
     for (size_t i = 0; i < m->n && !st; i++) {
@@ -188,7 +186,7 @@ static plm_status make(struct making *m, struct call *calls, char **bodies, plm_
 static plm_status make_some(struct calls *c, struct task *tasks, size_t n, reply_fn read, void *ctx,
                             plm_error *err) {
     struct making m = {.c = c, .tasks = tasks, .n = n};
-    struct call *calls = mem_zero(n, sizeof *calls);
+    plm_call *calls = mem_zero(n, sizeof *calls);
     char **bodies = mem_zero(n, sizeof *bodies);
     m.k = mem_zero(n, sizeof *m.k);
     m.asked = mem_zero(n, sizeof *m.asked);

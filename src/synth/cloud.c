@@ -83,7 +83,7 @@ static plm_status meet(struct cloud *c, char **name, plm_error *err) {
     return st;
 }
 
-plm_status cloud_open(struct cloud **out, const struct teacher_options *opt, char **name, bool *loopback,
+plm_status cloud_open(struct cloud **out, const plm_teacher_options *opt, char **name, bool *loopback,
                       bool *capable, plm_error *err) {
     const char *url = opt->spec + 4; // behind "plm+"
     size_t n = strlen(url);

@@ -14,21 +14,21 @@ struct form {
     size_t *left; /* [n + 1] bytes from there to the end, slots being one byte long */
 };
 
-static void put_line(struct bytes *b, const struct shape *s, size_t number) {
+static void put_line(struct bytes *b, const plm_call *c, size_t number) {
     bytes_printf(b, "%s{\"n\": %zu", number > 1 ? "\n" : "", number);
-    for (size_t i = 0; i < s->n_fields; i++) {
-        bytes_printf(b, ", \"%s\": \"%c\"", s->fields[i], SLOT);
+    for (size_t i = 0; i < c->n_fields; i++) {
+        bytes_printf(b, ", \"%s\": \"%c\"", c->fields[i], SLOT);
     }
     bytes_putc(b, '}');
 }
 
-plm_status form_open(struct form **out, const struct shape *s, int max_tokens, plm_error *err) {
+plm_status form_open(struct form **out, const plm_call *c, int max_tokens, plm_error *err) {
     size_t room = max_tokens > 0 ? (size_t)max_tokens : 0, lines = 0;
     struct bytes b;
     bytes_init(&b, FORM_MAX);
-    for (; lines < s->lines && !b.st; lines++) {
+    for (; lines < c->lines && !b.st; lines++) {
         size_t whole = b.len;
-        put_line(&b, s, lines + 1);
+        put_line(&b, c, lines + 1);
         if (b.len > room) {
             b.len = whole;
             break;
@@ -43,7 +43,7 @@ plm_status form_open(struct form **out, const struct shape *s, int max_tokens, p
         f->n = b.len;
         f->text = mem_dup(b.data, b.len);
         f->left = mem_zero(f->n + 1, sizeof *f->left);
-        f->share = (room - f->n) / (lines * s->n_fields) * BYTES_A_TOKEN + 1;
+        f->share = (room - f->n) / (lines * c->n_fields) * BYTES_A_TOKEN + 1;
         f->share = f->share < SLOT_MAX ? f->share : SLOT_MAX;
     }
     bytes_free(&b);

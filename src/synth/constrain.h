@@ -11,8 +11,8 @@ struct place {
     bool shown; /* it has a byte that is no blank */
 };
 
-/* As many of the shape's lines as fit into max_tokens. PLM_ELIMIT: not even one. */
-plm_status form_open(struct form **out, const struct shape *s, int max_tokens, plm_error *err);
+/* As many of the call's lines as fit into max_tokens. PLM_ELIMIT: not even one. */
+plm_status form_open(struct form **out, const plm_call *c, int max_tokens, plm_error *err);
 void form_close(struct form *f);
 /* Goes on by these bytes; false: they may not come, and p is as it was. */
 bool form_take(const struct form *f, struct place *p, const char *bytes, size_t n);

@@ -92,13 +92,13 @@ static struct address *choose(struct fleet *f, size_t not, double now) {
 /* ---- sending ---- */
 
 static const char *body_for(struct fleet *f, struct job *j, bool schema) {
-    const struct call *c = &f->b->calls[j->i];
-    if (schema || !c->shape) {
+    const plm_call *c = &f->b->calls[j->i];
+    if (schema || !c->n_fields) {
         return f->b->bodies[j->i];
     }
     if (!j->plain_body) {
-        struct call plain = *c;
-        plain.shape = NULL;
+        plm_call plain = *c;
+        plain.n_fields = 0;
         plm_status st = body_write(f->r->name, &plain, &j->plain_body, f->st ? NULL : f->err);
         if (st) {
             give_up(f, st, NULL);
@@ -108,9 +108,9 @@ static const char *body_for(struct fleet *f, struct job *j, bool schema) {
 }
 
 static bool shoot(struct fleet *f, struct job *j, struct address *a) {
-    const struct call *c = j ? &f->b->calls[j->i] : NULL;
+    const plm_call *c = j ? &f->b->calls[j->i] : NULL;
     struct shot *s = mem_zero(1, sizeof *s);
-    bool schema = c && c->shape && c->shape->n_fields && a->schema >= 0 && !j->plain;
+    bool schema = c && c->n_fields && a->schema >= 0 && !j->plain;
     const char *body = j ? body_for(f, j, schema) : NULL;
     struct http_options how = {
         .method = j ? NULL : "GET", .bearer = f->r->key, .first_byte_s = j ? 0 : 5, .total_s = j ? 0 : 5};
@@ -281,7 +281,7 @@ static void try_again(struct fleet *f, struct job *j, const struct http_done *d,
     }
 }
 
-static void hand_over(struct fleet *f, struct job *j, struct answer *a) {
+static void hand_over(struct fleet *f, struct job *j, plm_answer *a) {
     j->done = true;
     f->done++;
     f->r->used.calls++;
@@ -336,7 +336,7 @@ static void take_reply(struct fleet *f, struct shot *s, const struct http_done *
     if (schema_to_blame) {
         j->plain = true; // seen in the next attempt
     } else if (d->good || this_call) {
-        struct answer answer = {0};
+        plm_answer answer = {0};
         size_t len = strlen(f->b->bodies[j->i]);
         plm_status st = remote_read(f->r, d, len, &answer, f->st ? NULL : f->err);
         if (st) {

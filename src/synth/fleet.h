@@ -32,7 +32,7 @@ struct remote {
     int parallel;
     double max_cost, cost_in, cost_out, reserved;
     double retry_s;
-    struct teacher_usage used;
+    plm_teacher_usage used;
     double latency[LATENCIES];
     size_t n_latency;
     int (*waiting)(void *ctx, const char *why, double seconds);
@@ -41,7 +41,7 @@ struct remote {
 };
 
 /* The reply of a service, or its refusal of this one call. */
-plm_status remote_read(struct remote *r, const struct http_done *d, size_t sent, struct answer *out,
+plm_status remote_read(struct remote *r, const struct http_done *d, size_t sent, plm_answer *out,
                        plm_error *err);
 double remote_reserve(const struct remote *r, size_t len, int max_tokens); /* what a call may cost */
 plm_status fleet_ask(struct remote *r, const struct batch *b, plm_error *err);

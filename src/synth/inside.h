@@ -45,7 +45,7 @@ plm_status recipe_write(struct prompt *out, const struct wire_request *q, const 
                         plm_error *err);
 void prompt_free(struct prompt *p);
 /* What the reply must look like; points into the request and static text. */
-void recipe_shape(struct shape *out, const struct wire_request *q, const struct task *t);
+void recipe_form(plm_call *out, const struct wire_request *q, const struct task *t);
 
 /* ---- reply.c: a reply as the texts that were asked for ---- */
 
@@ -59,7 +59,7 @@ void piece_free(struct piece *p);
 plm_status reply_read(struct piece *pieces, size_t *surplus, const struct task *t, bool single,
                       const char *text, const char *finish, plm_error *err);
 /* An OpenAI-compatible completion. Whatever is wrong with it, the answer says so ("none" and why). */
-plm_status completion_read(struct answer *out, const char *body, size_t len, plm_error *err);
+plm_status completion_read(plm_answer *out, const char *body, size_t len, plm_error *err);
 
 /* ---- plan.c: which calls a round makes ---- */
 
@@ -75,7 +75,7 @@ struct task plan_task(struct plan *p, const struct wire_request *q, size_t slot,
 
 struct calls {
     const struct wire_request *q;
-    struct teacher *teacher;
+    plm_teacher *teacher;
     const struct synth_hooks *hooks;
     const char *name;                         /* of the teacher, asked or replayed */
     int (*each)(void *ctx, const char *body); /* a preview: bodies are shown, nothing is asked */
@@ -91,43 +91,43 @@ plm_status calls_make(struct calls *c, struct task *tasks, size_t n, reply_fn re
 /* ---- teacher.c ---- */
 
 struct batch {
-    const struct call *calls; /* [n], with the body of each */
+    const plm_call *calls; /* [n], with the body of each */
     char *const *bodies;
     size_t n;
     void *ctx;
     /* Both are called from the caller's thread: before bytes of call i leave, and with its answer, whose text
      * the callee takes. After an error nothing more is sent; what is under way is still waited for. */
     plm_status (*leaving)(void *ctx, size_t i, plm_error *err);
-    plm_status (*arrived)(void *ctx, size_t i, struct answer *a, plm_error *err);
+    plm_status (*arrived)(void *ctx, size_t i, plm_answer *a, plm_error *err);
 };
-plm_status teacher_ask_all(struct teacher *t, const struct batch *b, plm_error *err);
+plm_status teacher_ask_all(plm_teacher *t, const struct batch *b, plm_error *err);
 
 /* The body for a teacher known by its name alone. */
-plm_status body_write(const char *teacher, const struct call *c, char **body, plm_error *err);
+plm_status body_write(const char *teacher, const plm_call *c, char **body, plm_error *err);
 
 struct remote;
 /* loopback: are all its addresses on this machine? */
-plm_status remote_open(struct remote **out, const struct teacher_options *opt, const char *name,
-                       bool *loopback, plm_error *err);
+plm_status remote_open(struct remote **out, const plm_teacher_options *opt, const char *name, bool *loopback,
+                       plm_error *err);
 void remote_close(struct remote *r);
 plm_status remote_ask_all(struct remote *r, const struct batch *b, plm_error *err);
-void remote_usage(const struct remote *r, struct teacher_usage *out);
+void remote_usage(const struct remote *r, plm_teacher_usage *out);
 
 /* cloud.c: a service that runs the recipe itself. *name: of its teacher, the caller's. */
 struct cloud;
 bool cloud_spec(const char *spec);
-plm_status cloud_open(struct cloud **out, const struct teacher_options *opt, char **name, bool *loopback,
+plm_status cloud_open(struct cloud **out, const plm_teacher_options *opt, char **name, bool *loopback,
                       bool *capable, plm_error *err);
 void cloud_close(struct cloud *c);
 const char *cloud_terms(const struct cloud *c);
 plm_status cloud_run(struct cloud *c, const char *request, const struct synth_hooks *h, char **candidates,
                      size_t *calls, plm_error *err);
 plm_status cloud_settle(struct cloud *c, plm_error *err);
-struct cloud *teacher_cloud(const struct teacher *t); /* NULL: t answers calls */
+struct cloud *teacher_cloud(const plm_teacher *t); /* NULL: t answers calls */
 
 struct local;
-plm_status local_open(struct local **out, const struct teacher_options *opt, char name[80], bool *capable,
+plm_status local_open(struct local **out, const plm_teacher_options *opt, char name[80], bool *capable,
                       plm_error *err);
 void local_close(struct local *l);
-plm_status local_ask(struct local *l, const struct call *c, struct answer *out, plm_error *err);
+plm_status local_ask(struct local *l, const plm_call *c, plm_answer *out, plm_error *err);
 #endif

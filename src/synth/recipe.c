@@ -479,15 +479,16 @@ static int reply_tokens(const struct wire_request *q, const struct task *t) {
     return sum < 4096 ? sum : 4096;
 }
 
-void recipe_shape(struct shape *out, const struct wire_request *q, const struct task *t) {
+void recipe_form(plm_call *out, const struct wire_request *q, const struct task *t) {
     static const char *const pair[] = {"related", "unrelated"}, *const input[] = {"input"},
                              *const output[] = {"output"};
-    *out = (struct shape){.lines = t->n};
     if (t->judged) {
-        *out = (struct shape){.choices = q->labels, .n_choices = q->n_labels};
+        out->choices = q->labels;
+        out->n_choices = q->n_labels;
     } else if (!q->single) {
         out->fields = t->mode == PLM_MODE_PAIR ? pair : t->outputs ? output : input;
         out->n_fields = t->mode == PLM_MODE_PAIR ? 2 : 1;
+        out->lines = t->n;
     }
 }
 

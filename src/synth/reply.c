@@ -235,7 +235,7 @@ static const char *what_is_wrong(const json_t *doc, const char **text, const cha
     return NULL;
 }
 
-plm_status completion_read(struct answer *out, const char *body, size_t len, plm_error *err) {
+plm_status completion_read(plm_answer *out, const char *body, size_t len, plm_error *err) {
     json_t *doc = NULL;
     const char *text = "", *finish = "none";
     plm_status st = json_parse(&doc, body, len, "a reply", err);

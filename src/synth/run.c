@@ -270,10 +270,10 @@ static void run_close(struct run *r) {
     wire_request_free(&r->q);
 }
 
-static plm_status run_open(struct run *r, const char *request, const struct teacher *t, plm_error *err) {
+static plm_status run_open(struct run *r, const char *request, const plm_teacher *t, plm_error *err) {
     plm_status st = wire_request_parse(&r->q, request, strlen(request), err);
     r->calls.q = &r->q;
-    r->calls.name = t                                             ? teacher_name(t)
+    r->calls.name = t                                             ? plm_teacher_name(t)
                     : r->calls.hooks && r->calls.hooks->replay_of ? r->calls.hooks->replay_of
                                                                   : "";
     return st;
@@ -320,7 +320,7 @@ static plm_status how_to_go_on(const struct run *r, plm_status st, plm_error *er
                 r->calls.kept, r->calls.planned);
 }
 
-plm_status synth_run(const char *request, struct teacher *t, const struct synth_hooks *h, char **candidates,
+plm_status synth_run(const char *request, plm_teacher *t, const struct synth_hooks *h, char **candidates,
                      size_t *calls, plm_error *err) {
     static const struct synth_hooks none = {0};
     if (teacher_cloud(t)) {
@@ -343,8 +343,8 @@ plm_status synth_run(const char *request, struct teacher *t, const struct synth_
     return st;
 }
 
-plm_status synth_preview(const char *request, const struct teacher *t,
-                         int (*each)(void *ctx, const char *body), void *ctx, plm_error *err) {
+plm_status plm_augment_preview(const char *request, const plm_teacher *t,
+                               int (*each)(void *ctx, const char *body), void *ctx, plm_error *err) {
     if (teacher_cloud(t)) {
         return each(ctx, request) ? fail(err, PLM_ESTOPPED, "stopped") : PLM_OK;
     }

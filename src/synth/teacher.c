@@ -6,13 +6,13 @@
 
 #include "synth/inside.h"
 
-struct teacher {
+struct plm_teacher {
     struct local *local; /* one of the three */
     struct remote *remote;
     struct cloud *cloud;
     char *name, *endpoint;
     bool on_device, capable;
-    struct teacher_usage used;
+    plm_teacher_usage used;
 };
 
 // What the service calls the model: the end of "URL MODEL", or the whole "gguf:HASH".
@@ -22,8 +22,8 @@ static const char *model_of(const char *name) {
 }
 
 // A schema is about one document, so lines are asked for as a list; the reader takes both.
-static void put_schema(struct bytes *b, const struct shape *s) {
-    if (!s || !s->n_fields) {
+static void put_schema(struct bytes *b, const plm_call *c) {
+    if (!c->n_fields) {
         return;
     }
     bytes_puts(
@@ -31,18 +31,18 @@ static void put_schema(struct bytes *b, const struct shape *s) {
         ",\"response_format\":{\"type\":\"json_schema\",\"json_schema\":{\"name\":\"lines\",\"strict\":true,"
         "\"schema\":{\"type\":\"object\",\"properties\":{\"lines\":{\"type\":\"array\",\"items\":{\"type\":"
         "\"object\",\"properties\":{\"n\":{\"type\":\"integer\"}");
-    for (size_t i = 0; i < s->n_fields; i++) {
-        bytes_printf(b, ",\"%s\":{\"type\":\"string\"}", s->fields[i]);
+    for (size_t i = 0; i < c->n_fields; i++) {
+        bytes_printf(b, ",\"%s\":{\"type\":\"string\"}", c->fields[i]);
     }
     bytes_puts(b, "},\"required\":[\"n\"");
-    for (size_t i = 0; i < s->n_fields; i++) {
-        bytes_printf(b, ",\"%s\"", s->fields[i]);
+    for (size_t i = 0; i < c->n_fields; i++) {
+        bytes_printf(b, ",\"%s\"", c->fields[i]);
     }
     bytes_puts(
         b, "],\"additionalProperties\":false}}},\"required\":[\"lines\"],\"additionalProperties\":false}}}");
 }
 
-plm_status body_write(const char *teacher, const struct call *c, char **body, plm_error *err) {
+plm_status body_write(const char *teacher, const plm_call *c, char **body, plm_error *err) {
     const char *model = model_of(teacher);
     struct bytes b;
     bytes_init(&b, (size_t)WIRE_REQUEST_MAX);
@@ -59,7 +59,7 @@ plm_status body_write(const char *teacher, const struct call *c, char **body, pl
     bytes_printf(&b,
                  "}],\"temperature\":%.3g,\"top_p\":%.3g,\"max_tokens\":%d,\"seed\":%llu,\"stream\":false",
                  (double)c->temperature, (double)c->top_p, c->max_tokens, (unsigned long long)c->seed);
-    put_schema(&b, c->shape);
+    put_schema(&b, c);
     bytes_putc(&b, '}');
     plm_status st = bytes_status(&b, "a call", err);
     if (!st && !(*body = bytes_take(&b))) {
@@ -69,7 +69,7 @@ plm_status body_write(const char *teacher, const struct call *c, char **body, pl
     return st;
 }
 
-static plm_status open_remote(struct teacher *t, const struct teacher_options *opt, plm_error *err) {
+static plm_status open_remote(plm_teacher *t, const plm_teacher_options *opt, plm_error *err) {
     const char *model = opt->model_name ? opt->model_name : "default";
     size_t n = strlen(opt->spec) + strlen(model) + 2;
     t->name = mem_alloc(n, 1);
@@ -81,7 +81,7 @@ static plm_status open_remote(struct teacher *t, const struct teacher_options *o
     return remote_open(&t->remote, opt, t->name, &t->on_device, err);
 }
 
-static plm_status open_local(struct teacher *t, const struct teacher_options *opt, plm_error *err) {
+static plm_status open_local(plm_teacher *t, const plm_teacher_options *opt, plm_error *err) {
     char name[80];
     plm_status st = local_open(&t->local, opt, name, &t->capable, err);
     if (st) {
@@ -93,7 +93,7 @@ static plm_status open_local(struct teacher *t, const struct teacher_options *op
     return t->name && t->endpoint ? PLM_OK : fail(err, PLM_ENOMEM, "no memory for a teacher");
 }
 
-static plm_status open_cloud(struct teacher *t, const struct teacher_options *opt, plm_error *err) {
+static plm_status open_cloud(plm_teacher *t, const plm_teacher_options *opt, plm_error *err) {
     plm_status st = cloud_open(&t->cloud, opt, &t->name, &t->on_device, &t->capable, err);
     if (!st && !(t->endpoint = mem_dupz(opt->spec))) {
         st = fail(err, PLM_ENOMEM, "no memory for a teacher");
@@ -101,11 +101,11 @@ static plm_status open_cloud(struct teacher *t, const struct teacher_options *op
     return st;
 }
 
-plm_status teacher_open(struct teacher **out, const struct teacher_options *opt, plm_error *err) {
+plm_status plm_teacher_open(plm_teacher **out, const plm_teacher_options *opt, plm_error *err) {
     if (!opt || !opt->spec || !*opt->spec) {
         return fail(err, PLM_EINVAL, "a teacher is a GGUF file or an https address");
     }
-    struct teacher *t = mem_zero(1, sizeof *t);
+    plm_teacher *t = mem_zero(1, sizeof *t);
     if (!t) {
         return fail(err, PLM_ENOMEM, "no memory for a teacher");
     }
@@ -118,14 +118,14 @@ plm_status teacher_open(struct teacher **out, const struct teacher_options *opt,
             ? fail(err, PLM_ENOTSUP, "%s: a teacher is a GGUF file or an https address", opt->spec)
             : open_local(t, opt, err);
     if (st) {
-        teacher_close(t);
+        plm_teacher_close(t);
         return st;
     }
     *out = t;
     return PLM_OK;
 }
 
-void teacher_close(struct teacher *t) {
+void plm_teacher_close(plm_teacher *t) {
     if (t) {
         local_close(t->local);
         remote_close(t->remote);
@@ -136,50 +136,46 @@ void teacher_close(struct teacher *t) {
     }
 }
 
-const char *teacher_name(const struct teacher *t) {
+const char *plm_teacher_name(const plm_teacher *t) {
     return t->name;
 }
 
-bool teacher_is_local(const struct teacher *t) {
+bool plm_teacher_is_local(const plm_teacher *t) {
     return t->on_device;
 }
 
-bool teacher_is_capable(const struct teacher *t) {
+bool plm_teacher_is_capable(const plm_teacher *t) {
     return t->capable || (!t->on_device && !t->cloud);
 }
 
-const char *teacher_endpoint(const struct teacher *t) {
+const char *plm_teacher_endpoint(const plm_teacher *t) {
     return t->endpoint;
 }
 
-const char *teacher_terms(const struct teacher *t) {
+const char *plm_teacher_terms(const plm_teacher *t) {
     return t->cloud ? cloud_terms(t->cloud) : "";
 }
 
-struct cloud *teacher_cloud(const struct teacher *t) {
+struct cloud *teacher_cloud(const plm_teacher *t) {
     return t ? t->cloud : NULL;
 }
 
-plm_status teacher_settle(struct teacher *t, plm_error *err) {
+plm_status plm_teacher_settle(plm_teacher *t, plm_error *err) {
     return t && t->cloud ? cloud_settle(t->cloud, err) : PLM_OK;
 }
 
-plm_status teacher_body(const struct teacher *t, const struct call *c, char **body, plm_error *err) {
-    return body_write(t->name, c, body, err);
-}
-
-struct teacher_usage teacher_used(const struct teacher *t) {
-    struct teacher_usage u = t->used;
+plm_teacher_usage plm_teacher_used(const plm_teacher *t) {
+    plm_teacher_usage u = t->used;
     if (t->remote) {
         remote_usage(t->remote, &u);
     }
     return u;
 }
 
-static plm_status ask_local(struct teacher *t, const struct batch *b, plm_error *err) {
+static plm_status ask_local(plm_teacher *t, const struct batch *b, plm_error *err) {
     plm_status st = PLM_OK;
     for (size_t i = 0; i < b->n && !st; i++) {
-        struct answer a = {0};
+        plm_answer a = {0};
         st = b->leaving(b->ctx, i, err);
         st = st ? st : local_ask(t->local, &b->calls[i], &a, err);
         if (!st) {
@@ -192,7 +188,7 @@ static plm_status ask_local(struct teacher *t, const struct batch *b, plm_error 
     return st;
 }
 
-plm_status teacher_ask_all(struct teacher *t, const struct batch *b, plm_error *err) {
+plm_status teacher_ask_all(plm_teacher *t, const struct batch *b, plm_error *err) {
     if (t->cloud) {
         return fail(err, PLM_EINVAL, "a plm-cloud service takes requests, not calls");
     }
@@ -204,16 +200,16 @@ static plm_status lets_leave(void *ctx, size_t i, plm_error *err) {
     return PLM_OK;
 }
 
-static plm_status takes_one(void *ctx, size_t i, struct answer *a, plm_error *err) {
+static plm_status takes_one(void *ctx, size_t i, plm_answer *a, plm_error *err) {
     (void)i, (void)err;
-    *(struct answer *)ctx = *a;
+    *(plm_answer *)ctx = *a;
     return PLM_OK;
 }
 
-plm_status teacher_ask(struct teacher *t, const struct call *c, struct answer *out, plm_error *err) {
-    *out = (struct answer){0};
+plm_status plm_teacher_ask(plm_teacher *t, const plm_call *c, plm_answer *out, plm_error *err) {
+    *out = (plm_answer){0};
     char *body = NULL;
-    plm_status st = teacher_body(t, c, &body, err);
+    plm_status st = body_write(t->name, c, &body, err);
     struct batch b = {
         .calls = c, .bodies = &body, .n = 1, .ctx = out, .leaving = lets_leave, .arrived = takes_one};
     st = st ? st : teacher_ask_all(t, &b, err);

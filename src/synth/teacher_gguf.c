@@ -28,7 +28,7 @@ struct local {
     } * likely; /* [vocab] */
 };
 
-plm_status local_open(struct local **out, const struct teacher_options *opt, char name[80], bool *capable,
+plm_status local_open(struct local **out, const plm_teacher_options *opt, char name[80], bool *capable,
                       plm_error *err) {
     struct local *l = mem_zero(1, sizeof *l);
     if (!l) {
@@ -111,7 +111,7 @@ static int by_likelihood(const void *a, const void *b) {
 }
 
 // Temperature and top-p over what the form allows; -1: nothing.
-static int32_t draw(struct likely *c, size_t n, const struct call *how, uint64_t step) {
+static int32_t draw(struct likely *c, size_t n, const plm_call *how, uint64_t step) {
     if (!n) {
         return -1;
     }
@@ -147,8 +147,8 @@ static int32_t draw(struct likely *c, size_t n, const struct call *how, uint64_t
     return c[0].id;
 }
 
-static plm_status write_form(struct local *l, const struct form *f, const struct call *c, size_t n,
-                             size_t most, struct bytes *out, struct answer *a, plm_error *err) {
+static plm_status write_form(struct local *l, const struct form *f, const plm_call *c, size_t n, size_t most,
+                             struct bytes *out, plm_answer *a, plm_error *err) {
     struct place p = {0};
     size_t written = 0;
     plm_status st = spell_tokens(l, err);
@@ -180,17 +180,16 @@ static plm_status write_form(struct local *l, const struct form *f, const struct
 /* ---- one of given texts ---- */
 
 // Each with the likelihood of the whole of it, its end included, so that short and long ones compare.
-static plm_status choose(struct local *l, const struct call *c, const plm_message *asked, size_t n_asked,
-                         size_t n, struct bytes *out, struct answer *a, plm_error *err) {
-    const struct shape *s = c->shape;
+static plm_status choose(struct local *l, const plm_call *c, const plm_message *asked, size_t n_asked,
+                         size_t n, struct bytes *out, plm_answer *a, plm_error *err) {
     plm_message m[3] = {asked[0], n_asked > 1 ? asked[1] : asked[0]};
     double *logprob = mem_alloc((size_t)l->context, sizeof *logprob);
-    struct likely *all = mem_zero(s->n_choices, sizeof *all);
+    struct likely *all = mem_zero(c->n_choices, sizeof *all);
     plm_status st = logprob && all ? PLM_OK : fail(err, PLM_ENOMEM, "no memory for a choice");
-    for (size_t i = 0; i < s->n_choices && !st; i++) {
+    for (size_t i = 0; i < c->n_choices && !st; i++) {
         size_t len = 0;
         double sum = 0;
-        m[n_asked] = (plm_message){"assistant", s->choices[i]};
+        m[n_asked] = (plm_message){"assistant", c->choices[i]};
         st = plm_chat_encode(l->model, m, n_asked + 1, l->ids, NULL, (size_t)l->context, &len, err);
         st = st ? st : plm_score(l->session, l->ids, len, n, logprob, err);
         for (size_t k = n; k < len && !st; k++) {
@@ -200,7 +199,7 @@ static plm_status choose(struct local *l, const struct call *c, const plm_messag
         a->tokens_out += st ? 0 : (int64_t)(len - n);
     }
     if (!st) {
-        bytes_puts(out, s->choices[draw(all, s->n_choices, c, 0)]);
+        bytes_puts(out, c->choices[draw(all, c->n_choices, c, 0)]);
         a->finish = "stop";
     }
     mem_free(logprob);
@@ -208,8 +207,8 @@ static plm_status choose(struct local *l, const struct call *c, const plm_messag
     return st;
 }
 
-static plm_status write_freely(struct local *l, const struct call *c, size_t n, int most, struct bytes *b,
-                               struct answer *a, plm_error *err) {
+static plm_status write_freely(struct local *l, const plm_call *c, size_t n, int most, struct bytes *b,
+                               plm_answer *a, plm_error *err) {
     plm_generation report = {0};
     plm_generate_options how = {
         .sampling = {.temperature = c->temperature, .top_p = c->top_p, .seed = c->seed}, .max_tokens = most};
@@ -220,7 +219,7 @@ static plm_status write_freely(struct local *l, const struct call *c, size_t n, 
     return st;
 }
 
-plm_status local_ask(struct local *l, const struct call *c, struct answer *out, plm_error *err) {
+plm_status local_ask(struct local *l, const plm_call *c, plm_answer *out, plm_error *err) {
     plm_message m[2] = {{"system", c->system ? c->system : ""}, {"user", c->user}};
     size_t skip = !c->system, n = 0;
     double from = clock_now();
@@ -232,15 +231,15 @@ plm_status local_ask(struct local *l, const struct call *c, struct answer *out, 
     struct bytes b;
     struct form *form = NULL;
     bytes_init(&b, REPLY_MAX);
-    *out = (struct answer){.finish = "none", .tokens_in = (int64_t)n};
+    *out = (plm_answer){.finish = "none", .tokens_in = (int64_t)n};
     st = too_long ? PLM_OK : plm_session_use(l->session, NULL, 0, err);
     if (!st && !too_long) {
         size_t room = (size_t)l->context - n;
         int most = (size_t)c->max_tokens < room ? c->max_tokens : (int)room;
-        bool lines = c->shape && c->shape->n_fields && form_open(&form, c->shape, most, NULL) == PLM_OK;
-        st = c->shape && c->shape->n_choices ? choose(l, c, m + skip, 2 - skip, n, &b, out, err)
-             : lines                         ? write_form(l, form, c, n, (size_t)most, &b, out, err)
-                                             : write_freely(l, c, n, most, &b, out, err);
+        bool lines = c->n_fields && form_open(&form, c, most, NULL) == PLM_OK;
+        st = c->n_choices ? choose(l, c, m + skip, 2 - skip, n, &b, out, err)
+             : lines      ? write_form(l, form, c, n, (size_t)most, &b, out, err)
+                          : write_freely(l, c, n, most, &b, out, err);
         st = b.st == PLM_ENOMEM ? fail(err, PLM_ENOMEM, "no memory for a reply") : st;
         st = b.st == PLM_ELIMIT ? PLM_OK : st;
         too_long = st == PLM_ELIMIT; // a choice behind the prompt

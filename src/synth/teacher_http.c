@@ -41,8 +41,8 @@ static plm_status add_address(struct remote *r, struct str spec, plm_error *err)
     return http_check_url(a->chat, NULL, err);
 }
 
-plm_status remote_open(struct remote **out, const struct teacher_options *opt, const char *name,
-                       bool *loopback, plm_error *err) {
+plm_status remote_open(struct remote **out, const plm_teacher_options *opt, const char *name, bool *loopback,
+                       plm_error *err) {
     struct remote *r = mem_zero(1, sizeof *r);
     if (r) {
         r->name = mem_dupz(name);
@@ -97,7 +97,7 @@ double remote_reserve(const struct remote *r, size_t len, int max_tokens) {
 }
 
 // What a call cost; where the service does not say, or says nonsense, three bytes are taken for a token.
-static void count_cost(struct remote *r, struct answer *a, size_t sent) {
+static void count_cost(struct remote *r, plm_answer *a, size_t sent) {
     a->tokens_in = a->tokens_in >= 0 ? a->tokens_in : (int64_t)(sent / 3 + 1);
     a->tokens_out = a->tokens_out >= 0 ? a->tokens_out : (int64_t)(strlen(a->text) / 3 + 1);
     r->used.tokens_in += a->tokens_in;
@@ -105,7 +105,7 @@ static void count_cost(struct remote *r, struct answer *a, size_t sent) {
     r->used.spent += ((double)a->tokens_in * r->cost_in + (double)a->tokens_out * r->cost_out) / 1e6;
 }
 
-plm_status remote_read(struct remote *r, const struct http_done *d, size_t sent, struct answer *out,
+plm_status remote_read(struct remote *r, const struct http_done *d, size_t sent, plm_answer *out,
                        plm_error *err) {
     plm_status st = PLM_OK;
     if (d->good) {
@@ -124,7 +124,7 @@ plm_status remote_read(struct remote *r, const struct http_done *d, size_t sent,
     return st;
 }
 
-void remote_usage(const struct remote *r, struct teacher_usage *out) {
+void remote_usage(const struct remote *r, plm_teacher_usage *out) {
     *out = r->used;
 }
 

@@ -1,0 +1,188 @@
+/* test_synth_write.c: plm_augment_write: what a person's store keeps of a run, and what has to be there
+ * before anything leaves. */
+#include "support_synth.h"
+
+#include "fake_teacher.h"
+
+static struct fake_teacher fake;
+
+static char *draft(struct person *p, plm_augment_policy *policy) {
+    char *request = NULL;
+    person_add_notes(p, 20);
+    *policy = person_policy(p);
+    assert_int_equal(plm_augment_draft(p->store, policy, &request, NULL), PLM_OK);
+    return request;
+}
+
+static int count_egress(void *ctx, const plm_egress *e) {
+    assert_string_equal(e->user, "ada");
+    assert_string_equal(e->endpoint, "https://plm.invalid/v1");
+    assert_true(e->consent == 1 && e->bytes > 100 && strlen(e->sha256) == 64);
+    ++*(int *)ctx;
+    return 0;
+}
+
+static int give_up(void *ctx, const char *why, double seconds) {
+    (void)ctx, (void)why, (void)seconds;
+    return 1;
+}
+
+static int stop_early(void *ctx, size_t done, size_t total, size_t candidates) {
+    (void)total, (void)candidates;
+    return ctx && done >= *(size_t *)ctx;
+}
+
+static void kept_replies_are_not_asked_for_again(void **s) {
+    (void)s;
+    struct person p;
+    plm_augment_policy policy;
+    person_open(&p, "note");
+    char *request = draft(&p, &policy), *candidates = NULL, *again = NULL, *replayed = NULL;
+    plm_teacher *t = remote_teacher(fake_base(&fake, "good"));
+    plm_error err = {0};
+    size_t first = 4;
+    plm_augment_run run = {.user = "ada", .progress = stop_early, .ctx = &first};
+    assert_int_equal(plm_augment_write(p.store, request, t, &run, &candidates, &err), PLM_ESTOPPED);
+    assert_null(candidates);
+    assert_true(run.asked >= first && run.replayed == 0);
+    size_t before = run.asked;
+    run.ctx = NULL;
+    assert_int_equal(plm_augment_write(p.store, request, t, &run, &candidates, &err), PLM_OK);
+    assert_int_equal(run.replayed, before);
+    assert_int_equal(run.asked + run.replayed, run.calls);
+    assert_true(run.tokens_in > 0 && run.tokens_out > 0 && run.seconds > 0 && run.bytes_sent == 0);
+    assert_int_equal(plm_augment_write(p.store, request, t, &run, &again, &err), PLM_OK);
+    assert_true(run.asked == 0 && run.tokens_out == 0 && run.replayed == run.calls);
+    plm_augment_run alone = {.user = "ada", .replay_of = plm_teacher_name(t)};
+    assert_int_equal(plm_augment_write(p.store, request, NULL, &alone, &replayed, &err), PLM_OK);
+    assert_string_equal(again, candidates);
+    assert_string_equal(replayed, candidates);
+    assert_int_equal(alone.replayed, alone.calls);
+    plm_free(request);
+    plm_free(candidates);
+    plm_free(again);
+    plm_free(replayed);
+    plm_teacher_close(t);
+    person_close(&p);
+}
+
+static void a_reply_is_kept_with_the_records_it_quoted(void **s) {
+    (void)s;
+    struct person p;
+    plm_augment_policy policy;
+    person_open(&p, "note");
+    char *request = draft(&p, &policy), *candidates = NULL, *replayed = NULL;
+    plm_teacher *t = remote_teacher(fake_base(&fake, "good"));
+    plm_augment_run run = {.user = "ada", .replay_of = plm_teacher_name(t)};
+    assert_int_equal(plm_augment_write(p.store, request, t, &run, &candidates, NULL), PLM_OK);
+    plm_forgotten gone;
+    plm_query all = {.user = "ada"};
+    assert_int_equal(plm_store_forget(p.store, &all, &gone, NULL, NULL, NULL), PLM_OK);
+    assert_int_equal(gone.replies, run.asked);
+    assert_int_equal(plm_augment_write(p.store, request, NULL, &run, &replayed, NULL), PLM_EREMOTE);
+    assert_null(replayed);
+    plm_free(request);
+    plm_free(candidates);
+    plm_teacher_close(t);
+    person_close(&p);
+}
+
+static void nothing_leaves_without_consent_and_a_line_in_the_ledger(void **s) {
+    (void)s;
+    struct person p;
+    plm_augment_policy policy;
+    person_open(&p, "note");
+    char *request = draft(&p, &policy), *candidates = NULL;
+    plm_teacher_options o = {.spec = "https://plm.invalid/v1", .waiting = give_up};
+    plm_teacher *t = NULL;
+    plm_error err = {0};
+    int lines = 0;
+    assert_int_equal(plm_teacher_open(&t, &o, NULL), PLM_OK);
+    plm_augment_run run = {.user = "ada"};
+    assert_int_equal(plm_augment_write(p.store, request, t, &run, &candidates, &err), PLM_EINVAL);
+    assert_non_null(strstr(err.text, "no consent to send records to https://plm.invalid/v1"));
+    assert_int_equal(plm_store_list_egress(p.store, "ada", count_egress, &lines, NULL), PLM_OK);
+    assert_int_equal(lines, 0);
+    plm_consent c = {.user = "ada", .endpoint = o.spec, .share = "exemplars", .text = "Yes."};
+    assert_int_equal(plm_store_add_consent(p.store, &c, &run.consent, NULL), PLM_OK);
+    assert_int_not_equal(plm_augment_write(p.store, request, t, &run, &candidates, &err), PLM_OK);
+    assert_int_equal(plm_store_list_egress(p.store, "ada", count_egress, &lines, NULL), PLM_OK);
+    assert_true(lines > 0 && run.bytes_sent > 0 && run.asked == 0);
+    // A consent that the store does not know can't get a line there, and so nothing leaves.
+    int known = lines;
+    run.consent = 77;
+    assert_int_not_equal(plm_augment_write(p.store, request, t, &run, &candidates, &err), PLM_OK);
+    assert_int_equal(run.bytes_sent, 0);
+    lines = 0;
+    assert_int_equal(plm_store_list_egress(p.store, "ada", count_egress, &lines, NULL), PLM_OK);
+    assert_int_equal(lines, known);
+    assert_null(candidates);
+    plm_free(request);
+    plm_teacher_close(t);
+    person_close(&p);
+}
+
+static void a_run_needs_a_user_and_a_source_of_replies(void **s) {
+    (void)s;
+    struct person p;
+    plm_augment_policy policy;
+    person_open(&p, "note");
+    char *request = draft(&p, &policy), *candidates = NULL;
+    plm_augment_run run = {.user = "ada"};
+    assert_int_equal(plm_augment_write(p.store, request, NULL, &run, &candidates, NULL), PLM_EINVAL);
+    run = (plm_augment_run){.replay_of = "x"};
+    assert_int_equal(plm_augment_write(p.store, request, NULL, &run, &candidates, NULL), PLM_EINVAL);
+    run.user = "ada";
+    assert_int_equal(plm_augment_write(p.store, "{}", NULL, &run, &candidates, NULL), PLM_EFORMAT);
+    assert_null(candidates);
+    plm_free(request);
+    person_close(&p);
+}
+
+/* Memory gives out at one place after the other: a clean status each time, and no reply is lost or kept
+ * twice. */
+static void each_failing_allocation_is_a_clean_status(void **s) {
+    (void)s;
+    struct person p;
+    plm_augment_policy policy;
+    person_open(&p, "note");
+    char *request = draft(&p, &policy), *candidates = NULL, *again = NULL;
+    plm_teacher *t = remote_teacher(fake_base(&fake, "good"));
+    plm_augment_run run = {.user = "ada", .replay_of = plm_teacher_name(t)};
+    assert_int_equal(plm_augment_write(p.store, request, t, &run, &candidates, NULL), PLM_OK);
+    plm_status st = PLM_ENOMEM;
+    for (long i = 1; st; i += 1 + i / 20) {
+        mem_fail_at(i, false);
+        st = plm_augment_write(p.store, request, NULL, &run, &again, NULL);
+        mem_fail_at(0, false);
+        assert_true(st == PLM_OK || st == PLM_ENOMEM);
+    }
+    assert_string_equal(again, candidates);
+    plm_free(request);
+    plm_free(candidates);
+    plm_free(again);
+    plm_teacher_close(t);
+    person_close(&p);
+}
+
+static int start(void **s) {
+    (void)s;
+    return fake_start(&fake);
+}
+
+static int stop(void **s) {
+    (void)s;
+    fake_stop(&fake);
+    return 0;
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(kept_replies_are_not_asked_for_again),
+        cmocka_unit_test(a_reply_is_kept_with_the_records_it_quoted),
+        cmocka_unit_test(nothing_leaves_without_consent_and_a_line_in_the_ledger),
+        cmocka_unit_test(a_run_needs_a_user_and_a_source_of_replies),
+        cmocka_unit_test(each_failing_allocation_is_a_clean_status),
+    };
+    return cmocka_run_group_tests(tests, start, stop);
+}
