@@ -680,8 +680,8 @@ typedef struct plm_teacher_options {
     const char *ca_file;                 /* of a plm-cloud service: PEM to trust; NULL: the system's */
     int threads;                         /* of a GGUF, as in plm_model_options */
     const char *cpu, *digest_cache;
-    int parallel;             /* calls at once to an address, at most; 0: 16 */
-    double max_cost;          /* in money units; 0: no cap */
+    int parallel;    /* calls at once, at most; 0: 16 to an address, 8 to a GGUF, which takes no more */
+    double max_cost; /* in money units; 0: no cap */
     double cost_in, cost_out; /* per million tokens */
     int (*waiting)(void *ctx, const char *why, double seconds);
     void *ctx;
@@ -712,7 +712,7 @@ PLM_API plm_teacher_usage plm_teacher_used(const plm_teacher *t);
 typedef struct plm_call {      /* one chat completion */
     const char *system, *user; /* system NULL: none */
     float temperature, top_p;
-    int max_tokens;
+    int max_tokens; /* 0: 256 */
     uint64_t seed;
     /* The reply is one of these texts, or as many of these lines as max_tokens hold: {"n": 1 .. lines, and
      * the fields, all of them texts}. None: any text. A GGUF can't but keep to it; an API is asked to keep to
@@ -731,9 +731,10 @@ typedef struct plm_answer {
     double seconds;
 } plm_answer;
 
-/* Asks without a store, a ledger or a consent: for texts that are nobody's, or a teacher on this machine. A
- * plm-cloud service takes no single calls. */
-PLM_API plm_status plm_teacher_ask(plm_teacher *t, const plm_call *call, plm_answer *out,
+/* n calls, as many at once as the teacher takes; a GGUF gives each the answer that it would get alone. After
+ * a failure answers without a text are those that did not come. There is no store, ledger or consent in it:
+ * it is for texts that are nobody's, or a teacher on this machine. A plm-cloud service takes no calls. */
+PLM_API plm_status plm_teacher_ask(plm_teacher *t, const plm_call *calls, size_t n, plm_answer *answers,
                                    plm_error *err) PLM_MUST_CHECK;
 
 /* The first calls of a request, in order, each given to each byte for byte; later ones depend on replies. To

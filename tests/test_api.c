@@ -108,7 +108,7 @@ static void a_teacher_is_asked_and_its_kept_replies_are_replayed(void **state) {
     snprintf(path, sizeof path, "%s/store.db", folder);
     plm_call call = {.user = "Well?", .max_tokens = 8, .choices = choices, .n_choices = 2};
     OK(plm_teacher_open(&t, &(plm_teacher_options){.spec = model_path}, &e));
-    OK(plm_teacher_ask(t, &call, &answer, &e));
+    OK(plm_teacher_ask(t, &call, 1, &answer, &e));
     assert_true(strcmp(answer.text, "yes") == 0 || strcmp(answer.text, "no") == 0);
     assert_true(plm_teacher_is_local(t) && plm_teacher_used(t).calls == 1);
     OK(plm_store_open(&store, path, false, &e));

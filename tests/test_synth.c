@@ -353,7 +353,7 @@ static void cost_cap_stops_before_the_next_call(void **s) {
     plm_status st;
     do {
         plm_answer a;
-        st = plm_teacher_ask(t, &c, &a, &err);
+        st = plm_teacher_ask(t, &c, 1, &a, &err);
         if (!st)
             plm_free(a.text);
         asked += !st;

@@ -3,6 +3,7 @@
  */
 #include "support_synth.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -66,13 +67,14 @@ static void any_bytes_lead_to_whole_lines(void **s) {
     assert_null(f);
 }
 
-static plm_teacher *random_teacher(char path[64], const char *arch) {
+static plm_teacher *random_teacher(char path[64], const char *arch, int parallel) {
     plm_teacher *t = NULL;
     plm_error err = {0};
     snprintf(path, 64, "/tmp/plm-constrain-%d.gguf", (int)getpid());
     assert_int_equal(tiny_model_write(path, &(struct tiny_model){.arch = arch, .context = 512}, NULL),
                      PLM_OK);
-    plm_status st = plm_teacher_open(&t, &(plm_teacher_options){.spec = path, .threads = 1}, &err);
+    plm_status st =
+        plm_teacher_open(&t, &(plm_teacher_options){.spec = path, .threads = 1, .parallel = parallel}, &err);
     if (st)
         print_message("%s\n", err.text);
     assert_int_equal(st, PLM_OK);
@@ -82,7 +84,7 @@ static plm_teacher *random_teacher(char path[64], const char *arch) {
 static void every_reply_of_a_random_model_parses(void **s) {
     (void)s;
     char path[64];
-    plm_teacher *t = random_teacher(path, "qwen2");
+    plm_teacher *t = random_teacher(path, "qwen2", 0);
     size_t tokens = 0;
     for (int i = 0; i < 60; i++) {
         plm_call c = {.user = "go on",
@@ -94,7 +96,7 @@ static void every_reply_of_a_random_model_parses(void **s) {
                       .n_fields = 1 + (size_t)i % 2,
                       .lines = 1 + (size_t)i % 3};
         plm_answer a, again;
-        assert_int_equal(plm_teacher_ask(t, &c, &a, NULL), PLM_OK);
+        assert_int_equal(plm_teacher_ask(t, &c, 1, &a, NULL), PLM_OK);
         assert_string_equal(a.finish, "stop");
         assert_true(a.tokens_out <= c.max_tokens);
         tokens += (size_t)a.tokens_out;
@@ -110,7 +112,7 @@ static void every_reply_of_a_random_model_parses(void **s) {
         }
         assert_true(lines >= 1);
         if (i % 10 == 0) {
-            assert_int_equal(plm_teacher_ask(t, &c, &again, NULL), PLM_OK);
+            assert_int_equal(plm_teacher_ask(t, &c, 1, &again, NULL), PLM_OK);
             assert_string_equal(a.text, again.text);
             plm_free(again.text);
         }
@@ -125,7 +127,7 @@ static void a_choice_is_one_of_the_texts(void **s) {
     (void)s;
     static const char *const choices[] = {"comedy", "dark comedy", "[1]", "5"};
     char path[64];
-    plm_teacher *t = random_teacher(path, "llama");
+    plm_teacher *t = random_teacher(path, "llama", 0);
     int seen[4] = {0};
     for (int i = 0; i < 40; i++) {
         plm_call c = {.system = "be short",
@@ -136,7 +138,7 @@ static void a_choice_is_one_of_the_texts(void **s) {
                       .choices = choices,
                       .n_choices = 4};
         plm_answer a;
-        assert_int_equal(plm_teacher_ask(t, &c, &a, NULL), PLM_OK);
+        assert_int_equal(plm_teacher_ask(t, &c, 1, &a, NULL), PLM_OK);
         int which = -1;
         for (int k = 0; k < 4; k++)
             which = strcmp(a.text, choices[k]) == 0 ? k : which;
@@ -149,11 +151,125 @@ static void a_choice_is_one_of_the_texts(void **s) {
     unlink(path);
 }
 
+/* Forms, free texts and choices, of every length: to the byte what each call gets alone, in any number at
+ * once and in any order. */
+static void calls_made_together_get_what_each_gets_alone(void **s) {
+    (void)s;
+    enum { CALLS = 30 };
+    static const char *const choices[] = {"yes", "no", "it depends on the weather"};
+    static const char *const archs[] = {"qwen2", "llama", "gemma3"};
+    for (size_t k = 0; k < 3; k++) {
+        char path[64], prompt[CALLS][900];
+        plm_teacher *t = random_teacher(path, archs[k], 0);
+        plm_call calls[CALLS];
+        plm_answer together[CALLS], alone;
+        for (int i = 0; i < CALLS; i++) {
+            invent(prompt[i], sizeof prompt[i], i, i % 7 == 6 ? 90 : 3 + i * 5 % 20);
+            calls[i] = (plm_call){.system = i % 3 ? "Write." : NULL,
+                                  .user = prompt[i],
+                                  .temperature = i % 5 ? .9f : 0,
+                                  .top_p = i % 2 ? .95f : 0,
+                                  .max_tokens = i % 4 ? 20 + i * 7 % 60 : 0,
+                                  .seed = (uint64_t)i};
+            if (i % 3 == 0) {
+                calls[i].fields = fields;
+                calls[i].n_fields = 1 + (size_t)i % 2;
+                calls[i].lines = 2;
+            } else if (i % 3 == 1) {
+                calls[i].choices = choices;
+                calls[i].n_choices = 3;
+            }
+        }
+        assert_int_equal(plm_teacher_ask(t, calls, CALLS, together, NULL), PLM_OK);
+        size_t none = 0, cut = 0;
+        for (int i = CALLS; i-- > 0;) {
+            assert_int_equal(plm_teacher_ask(t, &calls[i], 1, &alone, NULL), PLM_OK);
+            assert_string_equal(alone.text, together[i].text);
+            assert_string_equal(alone.finish, together[i].finish);
+            assert_int_equal(alone.tokens_in, together[i].tokens_in);
+            assert_int_equal(alone.tokens_out, together[i].tokens_out);
+            none += strcmp(alone.finish, "none") == 0;
+            cut += strcmp(alone.finish, "length") == 0;
+            plm_free(alone.text);
+            plm_free(together[i].text);
+        }
+        assert_true(none > 0 && none < 6 && cut > 0);
+        assert_int_equal(plm_teacher_used(t).calls, 2 * CALLS);
+        plm_teacher_close(t);
+        unlink(path);
+    }
+}
+
+static void a_call_that_makes_no_sense_is_refused(void **s) {
+    (void)s;
+    char path[64];
+    plm_teacher *t = random_teacher(path, "llama", 0);
+    plm_call calls[] = {{.user = "a"},
+                        {.user = "a", .temperature = -1},
+                        {.user = "a", .temperature = NAN},
+                        {.user = "a", .top_p = 1.5f},
+                        {.system = "b"}};
+    for (size_t i = 1; i < 5; i++) {
+        plm_answer a;
+        plm_error err = {0};
+        assert_int_equal(plm_teacher_ask(t, &calls[i], 1, &a, &err), PLM_EINVAL);
+        assert_true(*err.text && !a.text);
+    }
+    // Those before it get their answers.
+    plm_answer some[2];
+    assert_int_equal(plm_teacher_ask(t, calls, 2, some, NULL), PLM_EINVAL);
+    assert_true(some[0].text && !some[1].text);
+    plm_free(some[0].text);
+    plm_teacher_close(t);
+    unlink(path);
+}
+
+static void each_failing_allocation_is_a_clean_status(void **s) {
+    (void)s;
+    char path[64];
+    static const char *const choices[] = {"yes", "no"};
+    plm_teacher *t = random_teacher(path, "qwen2", 2);
+    plm_call calls[] = {{.user = "a", .max_tokens = 4},
+                        {.user = "b", .max_tokens = 45, .fields = fields, .n_fields = 1, .lines = 1},
+                        {.user = "c", .choices = choices, .n_choices = 2}};
+    plm_answer good[3], a[3];
+    plm_status st = PLM_ENOMEM;
+    long i = 1;
+    for (; st; i++) {
+        mem_fail_at(i, false);
+        st = plm_teacher_ask(t, calls, 3, a, NULL);
+        mem_fail_at(0, false);
+        assert_true(st == PLM_OK || st == PLM_ENOMEM);
+        for (int k = 0; k < 3 && st; k++)
+            plm_free(a[k].text);
+        // What it holds from then on must not change an answer; a fresh one has to be made again.
+        if (st && i % 16 == 0) {
+            plm_teacher_close(t);
+            plm_error err = {0};
+            assert_int_equal(
+                plm_teacher_open(&t, &(plm_teacher_options){.spec = path, .threads = 1, .parallel = 2}, &err),
+                PLM_OK);
+        }
+    }
+    assert_true(i > 10);
+    assert_int_equal(plm_teacher_ask(t, calls, 3, good, NULL), PLM_OK);
+    for (int k = 0; k < 3; k++) {
+        assert_string_equal(a[k].text, good[k].text);
+        plm_free(a[k].text);
+        plm_free(good[k].text);
+    }
+    plm_teacher_close(t);
+    unlink(path);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(any_bytes_lead_to_whole_lines),
         cmocka_unit_test(every_reply_of_a_random_model_parses),
         cmocka_unit_test(a_choice_is_one_of_the_texts),
+        cmocka_unit_test(calls_made_together_get_what_each_gets_alone),
+        cmocka_unit_test(a_call_that_makes_no_sense_is_refused),
+        cmocka_unit_test(each_failing_allocation_is_a_clean_status),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

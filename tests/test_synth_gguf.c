@@ -42,11 +42,11 @@ static void same_call_gets_the_same_answer(void **s) {
                   .max_tokens = 24,
                   .seed = 5};
     plm_answer a, b, other;
-    assert_int_equal(plm_teacher_ask(t, &c, &a, NULL), PLM_OK);
+    assert_int_equal(plm_teacher_ask(t, &c, 1, &a, NULL), PLM_OK);
     c.seed = 6;
-    assert_int_equal(plm_teacher_ask(t, &c, &other, NULL), PLM_OK);
+    assert_int_equal(plm_teacher_ask(t, &c, 1, &other, NULL), PLM_OK);
     c.seed = 5;
-    assert_int_equal(plm_teacher_ask(t, &c, &b, NULL), PLM_OK);
+    assert_int_equal(plm_teacher_ask(t, &c, 1, &b, NULL), PLM_OK);
     assert_string_equal(a.text, b.text);
     assert_string_equal(a.finish, b.finish);
     assert_true(strlen(a.text) > 0 && a.tokens_in > 10 && a.tokens_out > 0 && a.tokens_out <= 24);
@@ -65,7 +65,7 @@ static void prompt_that_does_not_fit_is_that_calls_failure(void **s) {
         text[i] = ' ';
     plm_call c = {.user = text, .temperature = .8f, .top_p = .95f, .max_tokens = 24, .seed = 5};
     plm_answer a;
-    assert_int_equal(plm_teacher_ask(t, &c, &a, NULL), PLM_OK);
+    assert_int_equal(plm_teacher_ask(t, &c, 1, &a, NULL), PLM_OK);
     assert_string_equal(a.finish, "none");
     assert_string_equal(a.why, "too long for the teacher");
     plm_free(a.text);

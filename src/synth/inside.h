@@ -90,6 +90,8 @@ plm_status calls_make(struct calls *c, struct task *tasks, size_t n, reply_fn re
 
 /* ---- teacher.c ---- */
 
+enum { CALL_TOKENS = 256 }; /* of a reply, where a call names no number */
+
 struct batch {
     const plm_call *calls; /* [n], with the body of each */
     char *const *bodies;
@@ -129,5 +131,5 @@ struct local;
 plm_status local_open(struct local **out, const plm_teacher_options *opt, char name[80], bool *capable,
                       plm_error *err);
 void local_close(struct local *l);
-plm_status local_ask(struct local *l, const plm_call *c, plm_answer *out, plm_error *err);
+plm_status local_ask_all(struct local *l, const struct batch *b, plm_teacher_usage *used, plm_error *err);
 #endif

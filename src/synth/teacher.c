@@ -58,7 +58,8 @@ plm_status body_write(const char *teacher, const plm_call *c, char **body, plm_e
     bytes_json(&b, c->user, strlen(c->user));
     bytes_printf(&b,
                  "}],\"temperature\":%.3g,\"top_p\":%.3g,\"max_tokens\":%d,\"seed\":%llu,\"stream\":false",
-                 (double)c->temperature, (double)c->top_p, c->max_tokens, (unsigned long long)c->seed);
+                 (double)c->temperature, (double)c->top_p, c->max_tokens > 0 ? c->max_tokens : CALL_TOKENS,
+                 (unsigned long long)c->seed);
     put_schema(&b, c);
     bytes_putc(&b, '}');
     plm_status st = bytes_status(&b, "a call", err);
@@ -172,27 +173,11 @@ plm_teacher_usage plm_teacher_used(const plm_teacher *t) {
     return u;
 }
 
-static plm_status ask_local(plm_teacher *t, const struct batch *b, plm_error *err) {
-    plm_status st = PLM_OK;
-    for (size_t i = 0; i < b->n && !st; i++) {
-        plm_answer a = {0};
-        st = b->leaving(b->ctx, i, err);
-        st = st ? st : local_ask(t->local, &b->calls[i], &a, err);
-        if (!st) {
-            t->used.calls++;
-            t->used.tokens_in += a.tokens_in;
-            t->used.tokens_out += a.tokens_out;
-            st = b->arrived(b->ctx, i, &a, err);
-        }
-    }
-    return st;
-}
-
 plm_status teacher_ask_all(plm_teacher *t, const struct batch *b, plm_error *err) {
     if (t->cloud) {
         return fail(err, PLM_EINVAL, "a plm-cloud service takes requests, not calls");
     }
-    return t->local ? ask_local(t, b, err) : remote_ask_all(t->remote, b, err);
+    return t->local ? local_ask_all(t->local, b, &t->used, err) : remote_ask_all(t->remote, b, err);
 }
 
 static plm_status lets_leave(void *ctx, size_t i, plm_error *err) {
@@ -200,19 +185,37 @@ static plm_status lets_leave(void *ctx, size_t i, plm_error *err) {
     return PLM_OK;
 }
 
-static plm_status takes_one(void *ctx, size_t i, plm_answer *a, plm_error *err) {
-    (void)i, (void)err;
-    *(plm_answer *)ctx = *a;
+static plm_status take_answer(void *ctx, size_t i, plm_answer *a, plm_error *err) {
+    plm_answer *answers = ctx;
+    (void)err;
+    answers[i] = *a;
     return PLM_OK;
 }
 
-plm_status plm_teacher_ask(plm_teacher *t, const plm_call *c, plm_answer *out, plm_error *err) {
-    *out = (plm_answer){0};
-    char *body = NULL;
-    plm_status st = body_write(t->name, c, &body, err);
-    struct batch b = {
-        .calls = c, .bodies = &body, .n = 1, .ctx = out, .leaving = lets_leave, .arrived = takes_one};
+plm_status plm_teacher_ask(plm_teacher *t, const plm_call *calls, size_t n, plm_answer *answers,
+                           plm_error *err) {
+    if (!t || (n && (!calls || !answers))) {
+        return fail(err, PLM_EINVAL, "plm_teacher_ask needs a teacher, calls and room for their answers");
+    }
+    char **bodies = mem_zero(n + 1, sizeof *bodies);
+    plm_status st = bodies ? PLM_OK : fail(err, PLM_ENOMEM, "no memory for calls");
+    for (size_t i = 0; i < n; i++) {
+        answers[i] = (plm_answer){0};
+        if (!st && !calls[i].user) {
+            st = fail(err, PLM_EINVAL, "call %zu has no user's turn", i + 1);
+        }
+        st = st ? st : body_write(t->name, &calls[i], &bodies[i], err);
+    }
+    struct batch b = {.calls = calls,
+                      .bodies = bodies,
+                      .n = n,
+                      .ctx = answers,
+                      .leaving = lets_leave,
+                      .arrived = take_answer};
     st = st ? st : teacher_ask_all(t, &b, err);
-    plm_free(body);
+    for (size_t i = 0; bodies && i < n; i++) {
+        plm_free(bodies[i]);
+    }
+    mem_free(bodies);
     return st;
 }

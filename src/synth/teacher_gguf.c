@@ -1,6 +1,8 @@
 /* teacher_gguf.c: a teacher in this process: a GGUF model with its own chat template, through plm.h alone.
- * Each call starts from an empty session: with a prefix kept from the call before, sums would be made in
- * another order, and a job that was stopped and goes on would get other replies than one that was not. */
+ * Several calls are at work at once, each in a seat with a session of its own; a pass takes the next step of
+ * all, and whoever is done makes room for the next call. What a call gets never depends on the others.
+ * Each starts from an empty session: with a prefix kept from the call before, sums would be made in another
+ * order, and a job that was stopped and goes on would get other replies than one that was not. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,24 +11,66 @@
 #include "synth/constrain.h"
 #include "synth/inside.h"
 
-enum { REPLY_MAX = 256 << 10, TOKEN_MAX = 64 };
+enum { REPLY_MAX = 256 << 10, TOKEN_MAX = 64, SEATS = 8, CONTEXT_MAX = 4096, CONTEXT_STEP = 256 };
 
 /* Nothing less likely than this share of the likeliest is drawn: e^-16. */
 #define NATS 16
 
+struct likely {
+    float logit;
+    int32_t id;
+};
+
+struct seat { /* a call at work */
+    bool taken, done;
+    size_t i; /* of the batch */
+    const plm_call *call;
+    plm_message asked[3]; /* the last one is for a choice */
+    size_t n_asked;
+    plm_session *session; /* kept from call to call while it is large enough */
+    int context;
+    int32_t *ids;            /* [context] */
+    size_t n, written, most; /* ids of the prompt, of the reply, and what the reply may have */
+    struct form *form;       /* NULL: any text, or a choice */
+    struct place place;
+    double *logprob;      /* [context] */
+    struct likely *score; /* [n_choices] of the choices so far; NULL: no choice */
+    size_t scored;
+    plm_answer a;
+    double from;
+};
+
 struct local {
     plm_model *model;
-    plm_session *session;
     int context, vocab;
+    struct seat seat[SEATS];
+    size_t seats;
     int32_t *ids; /* [context] */
     /* The bytes of each token, one after the other; made when a form is first kept to. */
     char *bytes;
-    uint32_t *from; /* [vocab + 1] */
-    struct likely {
-        float logit;
-        int32_t id;
-    } * likely; /* [vocab] */
+    uint32_t *from;        /* [vocab + 1] */
+    struct likely *likely; /* [vocab] */
 };
+
+static void leave_seat(struct seat *s) {
+    form_close(s->form);
+    mem_free(s->score);
+    plm_free(s->a.text);
+    s->form = NULL;
+    s->score = NULL;
+    s->a.text = NULL;
+    s->taken = false;
+}
+
+static void close_session(struct seat *s) {
+    plm_session_free(s->session);
+    mem_free(s->ids);
+    mem_free(s->logprob);
+    s->session = NULL;
+    s->ids = NULL;
+    s->logprob = NULL;
+    s->context = 0;
+}
 
 plm_status local_open(struct local **out, const plm_teacher_options *opt, char name[80], bool *capable,
                       plm_error *err) {
@@ -44,11 +88,10 @@ plm_status local_open(struct local **out, const plm_teacher_options *opt, char n
     if (!st) {
         int context = plm_model_describe(l->model)->context;
         l->vocab = plm_model_describe(l->model)->vocab;
-        l->context = context > 0 && context < 4096 ? context : 4096;
+        l->context = context > 0 && context < CONTEXT_MAX ? context : CONTEXT_MAX;
+        l->seats = opt->parallel > 0 && opt->parallel < SEATS ? (size_t)opt->parallel : SEATS;
         l->ids = mem_alloc((size_t)l->context, sizeof *l->ids);
-        st = l->ids
-                 ? plm_session_new(&l->session, l->model, &(plm_session_options){.context = l->context}, err)
-                 : fail(err, PLM_ENOMEM, "no memory for a teacher");
+        st = l->ids ? PLM_OK : fail(err, PLM_ENOMEM, "no memory for a teacher");
     }
     if (st) {
         local_close(l);
@@ -62,7 +105,10 @@ plm_status local_open(struct local **out, const plm_teacher_options *opt, char n
 
 void local_close(struct local *l) {
     if (l) {
-        plm_session_free(l->session);
+        for (size_t k = 0; k < SEATS; k++) {
+            leave_seat(&l->seat[k]);
+            close_session(&l->seat[k]);
+        }
         plm_model_close(l->model);
         mem_free(l->ids);
         mem_free(l->bytes);
@@ -70,13 +116,6 @@ void local_close(struct local *l) {
         mem_free(l->likely);
         mem_free(l);
     }
-}
-
-static int on_token(void *ctx, int32_t id, const char *text, size_t len) {
-    struct bytes *b = ctx;
-    (void)id;
-    bytes_put(b, text, len);
-    return b->st != PLM_OK;
 }
 
 /* ---- a reply that keeps to a form ---- */
@@ -101,6 +140,12 @@ static plm_status spell_tokens(struct local *l, plm_error *err) {
     st = st ? st : bytes_status(&b, "a vocabulary", err);
     l->bytes = st ? NULL : bytes_take(&b);
     bytes_free(&b);
+    if (!l->bytes) {
+        mem_free(l->from);
+        mem_free(l->likely);
+        l->from = NULL;
+        l->likely = NULL;
+    }
     return st || l->bytes ? st : fail(err, PLM_ENOMEM, "no memory for a vocabulary");
 }
 
@@ -147,112 +192,307 @@ static int32_t draw(struct likely *c, size_t n, const plm_call *how, uint64_t st
     return c[0].id;
 }
 
-static plm_status write_form(struct local *l, const struct form *f, const plm_call *c, size_t n, size_t most,
-                             struct bytes *out, plm_answer *a, plm_error *err) {
-    struct place p = {0};
-    size_t written = 0;
-    plm_status st = spell_tokens(l, err);
-    while (!st && form_left(f, &p) && written < most) {
-        st = plm_session_sync(l->session, l->ids, n + written, err);
-        const float *logits = st ? NULL : plm_session_logits(l->session);
-        size_t allowed = 0;
-        for (int32_t id = 0; id < l->vocab && !st; id++) {
-            struct place to = p;
-            size_t len = l->from[id + 1] - l->from[id];
-            if (len && isfinite(logits[id]) && form_take(f, &to, l->bytes + l->from[id], len) &&
-                form_left(f, &to) + written + 1 <= most) {
-                l->likely[allowed++] = (struct likely){logits[id], id};
-            }
+// The next token of a reply that has a form; -1: there is none.
+static int32_t draw_in_form(struct local *l, const struct seat *s, const float *logits) {
+    size_t allowed = 0;
+    for (int32_t id = 0; id < l->vocab; id++) {
+        struct place to = s->place;
+        size_t len = l->from[id + 1] - l->from[id];
+        if (len && isfinite(logits[id]) && form_take(s->form, &to, l->bytes + l->from[id], len) &&
+            form_left(s->form, &to) + s->written + 1 <= s->most) {
+            l->likely[allowed++] = (struct likely){logits[id], id};
         }
-        int32_t id = st ? -1 : draw(l->likely, allowed, c, written);
-        if (id < 0) {
-            break; // a vocabulary without single bytes
-        }
-        form_take(f, &p, l->bytes + l->from[id], l->from[id + 1] - l->from[id]);
-        bytes_put(out, l->bytes + l->from[id], l->from[id + 1] - l->from[id]);
-        l->ids[n + written++] = id;
     }
-    a->finish = form_left(f, &p) ? "length" : "stop";
-    a->tokens_out = (int64_t)written;
+    return draw(l->likely, allowed, s->call, s->written);
+}
+
+/* ---- a call ---- */
+
+static plm_status make_room(struct local *l, struct seat *s, size_t need, plm_error *err) {
+    if ((size_t)s->context < need) {
+        close_session(s);
+        size_t context = (need + CONTEXT_STEP - 1) / CONTEXT_STEP * CONTEXT_STEP;
+        s->context = context < (size_t)l->context ? (int)context : l->context;
+        s->ids = mem_alloc((size_t)s->context, sizeof *s->ids);
+        s->logprob = mem_alloc((size_t)s->context, sizeof *s->logprob);
+        plm_session_options how = {.context = s->context};
+        plm_status st = s->ids && s->logprob ? plm_session_new(&s->session, l->model, &how, err)
+                                             : fail(err, PLM_ENOMEM, "no memory for a call");
+        if (st) {
+            close_session(s);
+            return st;
+        }
+    }
+    return plm_session_use(s->session, NULL, 0, err);
+}
+
+static plm_status encode(struct local *l, struct seat *s, size_t choice, size_t *n, plm_error *err) {
+    size_t asked = s->n_asked;
+    if (choice < s->call->n_choices) {
+        s->asked[asked++] = (plm_message){"assistant", s->call->choices[choice]};
+    }
+    return plm_chat_encode(l->model, s->asked, asked, l->ids, NULL, (size_t)l->context, n, err);
+}
+
+static bool end_none(struct seat *s, const char *why) {
+    s->a.finish = "none";
+    s->a.why = why;
+    return s->done = true;
+}
+
+// How many tokens of context a call needs; *fits false: more than there are.
+static plm_status measure(struct local *l, struct seat *s, size_t *need, bool *fits, plm_error *err) {
+    const plm_call *c = s->call;
+    plm_status st = encode(l, s, SIZE_MAX, &s->n, err);
+    size_t room = (size_t)l->context - (st ? 0 : s->n), longest = 0;
+    s->a.tokens_in = (int64_t)s->n;
+    *fits = !st && room >= 16;
+    s->most = c->max_tokens > 0 ? (size_t)c->max_tokens : CALL_TOKENS;
+    s->most = s->most < room ? s->most : room;
+    for (size_t i = 0; i < c->n_choices && !st && *fits; i++) {
+        size_t n = 0;
+        st = encode(l, s, i, &n, err);
+        longest = n > longest ? n : longest;
+    }
+    *fits = *fits && !st;
+    *need = c->n_choices ? longest : s->n + s->most;
+    return st == PLM_ELIMIT ? PLM_OK : st;
+}
+
+static plm_status sit_down(struct local *l, struct seat *s, const plm_call *c, size_t i, plm_error *err) {
+    s->taken = true;
+    s->done = false;
+    s->i = i;
+    s->call = c;
+    s->from = clock_now();
+    s->n_asked = 0;
+    s->n = s->written = s->scored = 0;
+    s->place = (struct place){0};
+    s->a = (plm_answer){.finish = "length"};
+    if (c->system) {
+        s->asked[s->n_asked++] = (plm_message){"system", c->system};
+    }
+    s->asked[s->n_asked++] = (plm_message){"user", c->user};
+    size_t need = 0;
+    bool fits = false;
+    plm_status st = measure(l, s, &need, &fits, err);
+    if (st || !fits) {
+        end_none(s, "too long for the teacher");
+        return st;
+    }
+    st = make_room(l, s, need, err);
+    if (!st && c->n_choices) {
+        s->score = mem_zero(c->n_choices, sizeof *s->score);
+        return s->score ? PLM_OK : fail(err, PLM_ENOMEM, "no memory for a choice");
+    }
+    if (!st) {
+        st = encode(l, s, SIZE_MAX, &s->n, err);
+        memcpy(s->ids, l->ids, st ? 0 : s->n * sizeof *s->ids);
+    }
+    if (!st && c->n_fields) {
+        st = form_open(&s->form, c, (int)s->most, err);
+        st = st ? st : spell_tokens(l, err);
+    }
+    return st == PLM_ELIMIT ? PLM_OK : st; // no room for a line of the form: any text
+}
+
+// The logits are there: one more token.
+static plm_status write_token(struct local *l, struct seat *s, plm_error *err) {
+    plm_sampling how = {.temperature = s->call->temperature, .top_p = s->call->top_p, .seed = s->call->seed};
+    int32_t id =
+        s->form ? draw_in_form(l, s, plm_session_logits(s->session)) : plm_session_sample(s->session, &how);
+    if (id < 0 && !s->form) {
+        return fail(err, PLM_EFORMAT, "the teacher's output is not a number: the file is damaged");
+    }
+    if (id < 0) { // a vocabulary without single bytes
+        s->done = true;
+        return PLM_OK;
+    }
+    if (!s->form && plm_is_end(l->model, id)) {
+        s->a.tokens_out = 1;
+        s->a.finish = "stop";
+        s->done = true;
+        return PLM_OK;
+    }
+    s->ids[s->n + s->written++] = id;
+    if (s->form) {
+        form_take(s->form, &s->place, l->bytes + l->from[id], l->from[id + 1] - l->from[id]);
+        s->a.finish = form_left(s->form, &s->place) ? "length" : "stop";
+    }
+    s->done = s->written == s->most || (s->form && !form_left(s->form, &s->place));
+    return PLM_OK;
+}
+
+// A pass for all that write.
+static plm_status write_all(struct local *l, plm_error *err) {
+    plm_session *session[SEATS];
+    const int32_t *ids[SEATS];
+    size_t n[SEATS], writing = 0;
+    for (size_t k = 0; k < l->seats; k++) {
+        struct seat *s = &l->seat[k];
+        if (s->taken && !s->done && !s->score) {
+            session[writing] = s->session;
+            ids[writing] = s->ids;
+            n[writing++] = s->n + s->written;
+        }
+    }
+    plm_status st = writing ? plm_sessions_sync(session, ids, n, writing, err) : PLM_OK;
+    for (size_t k = 0; k < l->seats && !st; k++) {
+        struct seat *s = &l->seat[k];
+        st = s->taken && !s->done && !s->score ? write_token(l, s, err) : PLM_OK;
+    }
     return st;
 }
 
 /* ---- one of given texts ---- */
 
-// Each with the likelihood of the whole of it, its end included, so that short and long ones compare.
-static plm_status choose(struct local *l, const plm_call *c, const plm_message *asked, size_t n_asked,
-                         size_t n, struct bytes *out, plm_answer *a, plm_error *err) {
-    plm_message m[3] = {asked[0], n_asked > 1 ? asked[1] : asked[0]};
-    double *logprob = mem_alloc((size_t)l->context, sizeof *logprob);
-    struct likely *all = mem_zero(c->n_choices, sizeof *all);
-    plm_status st = logprob && all ? PLM_OK : fail(err, PLM_ENOMEM, "no memory for a choice");
-    for (size_t i = 0; i < c->n_choices && !st; i++) {
-        size_t len = 0;
-        double sum = 0;
-        m[n_asked] = (plm_message){"assistant", c->choices[i]};
-        st = plm_chat_encode(l->model, m, n_asked + 1, l->ids, NULL, (size_t)l->context, &len, err);
-        st = st ? st : plm_score(l->session, l->ids, len, n, logprob, err);
-        for (size_t k = n; k < len && !st; k++) {
-            sum += logprob[k - n];
+// A pass for all that choose: each choice with the likelihood of the whole of it, its end included, so that
+// short and long ones compare.
+static plm_status choose_all(struct local *l, plm_error *err) {
+    plm_scoring scoring[SEATS];
+    struct seat *who[SEATS];
+    size_t n = 0;
+    plm_status st = PLM_OK;
+    for (size_t k = 0; k < l->seats && !st; k++) {
+        struct seat *s = &l->seat[k];
+        if (s->taken && !s->done && s->score) {
+            size_t len = 0;
+            st = encode(l, s, s->scored, &len, err);
+            memcpy(s->ids, l->ids, st ? 0 : len * sizeof *s->ids);
+            scoring[n] = (plm_scoring){s->session, s->ids, len, s->n, s->logprob};
+            who[n++] = s;
         }
-        all[i] = (struct likely){(float)sum, (int32_t)i};
-        a->tokens_out += st ? 0 : (int64_t)(len - n);
     }
-    if (!st) {
-        bytes_puts(out, c->choices[draw(all, c->n_choices, c, 0)]);
-        a->finish = "stop";
+    st = st || !n ? st : plm_score_all(scoring, n, err);
+    for (size_t k = 0; k < n && !st; k++) {
+        struct seat *s = who[k];
+        double sum = 0;
+        for (size_t at = s->n; at < scoring[k].n; at++) {
+            sum += s->logprob[at - s->n];
+        }
+        s->a.tokens_out += (int64_t)(scoring[k].n - s->n);
+        s->score[s->scored] = (struct likely){(float)sum, (int32_t)s->scored};
+        s->done = ++s->scored == s->call->n_choices;
     }
-    mem_free(logprob);
-    mem_free(all);
     return st;
 }
 
-static plm_status write_freely(struct local *l, const plm_call *c, size_t n, int most, struct bytes *b,
-                               plm_answer *a, plm_error *err) {
-    plm_generation report = {0};
-    plm_generate_options how = {
-        .sampling = {.temperature = c->temperature, .top_p = c->top_p, .seed = c->seed}, .max_tokens = most};
-    plm_status st = plm_generate(l->session, l->ids, n, &how, on_token, b, &report, err);
-    bool whole = report.finish == PLM_FINISH_END || report.finish == PLM_FINISH_STOP;
-    a->finish = whole ? "stop" : "length";
-    a->tokens_out = (int64_t)report.n_new;
-    return st;
+/* ---- the answer ---- */
+
+// Whole characters only; what is no UTF-8 becomes U+FFFD.
+static void put_text(struct bytes *out, const char *p, size_t n) {
+    n = utf8_whole(p, n);
+    for (size_t len; n; p += len, n -= len) {
+        char c[4];
+        bytes_put(out, c, utf8_put(utf8_next(p, n, &len), c));
+    }
 }
 
-plm_status local_ask(struct local *l, const plm_call *c, plm_answer *out, plm_error *err) {
-    plm_message m[2] = {{"system", c->system ? c->system : ""}, {"user", c->user}};
-    size_t skip = !c->system, n = 0;
-    double from = clock_now();
-    plm_status st = plm_chat_encode(l->model, m + skip, 2 - skip, l->ids, NULL, (size_t)l->context, &n, err);
-    bool too_long = st == PLM_ELIMIT || (!st && n + 16 > (size_t)l->context);
-    if (st && !too_long) {
-        return st;
+static plm_status put_reply(const struct local *l, const struct seat *s, struct bytes *out, plm_error *err) {
+    size_t n = 0;
+    plm_status st = plm_decode(l->model, s->ids + s->n, s->written, false, NULL, 0, &n, err);
+    char *raw = st ? NULL : mem_alloc(n + 1, 1);
+    if (raw) {
+        st = plm_decode(l->model, s->ids + s->n, s->written, false, raw, n + 1, &n, err);
+        put_text(out, raw, st ? 0 : n);
     }
+    mem_free(raw);
+    return st || raw ? st : fail(err, PLM_ENOMEM, "no memory for a reply");
+}
+
+// *out takes the text.
+static plm_status answer(struct local *l, struct seat *s, plm_answer *out, plm_error *err) {
     struct bytes b;
-    struct form *form = NULL;
+    plm_status st = PLM_OK;
     bytes_init(&b, REPLY_MAX);
-    *out = (plm_answer){.finish = "none", .tokens_in = (int64_t)n};
-    st = too_long ? PLM_OK : plm_session_use(l->session, NULL, 0, err);
-    if (!st && !too_long) {
-        size_t room = (size_t)l->context - n;
-        int most = (size_t)c->max_tokens < room ? c->max_tokens : (int)room;
-        bool lines = c->n_fields && form_open(&form, c, most, NULL) == PLM_OK;
-        st = c->n_choices ? choose(l, c, m + skip, 2 - skip, n, &b, out, err)
-             : lines      ? write_form(l, form, c, n, (size_t)most, &b, out, err)
-                          : write_freely(l, c, n, most, &b, out, err);
-        st = b.st == PLM_ENOMEM ? fail(err, PLM_ENOMEM, "no memory for a reply") : st;
-        st = b.st == PLM_ELIMIT ? PLM_OK : st;
-        too_long = st == PLM_ELIMIT; // a choice behind the prompt
-        st = too_long ? PLM_OK : st;
+    if (s->score) {
+        bytes_puts(&b, s->call->choices[draw(s->score, s->scored, s->call, 0)]);
+        s->a.finish = "stop";
+    } else if (!s->a.why) {
+        s->a.tokens_out += (int64_t)s->written;
+        st = put_reply(l, s, &b, err);
     }
-    form_close(form);
+    st = b.st == PLM_ENOMEM ? fail(err, PLM_ENOMEM, "no memory for a reply") : st;
     if (!st) {
-        out->why = too_long ? "too long for the teacher" : b.st || !b.len ? "no text" : NULL;
-        out->finish = out->why ? "none" : out->finish;
-        out->seconds = clock_now() - from;
-        out->text = out->why ? mem_dupz("") : bytes_take(&b);
-        st = out->text ? PLM_OK : fail(err, PLM_ENOMEM, "no memory for a reply");
+        if (!s->a.why && (b.st || !b.len)) {
+            end_none(s, "no text");
+        }
+        s->a.seconds = clock_now() - s->from;
+        s->a.text = s->a.why ? mem_dupz("") : bytes_take(&b);
+        st = s->a.text ? PLM_OK : fail(err, PLM_ENOMEM, "no memory for a reply");
     }
+    *out = s->a;
+    s->a.text = NULL;
     bytes_free(&b);
     return st;
+}
+
+/* ---- many calls ---- */
+
+static plm_status check(const plm_call *c, plm_error *err) {
+    bool odd = !(c->temperature >= 0) || !isfinite(c->temperature) || !(c->top_p >= 0 && c->top_p <= 1);
+    return odd ? fail(err, PLM_EINVAL, "a call's temperature is from 0 and its top_p from 0 to 1") : PLM_OK;
+}
+
+static plm_status seat_more(struct local *l, const struct batch *b, size_t *next, plm_error *err) {
+    plm_status st = PLM_OK;
+    for (size_t k = 0; k < l->seats && *next < b->n && !st; k++) {
+        if (!l->seat[k].taken) {
+            st = check(&b->calls[*next], err);
+            st = st ? st : b->leaving(b->ctx, *next, err);
+            st = st ? st : sit_down(l, &l->seat[k], &b->calls[*next], *next, err);
+            if (st) {
+                leave_seat(&l->seat[k]);
+            }
+            ++*next;
+        }
+    }
+    return st;
+}
+
+static plm_status hand_over(struct local *l, const struct batch *b, plm_teacher_usage *used, plm_error *err) {
+    plm_status st = PLM_OK;
+    for (size_t k = 0; k < l->seats && !st; k++) {
+        struct seat *s = &l->seat[k];
+        if (s->taken && s->done) {
+            plm_answer a = {0};
+            st = answer(l, s, &a, err);
+            if (!st) {
+                used->calls++;
+                used->tokens_in += a.tokens_in;
+                used->tokens_out += a.tokens_out;
+                st = b->arrived(b->ctx, s->i, &a, err);
+            }
+            leave_seat(s);
+        }
+    }
+    return st;
+}
+
+static bool any_taken(const struct local *l) {
+    bool any = false;
+    for (size_t k = 0; k < l->seats; k++) {
+        any = any || l->seat[k].taken;
+    }
+    return any;
+}
+
+plm_status local_ask_all(struct local *l, const struct batch *b, plm_teacher_usage *used, plm_error *err) {
+    size_t next = 0;
+    plm_status st = PLM_OK, refused = PLM_OK;
+    // What may not begin any more does not end what is under way, unless somebody wants to stop.
+    while (!st && ((!refused && next < b->n) || any_taken(l))) {
+        refused = refused ? refused : seat_more(l, b, &next, err);
+        if (refused == PLM_ESTOPPED) {
+            break;
+        }
+        plm_error *why = refused ? NULL : err;
+        st = write_all(l, why);
+        st = st ? st : choose_all(l, why);
+        st = st ? st : hand_over(l, b, used, why);
+    }
+    for (size_t k = 0; k < SEATS; k++) {
+        leave_seat(&l->seat[k]);
+    }
+    return refused ? refused : st;
 }
