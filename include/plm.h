@@ -171,6 +171,8 @@ typedef struct plm_adapter_options {
     float alpha;      /* 0: 2 x rank */
     unsigned targets; /* PLM_Q | PLM_V ...; 0: by model size (decision of the defaults) */
     uint64_t seed;    /* of A's uniform start; B starts at zero */
+    int layers;       /* adapts the top so many layers alone; 0: all. Those below never change: a trainer
+                       * computes them once an example, as far as its memory allows */
 } plm_adapter_options;
 
 typedef struct plm_adapter_facts {
@@ -181,6 +183,7 @@ typedef struct plm_adapter_facts {
     const char *arch;
     const char *base_sha256; /* NULL: the file does not say which base it belongs to */
     size_t n_meta;
+    int first_layer; /* that it adapts */
 } plm_adapter_facts;
 
 PLM_API plm_status plm_adapter_new(plm_adapter **out, const plm_model *m, const plm_adapter_options *opt,
@@ -360,6 +363,8 @@ typedef struct plm_train_facts {
     size_t tokens, targets;           /* in one epoch */
     uint64_t planned_bytes;           /* the trainer's own memory, from the plan */
     int recomputed_layers;            /* layers whose activations are computed again in backward */
+    size_t frozen_kept; /* examples whose layers below the adapter's first are computed once */
+    size_t frozen_anew; /* and those that had no room to be kept: computed each time, to the same bit */
 } plm_train_facts;
 
 typedef struct plm_train_report {

@@ -206,6 +206,15 @@ def test_train_reports_each_step_and_the_file():
     assert facts["rank"] == 8 and facts["base_sha256"] == sha256(MODEL) and facts["sha256"] == last["sha256"]
 
 
+def test_training_the_top_layer_alone():
+    data, adapter = write("top.jsonl", pairs(8)), HOME / "top.gguf"
+    plm("train", "--data", data, "--out", adapter, "--steps", "3", "--layers", "1", "-q")
+    facts = json.loads(plm("adapter", "info", adapter, "--json", model=False)[0])
+    assert facts["layers"] == 2 and facts["first_layer"] == 1
+    _, err = plm("train", "--data", data, "--out", adapter, "--layers", "3", code=1)
+    assert "the model has 2" in err
+
+
 def test_model_info_is_one_object():
     out = json.loads(plm("model", "info", MODEL, "--json", model=False)[0])
     assert out["family"] == "llama" and out["sha256"] == sha256(MODEL) and out["layers"] == 2

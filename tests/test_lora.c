@@ -7,7 +7,7 @@ static struct lora *fresh(int rank, unsigned targets, uint64_t seed) {
     struct lora_shape s = small_shape();
     struct lora *l = NULL;
     plm_error err = {0};
-    if (lora_new(&l, &s, rank, 16, targets, seed, &err))
+    if (lora_new(&l, &s, 0, rank, 16, targets, seed, &err))
         fail_msg("%s", err.text);
     return l;
 }
@@ -83,12 +83,12 @@ static void test_what_makes_no_adapter_is_refused(void **state) {
     struct lora_shape s = small_shape();
     struct lora *l = NULL;
     plm_error err;
-    assert_int_equal(lora_new(&l, &s, 0, 1, 1, 0, &err), PLM_EINVAL);
-    assert_int_equal(lora_new(&l, &s, 257, 1, 1, 0, &err), PLM_EINVAL);
-    assert_int_equal(lora_new(&l, &s, 4, 1, 0, 0, &err), PLM_EINVAL);
-    assert_int_equal(lora_new(&l, &s, 4, 1, 0x80, 0, &err), PLM_EINVAL);
-    assert_int_not_equal(lora_new(&l, &s, 4, NAN, 1, 0, &err), PLM_OK);
-    assert_int_not_equal(lora_new(&l, &s, 4, -1, 1, 0, &err), PLM_OK);
+    assert_int_equal(lora_new(&l, &s, 0, 0, 1, 1, 0, &err), PLM_EINVAL);
+    assert_int_equal(lora_new(&l, &s, 0, 257, 1, 1, 0, &err), PLM_EINVAL);
+    assert_int_equal(lora_new(&l, &s, 0, 4, 1, 0, 0, &err), PLM_EINVAL);
+    assert_int_equal(lora_new(&l, &s, 0, 4, 1, 0x80, 0, &err), PLM_EINVAL);
+    assert_int_not_equal(lora_new(&l, &s, 0, 4, NAN, 1, 0, &err), PLM_OK);
+    assert_int_not_equal(lora_new(&l, &s, 0, 4, -1, 1, 0, &err), PLM_OK);
     assert_null(l);
     lora_free(NULL);
 }
@@ -189,7 +189,7 @@ static void test_the_permutation_written_out(void **state) {
                            .permute_k = 1};
     struct lora *l = NULL;
     plm_error err;
-    assert_int_equal(lora_new(&l, &s, 1, 0, 1 << LORA_Q, 0, &err), PLM_OK);
+    assert_int_equal(lora_new(&l, &s, 0, 1, 0, 1 << LORA_Q, 0, &err), PLM_OK);
     const float in_gguf[16] = {0, 4, 1, 5, 2, 6, 3, 7, 8, 12, 9, 13, 10, 14, 11, 15};
     memcpy(l->pair[LORA_Q].B, in_gguf, sizeof in_gguf);
     char dir[200], file[300];

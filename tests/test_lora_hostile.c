@@ -516,7 +516,7 @@ static plm_status make_and_copy(const char *path, plm_error *err) {
     struct lora_shape s = small_shape();
     struct lora *l = NULL, *c = NULL;
     (void)path;
-    plm_status st = lora_new(&l, &s, 4, 8, 0x7f, 1, err);
+    plm_status st = lora_new(&l, &s, 0, 4, 8, 0x7f, 1, err);
     if (!st)
         st = lora_meta_set(l, "plm.a", "b", err);
     if (!st)

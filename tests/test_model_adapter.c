@@ -35,8 +35,8 @@ static void impossible_options_are_refused(void **state) {
     plm_model *m = open_tiny(&llama, "ref", 1);
     plm_adapter *a = NULL;
     plm_error err = {0};
-    const plm_adapter_options bad[] = {{.rank = -1},   {.rank = 257},       {.alpha = -1},
-                                       {.alpha = NAN}, {.alpha = INFINITY}, {.targets = 128}};
+    const plm_adapter_options bad[] = {{.rank = -1},        {.rank = 257},    {.alpha = -1},  {.alpha = NAN},
+                                       {.alpha = INFINITY}, {.targets = 128}, {.layers = -1}, {.layers = 99}};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         assert_int_equal(plm_adapter_new(&a, m, &bad[i], &err), PLM_EINVAL);
         assert_null(a);
@@ -50,6 +50,30 @@ static void assert_same_values(const plm_adapter *a, const plm_adapter *b) {
     assert_memory_equal(a->lora->values, b->lora->values, a->lora->parameters * sizeof(float));
     assert_true(a->facts.alpha == b->facts.alpha);
     assert_int_equal(a->facts.targets, b->facts.targets);
+}
+
+static void an_adapter_of_the_top_layer_alone_is_saved_as_such(void **state) {
+    (void)state;
+    plm_model *m = open_tiny(&llama, "ref", 1);
+    plm_adapter *a = NULL, *b = NULL, *c = NULL;
+    plm_error err = {0};
+    const char *file = scratch_path("top.gguf"), *folder = scratch_path("top-peft");
+    assert_ok(plm_adapter_new(&a, m, &(plm_adapter_options){.layers = 1}, &err), &err);
+    assert_ok(plm_adapter_save(a, file, &err), &err);
+    assert_ok(plm_adapter_save_peft(a, folder, &err), &err);
+    assert_ok(plm_adapter_load(&b, m, file, &err), &err);
+    assert_ok(plm_adapter_load(&c, m, folder, &err), &err);
+    assert_same_values(a, b);
+    assert_same_values(a, c);
+    const int top = m->cfg.layers - 1;
+    assert_int_equal(plm_adapter_describe(a)->first_layer, top);
+    assert_int_equal(plm_adapter_describe(b)->first_layer, top);
+    assert_int_equal(plm_adapter_describe(c)->first_layer, top);
+    assert_null(a->lora->pair[0].A);
+    plm_adapter_free(a);
+    plm_adapter_free(b);
+    plm_adapter_free(c);
+    plm_model_close(m);
 }
 
 static void both_file_forms_give_the_adapter_again(void **state) {
@@ -316,6 +340,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(defaults_follow_the_models_size),
         cmocka_unit_test(impossible_options_are_refused),
+        cmocka_unit_test(an_adapter_of_the_top_layer_alone_is_saved_as_such),
         cmocka_unit_test(both_file_forms_give_the_adapter_again),
         cmocka_unit_test(an_adapter_of_another_base_is_refused_naming_both),
         cmocka_unit_test(an_adapter_without_a_base_has_to_fit_by_shape),

@@ -75,12 +75,18 @@ static void add_conversations(plm_trainer *t, int n, int valid) {
     }
 }
 
-static void run_open(struct run *r, const char *cpu, int threads, const plm_train_options *o) {
+static void run_open_top(struct run *r, const char *cpu, int threads, const plm_train_options *o,
+                         int layers) {
     *r = (struct run){0};
     assert_ok(plm_model_open(&r->m, model_path, &(plm_model_options){.cpu = cpu, .threads = threads}, &why));
-    assert_ok(plm_adapter_new(&r->a, r->m, &(plm_adapter_options){.rank = 4, .seed = 1}, &why));
+    const plm_adapter_options shape = {.rank = 4, .seed = 1, .layers = layers};
+    assert_ok(plm_adapter_new(&r->a, r->m, &shape, &why));
     assert_ok(plm_trainer_new(&r->t, r->m, r->a, o, &why));
     add_conversations(r->t, 10, 2);
+}
+
+static void run_open(struct run *r, const char *cpu, int threads, const plm_train_options *o) {
+    run_open_top(r, cpu, threads, o, 0);
 }
 
 static void run_close(struct run *r) {
@@ -267,6 +273,133 @@ static void a_run_stays_within_its_plan(void **state) {
     run_close(&r);
 }
 
+/* ---- the top layers alone ---- */
+
+/* Every B gets values; those below `layer` are zero, as if they were not there. */
+static void fill_from(struct lora *l, int layer) {
+    for (int i = layer * LORA_LINEARS; i < l->layers * LORA_LINEARS; i++)
+        for (int j = 0; j < l->pair[i].rank * l->pair[i].out; j++)
+            l->pair[i].B[j] = 0.01f * (float)((i + j) % 7 - 3);
+}
+
+static float *pass_gradient(struct run *r) {
+    float *grad = calloc(r->a->lora->parameters, sizeof *grad), share[4] = {0.1f, 0.2f, 0.3f, 0.4f};
+    assert_ok(plm_trainer_plan(r->t, NULL, &why));
+    int n = order_step(&r->t->order, 0, r->t->step_ex);
+    assert_ok(trainer_pass(r->t, r->t->step_ex, n, r->t->pass_tokens, share, grad, &why));
+    return grad;
+}
+
+static void the_top_layer_has_the_gradient_that_it_has_among_all(void **state) {
+    (void)state;
+    for (int k = 0; k < 2; k++) {
+        struct run all, top;
+        run_open(&all, kernels[k], 2, &usual);
+        run_open_top(&top, kernels[k], 2, &usual, 1);
+        assert_int_equal(plm_adapter_describe(top.a)->first_layer, 1);
+        fill_from(all.a->lora, 1);
+        fill_from(top.a->lora, 1);
+        size_t n = top.a->lora->parameters, from = all.a->lora->parameters - n;
+        assert_true(n > 0 && from > 0);
+        assert_memory_equal(all.a->lora->values + from, top.a->lora->values, n * sizeof(float));
+        float *want = pass_gradient(&all), *got = pass_gradient(&top), *diff = calloc(n, sizeof *diff);
+        for (size_t i = 0; i < n; i++)
+            diff[i] = got[i] - want[from + i];
+        assert_true(grad_norm(diff, n) <= 1e-5 * grad_norm(got, n));
+        free(want);
+        free(got);
+        free(diff);
+        run_close(&all);
+        run_close(&top);
+    }
+}
+
+/* With room for all examples, for some and for none, by any number of threads, stopped and resumed. */
+static void what_lies_below_is_kept_and_changes_no_bit(void **state) {
+    (void)state;
+    for (int k = 0; k < 2; k++) {
+        char whole[65], got[65];
+        plm_train_options o = usual;
+        o.batch = 2; /* passes too short to be made shorter */
+        plm_train_facts facts;
+        struct run r;
+        run_open_top(&r, kernels[k], 2, &o, 1);
+        assert_ok(plm_trainer_plan(r.t, &facts, &why));
+        assert_int_equal(facts.frozen_kept, 10);
+        assert_int_equal(facts.frozen_anew, 0);
+        uint64_t all = facts.planned_bytes, rows = r.t->below.bytes;
+        finish(&r, whole);
+        run_close(&r);
+        for (int i = 0; i < 6; i++) {
+            const int threads[] = {1, 3, 7, 2, 2, 2};
+            run_open_top(&r, kernels[k], threads[i], &o, 1);
+            r.t->opt.memory = i == 3 ? all - rows / 2 : i == 4 ? all - rows : r.t->opt.memory;
+            if (i == 5) {
+                steps(r.t, 5);
+                assert_ok(plm_trainer_save(r.t, checkpoint, &why));
+                run_close(&r);
+                run_open_top(&r, kernels[k], 1, &o, 1);
+                assert_ok(plm_trainer_resume(r.t, checkpoint, &why));
+            }
+            assert_ok(plm_trainer_plan(r.t, &facts, &why));
+            assert_int_equal(facts.frozen_kept + facts.frozen_anew, 10);
+            assert_true(i == 3 ? facts.frozen_kept > 1 && facts.frozen_anew > 1
+                               : facts.frozen_kept == (i == 4 ? 0 : 10));
+            finish(&r, got);
+            assert_string_equal(got, whole);
+            run_close(&r);
+        }
+    }
+}
+
+/* A profile sees no embedding looked up once every example has been met, and none is met for a loss. */
+static void what_lies_below_is_computed_once(void **state) {
+    (void)state;
+    struct run r;
+    run_open_top(&r, NULL, 2, &usual, 1);
+    assert_ok(plm_model_profile(r.m, &why));
+    plm_trainer_free(r.t);
+    assert_ok(plm_trainer_new(&r.t, r.m, r.a, &usual, &why));
+    add_conversations(r.t, 10, 2);
+    steps(r.t, 3); /* two of eight examples in fours, and the validation */
+    uint64_t calls = r.m->profile->cost[OP_EMBED].calls;
+    assert_in_range(calls, 1, 10);
+    steps(r.t, 5);
+    assert_int_equal(r.m->profile->cost[OP_EMBED].calls, calls);
+    run_close(&r);
+}
+
+/* Losses of other examples, longer than any of the trainer's, leave a run as it is. */
+static void losses_in_between_change_nothing_of_it(void **state) {
+    (void)state;
+    char whole[65], got[65];
+    struct run r;
+    plm_train_options o = usual;
+    o.max_tokens = 200;
+    run_open_top(&r, NULL, 2, &o, 1);
+    finish(&r, whole);
+    run_close(&r);
+    int32_t ids[200];
+    for (int i = 0; i < 200; i++)
+        ids[i] = 40 + i % 50;
+    for (int tight = 0; tight < 2; tight++) {
+        run_open_top(&r, NULL, 2, &o, 1);
+        const plm_example other = {.ids = ids, .n_ids = 200, .n_prompt = 3};
+        double first, again;
+        plm_train_facts facts;
+        assert_ok(plm_trainer_plan(r.t, &facts, &why));
+        steps(r.t, 4);
+        if (tight) /* room for the longer pass, once nothing is kept */
+            r.t->opt.memory = facts.planned_bytes + (2 << 20);
+        assert_ok(plm_trainer_loss(r.t, &other, 1, &first, &why));
+        assert_ok(plm_trainer_loss(r.t, &other, 1, &again, &why));
+        assert_true(first == again && first > 0);
+        finish(&r, got);
+        assert_string_equal(got, whole);
+        run_close(&r);
+    }
+}
+
 /* ---- stopping ---- */
 
 static void a_resumed_run_gives_the_same_file(void **state) {
@@ -391,13 +524,13 @@ static void long_conversations_are_cut_inside_their_longest_text(void **state) {
     run_close(&r);
 }
 
-static plm_status short_run(const plm_model *m, plm_error *err) {
+static plm_status short_run(const plm_model *m, int layers, plm_error *err) {
     plm_adapter *a = NULL;
     plm_trainer *t = NULL;
     const plm_message words[] = {{"user", "Hello"}, {"assistant", "Hi there"}};
     double loss;
     plm_example ex = {.messages = words, .n_messages = 2};
-    plm_status st = plm_adapter_new(&a, m, NULL, err);
+    plm_status st = plm_adapter_new(&a, m, &(plm_adapter_options){.layers = layers}, err);
     if (!st) {
         st = plm_trainer_new(&t, m, a, &(plm_train_options){.steps = 2}, err);
     }
@@ -420,16 +553,18 @@ static void every_failed_allocation_is_a_clean_status(void **state) {
     (void)state;
     plm_model *m = NULL;
     assert_ok(plm_model_open(&m, model_path, &(plm_model_options){.threads = 1}, &why));
-    plm_status st = PLM_ENOMEM;
-    long n = 0;
-    while (st) {
-        mem_fail_at(++n, false);
-        st = short_run(m, &why);
-        mem_fail_at(0, false);
-        assert_true(st == PLM_OK || st == PLM_ENOMEM);
-        assert_in_range(n, 1, 2000);
+    for (int layers = 0; layers < 2; layers++) {
+        plm_status st = PLM_ENOMEM;
+        long n = 0;
+        while (st) {
+            mem_fail_at(++n, false);
+            st = short_run(m, layers, &why);
+            mem_fail_at(0, false);
+            assert_true(st == PLM_OK || st == PLM_ENOMEM);
+            assert_in_range(n, 1, 2000);
+        }
+        assert_true(n > 30);
     }
-    assert_true(n > 30);
     plm_model_close(m);
 }
 
@@ -489,6 +624,10 @@ int main(void) {
         cmocka_unit_test(every_number_of_threads_gives_the_same_file),
         cmocka_unit_test(less_memory_recomputes_and_gives_the_same_file),
         cmocka_unit_test(a_run_stays_within_its_plan),
+        cmocka_unit_test(the_top_layer_has_the_gradient_that_it_has_among_all),
+        cmocka_unit_test(what_lies_below_is_kept_and_changes_no_bit),
+        cmocka_unit_test(what_lies_below_is_computed_once),
+        cmocka_unit_test(losses_in_between_change_nothing_of_it),
         cmocka_unit_test(a_resumed_run_gives_the_same_file),
         cmocka_unit_test(a_killed_run_gives_the_same_file),
         cmocka_unit_test(a_damaged_embedding_is_blamed_on_the_example_that_has_it),

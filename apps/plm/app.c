@@ -198,7 +198,8 @@ static plm_status parse_schedule(plm_schedule *out, const char *text, plm_error 
 }
 
 plm_status app_learn(struct learn *l, const struct args *a, plm_error *err) {
-    l->adapter = (plm_adapter_options){.rank = a->rank, .alpha = (float)a->alpha, .seed = a->seed};
+    l->adapter = (plm_adapter_options){
+        .rank = a->rank, .alpha = (float)a->alpha, .seed = a->seed, .layers = a->layers};
     l->train = (plm_train_options){.batch = a->batch,
                                    .steps = a->steps,
                                    .epochs = a->epochs,

@@ -131,16 +131,17 @@ static void print_info(const struct args *a, const char *path, const plm_adapter
         json_object_set_new(meta, key, json_string(value));
     }
     if (a->json) {
-        app_json(json_pack("{s:s, s:i, s:f, s:O, s:i, s:I, s:s, s:s?, s:s, s:O}", "path", path, "rank",
+        app_json(json_pack("{s:s, s:i, s:f, s:O, s:i, s:i, s:I, s:s, s:s?, s:s, s:O}", "path", path, "rank",
                            f->rank, "alpha", (double)f->alpha, "targets", targets, "layers", f->layers,
-                           "parameters", (json_int_t)f->parameters, "family", f->arch, "base_sha256",
-                           f->base_sha256, "sha256", sha256, "recipe", meta));
+                           "first_layer", f->first_layer, "parameters", (json_int_t)f->parameters, "family",
+                           f->arch, "base_sha256", f->base_sha256, "sha256", sha256, "recipe", meta));
     } else {
         char *list = json_dumps(targets, JSON_COMPACT);
-        printf(
-            "%s\n  rank %d, alpha %g, %s on %d layers of %s: %llu parameters\n  base    %s\n  sha256  %s\n",
-            path, f->rank, (double)f->alpha, list ? list : "", f->layers, f->arch,
-            (unsigned long long)f->parameters, f->base_sha256 ? f->base_sha256 : "not said", sha256);
+        printf("%s\n  rank %d, alpha %g, %s on %d of %d layers of %s: %llu parameters\n  base    %s\n  "
+               "sha256  %s\n",
+               path, f->rank, (double)f->alpha, list ? list : "", f->layers - f->first_layer, f->layers,
+               f->arch, (unsigned long long)f->parameters, f->base_sha256 ? f->base_sha256 : "not said",
+               sha256);
         plm_free(list);
         json_t *v;
         json_object_foreach(meta, key, v) printf("  %s: %s\n", key, json_string_value(v));

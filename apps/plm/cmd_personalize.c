@@ -281,9 +281,9 @@ static void job_hash(const struct job *j, char hex[65]) {
     struct sha256 h;
     char line[300];
     sha256_start(&h);
-    snprintf(line, sizeof line, "%s %s %d %d %d %d %llu %.9g %s", j->data.model_sha256, plm_version(),
-             j->a->rank, j->a->steps, j->a->epochs, j->a->no_teacher, (unsigned long long)j->a->seed,
-             j->a->rate, j->a->targets ? j->a->targets : "");
+    snprintf(line, sizeof line, "%s %s %d %d %d %d %d %llu %.9g %s", j->data.model_sha256, plm_version(),
+             j->a->rank, j->a->layers, j->a->steps, j->a->epochs, j->a->no_teacher,
+             (unsigned long long)j->a->seed, j->a->rate, j->a->targets ? j->a->targets : "");
     sha256_add(&h, line, strlen(line));
     for (size_t i = 0; i < j->data.real.n; i++) {
         int64_t id = j->data.real.v[i].id;

@@ -145,6 +145,9 @@ static void say_done(const struct args *a, const struct learned *done, const cha
            (double)process_peak_rss() / 1e6);
     if (done->facts.cut)
         printf("%zu examples were too long and lost the middle of their prompt\n", done->facts.cut);
+    if (done->facts.frozen_anew)
+        printf("%zu examples had no room to keep what the layers below give: more --memory is faster\n",
+               done->facts.frozen_anew);
     if (bad)
         printf("%zu bad rows were skipped\n", bad);
 }

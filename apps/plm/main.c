@@ -53,6 +53,7 @@ static const struct option options[] = {
     {"rank", 'r', "N", OPT_INT, AT(rank), "rank of the adapter (default: 8)"},
     {"alpha", 0, "X", OPT_REAL, AT(alpha), "LoRA alpha (default: twice the rank)"},
     {"targets", 0, "LIST", OPT_TEXT, AT(targets), "all, or any of q,k,v,o,gate,up,down"},
+    {"layers", 0, "N", OPT_INT, AT(layers), "adapt the top N layers alone, faster (default: all)"},
     {"lr", 0, "X", OPT_REAL, AT(rate), "learning rate (default: 3e-4; 1e-4 from 1 B parameters)"},
     {"schedule", 0, "NAME", OPT_TEXT, AT(schedule), "linear (default), cosine or constant"},
     {"warmup", 0, "N", OPT_INT, AT(warmup), "steps (default: a tenth; -1: none)"},
@@ -99,7 +100,7 @@ static const struct option options[] = {
     "teacher no-teacher teacher-model teacher-key teacher-ca share epsilon epsilon-budget max-cost cost-in " \
     "cost-out wanted "
 #define TRAINING \
-    "rank alpha targets lr schedule warmup decay clip epochs steps batch max-length memory patience "
+    "rank alpha targets layers lr schedule warmup decay clip epochs steps batch max-length memory patience "
 #define SAMPLING "max-tokens temp top-p top-k min-p "
 
 static const struct command commands[] = {

@@ -69,8 +69,15 @@ static void start_values(struct lora *l, uint64_t seed) {
     }
 }
 
-plm_status lora_new(struct lora **out, const struct lora_shape *s, int rank, float alpha, unsigned targets,
-                    uint64_t seed, plm_error *err) {
+int lora_first_layer(const struct lora *l) {
+    int i = 0;
+    while (i < l->layers * LORA_LINEARS && !l->pair[i].A)
+        i++;
+    return i / LORA_LINEARS;
+}
+
+plm_status lora_new(struct lora **out, const struct lora_shape *s, int first, int rank, float alpha,
+                    unsigned targets, uint64_t seed, plm_error *err) {
     if (rank < 1 || rank > LORA_MAX_NEW_RANK)
         return fail(err, PLM_EINVAL, "rank %d is not between 1 and %d", rank, LORA_MAX_NEW_RANK);
     if (targets == 0 || targets >> LORA_LINEARS)
@@ -78,6 +85,8 @@ plm_status lora_new(struct lora **out, const struct lora_shape *s, int rank, flo
                     LORA_LINEARS);
     if (s->layers < 1 || s->layers > LORA_MAX_LAYERS || strlen(s->arch) >= sizeof(*out)->arch)
         return fail(err, PLM_EINVAL, "no adapter for a model of %d layers", s->layers);
+    if (first < 0 || first >= s->layers)
+        return fail(err, PLM_EINVAL, "no layer of %d is adapted from layer %d on", s->layers, first);
     plm_status st = lora_check_alpha((double)alpha, "the new adapter", err);
     struct lora *l = NULL;
     if (!st)
@@ -88,8 +97,8 @@ plm_status lora_new(struct lora **out, const struct lora_shape *s, int rank, flo
     memcpy(l->arch, s->arch, strlen(s->arch) + 1);
     for (int i = 0; i < s->layers * LORA_LINEARS; i++) {
         int k = i % LORA_LINEARS;
-        l->pair[i] =
-            (struct lora_pair){.rank = targets >> k & 1 ? rank : 0, .in = s->in[k], .out = s->out[k]};
+        bool adapted = i / LORA_LINEARS >= first && targets >> k & 1;
+        l->pair[i] = (struct lora_pair){.rank = adapted ? rank : 0, .in = s->in[k], .out = s->out[k]};
     }
     st = lora_lay_out(l, err);
     if (st) {

@@ -43,8 +43,10 @@ struct lora {
 
 /* scale of a pair as used: user_scale * alpha / rank, or user_scale where alpha is 0 */
 float lora_scale(const struct lora *l, const struct lora_pair *p, float user_scale);
-plm_status lora_new(struct lora **out, const struct lora_shape *s, int rank, float alpha, unsigned targets,
-                    uint64_t seed, plm_error *err);
+/* Pairs in the layers from `first` on. */
+plm_status lora_new(struct lora **out, const struct lora_shape *s, int first, int rank, float alpha,
+                    unsigned targets, uint64_t seed, plm_error *err);
+int lora_first_layer(const struct lora *l); /* that has a pair; l->layers: none has */
 plm_status lora_copy(struct lora **out, const struct lora *l, plm_error *err);
 void lora_free(struct lora *l);
 /* Keys start with "plm."; "plm.base.sha256" is the field above. Replaces. */

@@ -18,6 +18,7 @@ static void describe(plm_adapter *a) {
         .arch = l->arch,
         .base_sha256 = l->base_sha256[0] ? l->base_sha256 : NULL,
         .n_meta = l->n_meta,
+        .first_layer = lora_first_layer(l),
     };
 }
 
@@ -40,11 +41,14 @@ plm_status plm_adapter_new(plm_adapter **out, const plm_model *m, const plm_adap
         return fail(err, PLM_EINVAL, "an alpha of %g is impossible", (double)alpha);
     if (targets & ~(unsigned)PLM_ALL_LINEAR)
         return fail(err, PLM_EINVAL, "targets %#x are unknown", targets);
+    if (opt->layers < 0 || opt->layers > m->cfg.layers)
+        return fail(err, PLM_EINVAL, "%d layers to adapt: the model has %d", opt->layers, m->cfg.layers);
     plm_adapter *a = mem_zero(1, sizeof *a);
     if (!a)
         return fail(err, PLM_ENOMEM, "no memory for an adapter");
     a->model = m;
-    plm_status st = lora_new(&a->lora, &m->shape, rank, alpha, targets, opt->seed, err);
+    plm_status st = lora_new(&a->lora, &m->shape, opt->layers ? m->cfg.layers - opt->layers : 0, rank, alpha,
+                             targets, opt->seed, err);
     if (!st)
         st = plm_model_digest(m, a->lora->base_sha256, err);
     if (st) {

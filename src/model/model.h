@@ -74,6 +74,7 @@ struct batch {
     const int32_t *seen; /* [rows], at most BATCH_ROWS * the tokens that the trace has room for */
     const int32_t *last; /* [T] */
     int rows;
+    const float *const *below; /* [T] training: rows of model_below for the tokens; NULL: computed here */
 };
 
 /* The cache of one session, keys and values: [L][kv_heads][context] rows of a head. */
@@ -124,6 +125,17 @@ plm_status trace_open(struct trace **out, const plm_model *m, int max_tokens, co
 void trace_close(struct trace *t);
 uint64_t trace_bytes(const struct trace *t);
 int trace_recomputed(const struct trace *t);
+/* Layers below the first that the adapter changes: what they give for a sequence stays the same. */
+int trace_frozen(const struct trace *t);
+/* A sequence by itself, and what those layers give for it. */
+struct below {
+    const int32_t *ids; /* [n] */
+    int n;
+    float *x; /* [n, C] out */
+};
+enum { BELOW_MOST = 64 };
+/* n <= BELOW_MOST of them at once, together at most max_tokens. None depends on the others, to the bit. */
+plm_status model_below(struct trace *t, const struct below *s, int n, plm_error *err);
 /* Forward over packed examples, loss at targets only.
  * at [n]: token index whose output predicts target[i]; weight [n]: d step_loss / d nll[i] (NULL: no backward
  * follows). nll [n] out. grad [l->parameters] accumulates (+=), laid out as l->values. */

@@ -4,7 +4,8 @@
  * the layer at work are in one set of f32. Of as many layers as the ceiling allows, the lowest, they are then
  * kept in f16; backward computes those of the others again from x, and rounds them as if they had been kept,
  * so that the ceiling changes no number. The topmost layer's are still there when backward begins. Layers
- * below the lowest adapted one keep nothing. The reference kernels keep f32. */
+ * below the lowest adapted one keep nothing; what they give for a sequence never changes, and model_below
+ * computes it for whoever keeps it. The reference kernels keep f32. */
 #include "model/inside.h"
 #include <assert.h>
 #include <inttypes.h>
@@ -111,6 +112,8 @@ static size_t scratch_need(const struct trace *t) {
     forward += 2 * need(BATCH_ROWS * T, c->kv_heads * c->head_width); // of shared tokens
     size_t loss = 4 * need(T, c->width) + need(T, 1);
     size_t most = layer_backward_scratch(c, T);
+    if (t->lowest)
+        forward += 3 * need(T, 1) + arena_need(BELOW_MOST, sizeof(struct attention_lane));
     if (forward > most)
         most = forward;
     if (loss > most)
@@ -119,12 +122,10 @@ static size_t scratch_need(const struct trace *t) {
 }
 
 static void measure(struct trace *t, const struct lora *l) {
-    t->lowest = l->layers;
+    t->lowest = lora_first_layer(l);
     for (int i = 0; i < l->layers * LORA_LINEARS; i++) {
         if (!l->pair[i].A)
             continue;
-        if (i / LORA_LINEARS < t->lowest)
-            t->lowest = i / LORA_LINEARS;
         int *rank = &t->rank[i % LORA_LINEARS];
         if (l->pair[i].rank > *rank)
             *rank = l->pair[i].rank;
@@ -220,6 +221,10 @@ uint64_t trace_bytes(const struct trace *t) {
     return t->keep.size + t->scratch.size;
 }
 
+int trace_frozen(const struct trace *t) {
+    return t->lowest;
+}
+
 int trace_recomputed(const struct trace *t) {
     return t->n_x - 1 - t->n_kept;
 }
@@ -266,10 +271,19 @@ static void keep(struct trace *t, const struct kept *k, int T, enum keeping how)
     }
 }
 
-static void trace_forward(struct trace *t, const struct pass *p, bool back) {
+/* The input of the lowest adapted layer. */
+static void trace_below(struct trace *t, const struct pass *p) {
     op_embed(&t->ops, t->x[0], &t->m->embed, p->b->ids, p->b->T, t->m->cfg.embed_scale);
     for (int l = 0; l < t->lowest; l++)
         trace_layer(t, p, l, t->x[0], t->x[0]);
+}
+
+static void trace_forward(struct trace *t, const struct pass *p, bool back) {
+    size_t C = (size_t)t->m->cfg.width;
+    for (int i = 0; p->b->below && i < p->b->T; i++)
+        memcpy(t->x[0] + (size_t)i * C, p->b->below[i], C * sizeof(float));
+    if (!p->b->below)
+        trace_below(t, p);
     for (int i = 0; i < t->n_x; i++) {
         trace_layer(t, p, t->lowest + i, t->x[i + 1], t->x[i]);
         if (back && i < t->n_kept)
@@ -321,25 +335,67 @@ static void trace_backward(struct trace *t, const struct pass *p, float *grad) {
     }
 }
 
+static plm_status check_ids(const struct trace *t, const int32_t *ids, int n, plm_error *err) {
+    for (int i = 0, vocab = t->m->cfg.vocab; i < n; i++) {
+        if (ids[i] < 0 || ids[i] >= vocab)
+            return fail(err, PLM_EINVAL, "id %d is not in the vocabulary of %d", ids[i], vocab);
+    }
+    return PLM_OK;
+}
+
+plm_status model_below(struct trace *t, const struct below *s, int n, plm_error *err) {
+    struct part part[BELOW_MOST];
+    plm_status st = PLM_OK;
+    assert(n > 0 && n <= BELOW_MOST && t->lowest);
+    size_t mark = arena_mark(&t->scratch), C = (size_t)t->m->cfg.width, max = (size_t)t->max_tokens;
+    int32_t *pos = arena_take(&t->scratch, max, sizeof *pos),
+            *ids = arena_take(&t->scratch, max, sizeof *ids),
+            *first = arena_take(&t->scratch, max, sizeof *first);
+    assert(pos && ids && first);
+    int T = 0;
+    for (int i = 0; i < n && !st; T += s[i++].n) {
+        assert(s[i].n > 0 && s[i].n <= t->max_tokens - T);
+        st = check_ids(t, s[i].ids, s[i].n, err);
+        part[i] = (struct part){.from = T, .n = s[i].n};
+        memcpy(ids + T, s[i].ids, (size_t)s[i].n * sizeof *ids);
+        for (int j = 0; j < s[i].n; j++) {
+            pos[T + j] = t->last[T + j] = j; // rows of a part are counted from its first
+            first[T + j] = 0;
+        }
+    }
+    if (!st) {
+        const struct batch b = {.T = T, .ids = ids, .pos = pos, .first = first};
+        window_rows(t->near, &t->m->cfg, first, t->last, T);
+        trace_below(t, &(struct pass){.ops = &t->ops,
+                                      .m = t->m,
+                                      .b = &b,
+                                      .last = t->last,
+                                      .near = t->near,
+                                      .part = part,
+                                      .n_part = n});
+        for (int i = 0; i < n; i++)
+            memcpy(s[i].x, t->x[0] + (size_t)part[i].from * C, (size_t)s[i].n * C * sizeof(float));
+    }
+    arena_reset(&t->scratch, mark);
+    return st;
+}
+
 plm_status model_train(struct trace *t, const struct batch *b, const int32_t *at, const int32_t *target,
                        const float *weight, int n, const struct lora *l, float *grad, double *nll,
                        plm_error *err) {
     assert(b->T > 0 && b->T <= t->max_tokens && n > 0 && n <= b->T);
     assert(!b->seen || b->rows <= BATCH_ROWS * t->max_tokens);
-    int vocab = t->m->cfg.vocab;
+    plm_status st = check_ids(t, b->ids, b->T, err);
+    if (!st)
+        st = check_ids(t, target, n, err);
+    if (st)
+        return st;
     for (int i = 0; i < b->T; i++) {
         t->last[i] = b->seen ? b->last[i] : i;
         assert(b->first[i] >= 0 && b->first[i] <= t->last[i]);
-        if (b->ids[i] < 0 || b->ids[i] >= vocab) {
-            return fail(err, PLM_EINVAL, "id %d is not in the vocabulary of %d", b->ids[i], vocab);
-        }
     }
-    for (int i = 0; i < n; i++) {
+    for (int i = 0; i < n; i++)
         assert(at[i] >= 0 && at[i] < b->T);
-        if (target[i] < 0 || target[i] >= vocab) {
-            return fail(err, PLM_EINVAL, "id %d is not in the vocabulary of %d", target[i], vocab);
-        }
-    }
     const struct use use = {.lora = l, .scale = 1};
     const struct part part = {.use = &use, .n_use = 1, .n = b->T};
     window_rows(t->near, &t->m->cfg, b->first, t->last, b->T);

@@ -85,10 +85,14 @@ plm_status packer_open(struct packer *p, int cap, int most, plm_error *err) {
     p->at = mem_alloc(c, sizeof *p->at);
     p->target = mem_alloc(c, sizeof *p->target);
     p->owner = mem_alloc(c, sizeof *p->owner);
+    p->of = mem_alloc(c, sizeof *p->of);
+    p->below = mem_alloc(c, sizeof *p->below);
+    p->rows_of = mem_alloc(n, sizeof *p->rows_of);
     p->weight = mem_alloc(c, sizeof *p->weight);
     p->nll = mem_alloc(c, sizeof *p->nll);
     if (!p->key || !p->pass || !p->left || !p->rows || !p->begin || !p->ids || !p->pos || !p->first ||
-        !p->last || !p->seen || !p->at || !p->target || !p->owner || !p->weight || !p->nll) {
+        !p->last || !p->seen || !p->at || !p->target || !p->owner || !p->of || !p->below || !p->rows_of ||
+        !p->weight || !p->nll) {
         packer_close(p);
         return fail(err, PLM_ENOMEM, "no memory for passes of %d tokens", cap);
     }
@@ -109,6 +113,9 @@ void packer_close(struct packer *p) {
     mem_free(p->at);
     mem_free(p->target);
     mem_free(p->owner);
+    mem_free(p->of);
+    mem_free(p->below);
+    mem_free(p->rows_of);
     mem_free(p->weight);
     mem_free(p->nll);
     *p = (struct packer){0};
@@ -116,8 +123,9 @@ void packer_close(struct packer *p) {
 
 uint64_t packer_bytes(int cap, int most) {
     const struct packer *p = NULL;
-    size_t token = sizeof *p->ids * (7 + BATCH_ROWS) + sizeof *p->weight + sizeof *p->nll;
-    size_t example = sizeof *p->key + sizeof *p->pass + sizeof *p->left + sizeof *p->rows + sizeof *p->begin;
+    size_t token = sizeof *p->ids * (8 + BATCH_ROWS) + sizeof *p->below + sizeof *p->weight + sizeof *p->nll;
+    size_t example = sizeof *p->key + sizeof *p->pass + sizeof *p->left + sizeof *p->rows + sizeof *p->begin +
+                     sizeof *p->rows_of;
     return (uint64_t)cap * token + (uint64_t)most * example;
 }
 
@@ -203,6 +211,7 @@ static void lay_example(struct packer *p, int k, int pass, const float *share, i
         p->seen[*rows] = t;
         p->ids[t] = e->ids[j];
         p->pos[t] = j;
+        p->of[t] = i;
         p->first[t] = start;
         p->last[t] = *rows;
         if (e->learn[j + 1]) {

@@ -5,14 +5,13 @@
 #include <math.h>
 #include <stdio.h>
 
-/* Of the ceiling, what is not the trace's: arrays, examples and the room of the passes. */
-static uint64_t own_bytes(const struct plm_trainer *t, int tokens, int examples) {
-    return t->array_bytes + t->example_bytes + packer_bytes(tokens, examples) +
-           (uint64_t)examples * sizeof *t->loss;
+uint64_t trainer_own_bytes(const struct plm_trainer *t, int tokens, int examples) {
+    return t->array_bytes + t->example_bytes + packer_bytes(tokens, examples) + t->below.bytes +
+           below_spare_bytes(t, tokens) + (uint64_t)examples * sizeof *t->loss;
 }
 
 static plm_status open_trace(struct plm_trainer *t, int tokens, int examples, plm_error *err) {
-    uint64_t own = own_bytes(t, tokens, examples), most = t->opt.memory;
+    uint64_t own = trainer_own_bytes(t, tokens, examples), most = t->opt.memory;
     plm_status st = trace_open(&t->trace, t->m, tokens, t->lora, own < most ? most - own : 0, err);
     if (st == PLM_ELIMIT) {
         char what[160];
@@ -29,7 +28,9 @@ void trainer_drop_room(struct plm_trainer *t) {
     t->trace = NULL;
     packer_close(&t->packer);
     mem_free(t->loss);
+    mem_free(t->below.spare);
     t->loss = NULL;
+    t->below.spare = NULL;
 }
 
 plm_status trainer_room(struct plm_trainer *t, int tokens, int examples, plm_error *err) {
@@ -42,6 +43,13 @@ plm_status trainer_room(struct plm_trainer *t, int tokens, int examples, plm_err
     }
     trainer_drop_room(t);
     plm_status st = open_trace(t, tokens, examples, err);
+    if (st == PLM_ELIMIT && t->below.bytes) {
+        below_drop(t); // longer passes than the plan's come first
+        st = open_trace(t, tokens, examples, err);
+    }
+    if (!st) {
+        st = below_spare(t, tokens, err);
+    }
     if (!st) {
         st = packer_open(&t->packer, tokens, examples, err);
     }
@@ -64,8 +72,11 @@ plm_status trainer_pass(struct plm_trainer *t, const struct example **ex, int n,
     }
     for (int pass = 0; pass < p->passes; pass++) {
         packer_lay(p, pass, share);
-        plm_status st = model_train(t->trace, &p->batch, p->at, p->target, share ? p->weight : NULL,
-                                    p->targets, t->lora, grad, p->nll, err);
+        plm_status st = below_of_pass(t, pass, err);
+        if (!st) {
+            st = model_train(t->trace, &p->batch, p->at, p->target, share ? p->weight : NULL, p->targets,
+                             t->lora, grad, p->nll, err);
+        }
         if (st) {
             return st;
         }

@@ -153,6 +153,7 @@ static uint64_t array_bytes(const struct plm_trainer *t) {
 /* What only the plan made, so that it can be made anew. */
 void trainer_unplan(struct plm_trainer *t) {
     order_close(&t->order);
+    below_drop(t);
     mem_free(t->grad);
     mem_free(t->m1);
     mem_free(t->m2);
@@ -173,7 +174,7 @@ static int choose_pass(const struct plm_trainer *t, int longest, uint64_t togeth
     const struct config *c = &t->m->cfg;
     uint64_t attention = (uint64_t)(c->heads + c->kv_heads) * (uint64_t)c->head_width;
     uint64_t token = 2 * (attention * 3 + (uint64_t)c->ffn * 2 + (uint64_t)c->width * sizeof(float)) *
-                     (uint64_t)c->layers; // most of it in f16
+                     (uint64_t)(c->layers - lora_first_layer(t->lora)); // most of it in f16
     uint64_t taken = t->array_bytes + t->example_bytes + SCRATCH;
     uint64_t room = taken < t->opt.memory ? (t->opt.memory - taken) / (token ? token : 1) : 0;
     int most = together < PASS_MOST ? (int)together : PASS_MOST;
@@ -187,7 +188,11 @@ static int choose_pass(const struct plm_trainer *t, int longest, uint64_t togeth
  * ceiling they come out the same. More steps than one would wait for are not looked at. */
 static plm_status shrink_pass(struct plm_trainer *t, int longest, plm_error *err) {
     enum { STEPS = 4096 };
-    if (t->opt.steps > STEPS) {
+    bool known = t->opt.steps <= STEPS;
+    for (size_t i = 0; i < t->n_ex; i++) {
+        t->ex[i].uses = known ? 0 : 2;
+    }
+    if (!known) {
         return PLM_OK;
     }
     const struct example **list = mem_alloc((size_t)t->order.batch, sizeof *list);
@@ -198,7 +203,11 @@ static plm_status shrink_pass(struct plm_trainer *t, int longest, plm_error *err
     plm_status st = packer_open(&p, t->pass_tokens, t->order.batch, err);
     int most = longest;
     for (int step = 0; !st && step < t->opt.steps; step++) {
-        packer_plan(&p, list, order_step(&t->order, step, list), t->pass_tokens);
+        int n = order_step(&t->order, step, list);
+        for (int i = 0; i < n; i++) {
+            t->ex[list[i] - t->ex].uses++;
+        }
+        packer_plan(&p, list, n, t->pass_tokens);
         for (int i = 0; i < p.passes; i++) {
             int taken = t->pass_tokens - p.left[i], rows = (p.rows[i] + BATCH_ROWS - 1) / BATCH_ROWS;
             taken = rows > taken ? rows : taken;
@@ -234,6 +243,10 @@ static plm_status plan_room(struct plm_trainer *t, plm_error *err) {
         t->pass_tokens = longest;
         st = trainer_room(t, longest, t->most_examples, err);
     }
+    if (!st) {
+        uint64_t taken = trainer_own_bytes(t, t->packer.cap, t->packer.most) + trace_bytes(t->trace);
+        st = below_plan(t, taken < t->opt.memory ? t->opt.memory - taken : 0, err);
+    }
     return st;
 }
 
@@ -263,9 +276,7 @@ plm_status trainer_plan(struct plm_trainer *t, plm_error *err) {
     t->facts.steps = t->opt.steps;
     t->facts.rank = t->lora->rank;
     t->facts.recomputed_layers = trace_recomputed(t->trace);
-    t->facts.planned_bytes = t->array_bytes + t->example_bytes + trace_bytes(t->trace) +
-                             packer_bytes(t->packer.cap, t->packer.most) +
-                             (uint64_t)t->packer.most * sizeof *t->loss;
+    t->facts.planned_bytes = trainer_own_bytes(t, t->packer.cap, t->packer.most) + trace_bytes(t->trace);
     t->at.best_step = -1;
     t->planned = true;
     return PLM_OK;

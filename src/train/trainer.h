@@ -13,7 +13,10 @@ struct example {
     int n, targets;
     float weight;
     bool synthetic, validation;
+    int uses; /* steps that learn it */
     char *name;
+    float *below;  /* [n - 1, C] what frozen layers give, in the trainer's room; NULL: not kept */
+    uint8_t *have; /* it has been computed; NULL: not kept */
 };
 /* Encodes, checks, cuts to max_tokens and copies. *cut says whether ids were left out. */
 plm_status example_make(struct example *e, const plm_model *m, const plm_example *from, size_t number,
@@ -35,6 +38,9 @@ struct packer {
     int32_t *ids, *pos, *first, *at, *target, *owner; /* [cap]: one pass; owner: whose target */
     int32_t *last;                                    /* [cap] */
     int32_t *seen;                                    /* [BATCH_ROWS cap] */
+    int32_t *of;                                      /* [cap] whose token */
+    const float **below;                              /* [cap] the frozen layers' rows of the tokens */
+    float **rows_of;                                  /* [most] and of the examples */
     float *weight;                                    /* [cap] */
     double *nll;                                      /* [cap] */
     struct batch batch;
@@ -96,6 +102,13 @@ struct plm_trainer {
     float *grad, *m1, *m2, *best; /* [parameters]; best: NULL without validation */
     struct progress at;
 
+    struct {
+        void *rows;    /* of kept examples */
+        uint8_t *have; /* [n_ex] */
+        uint64_t bytes;
+        float *spare; /* [BATCH_ROWS packer.cap, C] of those of a pass that are not kept */
+    } below;
+
     struct trace *trace; /* with packer: what passes run on; grows for plm_trainer_loss */
     struct packer packer;
     double *loss; /* [packer.most] */
@@ -105,9 +118,19 @@ struct plm_trainer {
 plm_status trainer_options(struct plm_trainer *t, const plm_train_options *given, plm_error *err);
 plm_status trainer_plan(struct plm_trainer *t, plm_error *err); /* nothing when there is a plan */
 void trainer_unplan(struct plm_trainer *t);
+/* Of the ceiling, what is not the trace's: arrays, examples, what is kept of them, the room of the passes. */
+uint64_t trainer_own_bytes(const struct plm_trainer *t, int tokens, int examples);
 /* Trace, packer and loss for at least so many tokens a pass and examples at once. */
 plm_status trainer_room(struct plm_trainer *t, int tokens, int examples, plm_error *err);
 void trainer_drop_room(struct plm_trainer *t);
+/* Keeps what frozen layers give, for as many examples as there is room for. Nothing when no layer is. */
+plm_status below_plan(struct plm_trainer *t, uint64_t room, plm_error *err);
+void below_drop(struct plm_trainer *t);
+/* Room for a pass of examples that are not kept. */
+plm_status below_spare(struct plm_trainer *t, int tokens, plm_error *err);
+uint64_t below_spare_bytes(const struct plm_trainer *t, int tokens);
+/* The pass that the packer has laid out gets its rows. */
+plm_status below_of_pass(struct plm_trainer *t, int pass, plm_error *err);
 /* Mean target NLL of each, in t->loss. share not NULL: gradients of sum share[i] * loss[i] are added to grad.
  */
 plm_status trainer_pass(struct plm_trainer *t, const struct example **ex, int n, int cap, const float *share,
