@@ -19,8 +19,9 @@ struct args {
     const char *golds, *preds;                                   /* score */
     const char *html, *svg;                                      /* report */
     const char *endpoint, *endpoint_model, *adapter, *questions; /* latency */
-    int limit;
-    double stall, timeout;
+    const char *rtt;
+    int limit, max_tokens;
+    double stall, stalls, timeout;
 };
 
 extern const struct program plm_eval_program;

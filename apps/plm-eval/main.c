@@ -15,6 +15,18 @@ static const struct option options[] = {
     {"task", 0, "NAME", OPT_TEXT, AT(task), "LaMP_1, LaMP_2M, LaMP_2N, LaMP_3, LaMP_4, LaMP_5 or LaMP_7"},
     {"golds", 0, "FILE", OPT_TEXT, AT(golds), "the right answers, in LaMP's outputs format"},
     {"preds", 0, "FILE", OPT_TEXT, AT(preds), "the answers to score, in the same format"},
+    {"questions", 0, "FILE", OPT_TEXT, AT(questions), "a questions file of LaMP, or a text file, one a line"},
+    {"limit", 'n', "N", OPT_INT, AT(limit), "only the first N (default 20)"},
+    {"adapter", 0, "FILE", OPT_TEXT, AT(adapter), "an adapter for the student"},
+    {"endpoint", 0, "URL", OPT_TEXT, AT(endpoint), "an OpenAI-compatible server, up to /v1"},
+    {"endpoint-model", 0, "NAME", OPT_TEXT, AT(endpoint_model), "the model to ask it for"},
+    {"key-file", 0, "FILE", OPT_TEXT, AT(teacher_key_file), "its key, one line"},
+    {"max-tokens", 0, "N", OPT_INT, AT(max_tokens), "longest answer (default 64)"},
+    {"rtt", 0, "LIST", OPT_TEXT, AT(rtt), "round trips in ms (default 20,100,300)"},
+    {"stalls", 0, "PERCENT", OPT_REAL, AT(stalls), "answers that fall silent once (default 2)"},
+    {"stall", 0, "S", OPT_REAL, AT(stall), "for so many seconds (default 8)"},
+    {"timeout", 0, "S", OPT_REAL, AT(timeout), "seconds of silence before the client gives up (default 20)"},
+    {"seed", 0, "N", OPT_U64, AT(seed), "of everything drawn by chance"},
     {NULL, 0, NULL, OPT_FLAG, 0, NULL},
 };
 
@@ -23,6 +35,32 @@ static const struct command commands[] = {
      "Accuracy and macro F1, MAE and RMSE, or ROUGE, as LaMP's evaluator computes them.",
      "plm-eval score --task LaMP_4 --golds dev_outputs.json --preds mine.json", "task golds preds",
      cmd_score},
+    {"latency", "--questions FILE [--model FILE] [--endpoint URL]",
+     "how long answers take on this device and from a server, through networks from good to none",
+     "The same questions, one after the other, are answered on the device and by the server: directly, and\n"
+     "through a proxy of plm-eval's own that adds round trips, lets some answers stall, and refuses "
+     "connections\n"
+     "for a tenth of the questions. Each is asked once, on a connection of its own. One question is asked\n"
+     "beforehand, of which nothing is counted. Without --endpoint or without --model the other side is left "
+     "out.\n"
+     "\n"
+     "first token     from the question to the first text of its answer, over the questions that were "
+     "answered\n"
+     "whole answer    from the question to the answer's end\n"
+     "p50, p95        half of them, nineteen in twenty of them, took no longer\n"
+     "directly        no proxy: for a server on this machine, its own computing\n"
+     "network adds    the median over questions of the whole answer's time less the same one's directly\n"
+     "tokens          pieces of text in an answer, on average; servers send a token in each\n"
+     "answered        how many answers came whole\n"
+     "refused         no connection\n"
+     "timed out       nothing came for --timeout seconds\n"
+     "cut             the answer broke off\n"
+     "rejected        an error instead of an answer\n"
+     "stalled         answers that the proxy held back for --stall seconds, early in the answer",
+     "plm-eval latency --model small.gguf --endpoint http://127.0.0.1:8000/v1 --questions dev_questions.json",
+     "questions limit model adapter threads cpu endpoint endpoint-model key-file max-tokens rtt stalls stall "
+     "timeout seed",
+     cmd_latency},
     {NULL, NULL, NULL, NULL, NULL, NULL, NULL},
 };
 

@@ -1,0 +1,208 @@
+#!/usr/bin/env python3
+"""`plm-eval latency` from outside, on a tiny model and a server of known pace.
+usage: latency.py BUILD_FOLDER [FILTER]
+
+Speaks TAP."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+ROOT = pathlib.Path(__file__).resolve().parent
+BUILD = pathlib.Path(sys.argv[1]).resolve()
+HOME = tempfile.TemporaryDirectory(prefix="plm-latency-")
+QUESTIONS = pathlib.Path(HOME.name, "questions.txt")
+SLACK = 500  # ms that a busy machine may add
+
+
+def run(*words, code=0, **more):
+    env = dict(os.environ, http_proxy="http://127.0.0.1:1", **more)
+    done = subprocess.run(
+        [str(BUILD / "plm-eval"), "latency", *map(str, words)],
+        env=env,
+        timeout=120,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == code, f"exit {done.returncode}, not {code}: {done.stderr or done.stdout}"
+    return done.stdout, done.stderr
+
+
+def measure(behaviour, *words, limit=4):
+    out, err = run(
+        "--endpoint",
+        f"http://127.0.0.1:{PORT}/{behaviour}/v1",
+        "--questions",
+        QUESTIONS,
+        "--limit",
+        limit,
+        "--json",
+        *words,
+    )
+    return json.loads(out)["rows"], err
+
+
+def model():
+    path = pathlib.Path(HOME.name, "tiny.gguf")
+    if not path.exists():
+        subprocess.run([str(BUILD / "tests/make-tiny-model"), str(path)], check=True)
+    return path
+
+
+def refused(behaviour):
+    _, err = run(
+        "--endpoint",
+        f"http://127.0.0.1:{PORT}/{behaviour}/v1",
+        "--questions",
+        QUESTIONS,
+        "--timeout",
+        1,
+        code=1,
+    )
+    assert len(err.strip().splitlines()) == 1, err
+    return err
+
+
+def test_a_round_trip_is_paid_for_the_connection_and_for_the_answer():
+    rows, _ = measure("good", "--rtt", "0,100")
+    direct, none, far = rows[:3]
+    assert [r["where"] for r in rows] == ["direct"] + ["network"] * 4
+    for row, ms in (direct, 0), (none, 0), (far, 200):
+        assert row["answered"] == 4 and row["success"] == 1, row
+        assert 60 + ms <= row["first_ms"]["p50"] < 60 + ms + SLACK, row
+        assert row["answer_ms"]["p50"] >= row["first_ms"]["p50"] + 60, row
+        assert row["tokens"] == 8
+    assert direct["added_ms"] is None and 150 < far["added_ms"] < 200 + SLACK, far
+
+
+def test_an_outage_refuses_a_tenth_of_the_questions_and_ends():
+    rows, err = measure("good", "--rtt", "5", limit=11)
+    outage = rows[-1]
+    assert (outage["outage"], outage["answered"], outage["success"]) == (2, 9, 0.8182), outage
+    assert outage["failed"] == {"refused": 2, "timed out": 0, "cut": 0, "rejected": 0}
+    assert [i for i, x in enumerate(outage["each"]) if x[1] is None] == [4, 5]
+    assert not err, err
+
+
+def test_a_stall_makes_an_answer_late_or_lost():
+    late, _ = measure("good", "--rtt", "5", "--stalls", 100, "--stall", 0.5)
+    assert late[2]["stalled"] == late[2]["answered"] == 4 and 300 < late[2]["added_ms"] < 500 + SLACK, late[2]
+    lost, err = measure("good", "--rtt", "5", "--stalls", 100, "--stall", 3, "--timeout", 0.4)
+    assert lost[2]["answered"] == 0 and lost[2]["failed"]["timed out"] == 4, lost[2]
+    assert lost[2]["first_ms"]["p50"] is None and lost[3]["answered"] == 3 and "Timeout" in err
+
+
+def test_the_same_seed_stalls_the_same_questions():
+    def stalled(seed):
+        rows, _ = measure("good", "--rtt", "1", "--stalls", 50, "--stall", 1.2, "--seed", seed, limit=6)
+        return [whole > 1100 for _, whole in rows[2]["each"]]
+
+    first = stalled(3)
+    assert first == stalled(3) and 0 < sum(first) < 6
+
+
+def test_every_form_of_a_stream_is_read():
+    for behaviour, pieces in (
+        ("good", 8),
+        ("crlf", 8),
+        ("dribble", 8),
+        ("nodone", 8),
+        ("plain", 1),
+        ("empty", 0),
+    ):
+        rows, _ = measure(behaviour, "--rtt", "1", limit=1)
+        assert rows[0]["answered"] == 1 and rows[0]["tokens"] == pieces, (behaviour, rows[0])
+        assert rows[0]["first_ms"]["p50"] >= 60
+
+
+def test_what_the_server_does_wrong_is_one_sentence():
+    assert "out of order" in refused("broken")
+    assert "JSON" in refused("nonsense")
+    assert "ended before the answer" in refused("cut")
+    assert "Timeout" in refused("silent")
+    assert "503" in refused("status") and "too many questions" in refused("status")
+    assert "302" in refused("redirect")
+
+
+def test_the_key_goes_along_and_nowhere_else():
+    key = pathlib.Path(HOME.name, "key")
+    key.write_text("a-key\n")
+    rows, err = measure("key", "--rtt", "1", "--key-file", key, limit=1)
+    assert rows[0]["answered"] == 1 and "a-key" not in err
+    assert "no such key" in refused("key")
+
+
+def test_device_and_endpoint_stand_in_one_table():
+    lamp = pathlib.Path(HOME.name, "lamp")
+    subprocess.run([sys.executable, str(ROOT / "personas.py"), "--tasks", "LaMP_4", str(lamp)], check=True)
+    words = [
+        "--model",
+        model(),
+        "--questions",
+        lamp / "LaMP_4" / "dev_questions.json",
+        "--limit",
+        3,
+        "--max-tokens",
+        5,
+    ]
+    out, _ = run(*words, "--endpoint", f"http://127.0.0.1:{PORT}/good/v1", "--rtt", "10", "--quiet")
+    lines = out.splitlines()
+    assert len(lines) == 3 + 5 and lines[3].startswith("this device"), out
+    assert all("3 of 3" in line for line in lines[3:7]) and "2 of 3, 1 refused" in lines[7], out
+    doc = json.loads(run(*words, "--json")[0])
+    assert doc["questions"] == 3 and [r["where"] for r in doc["rows"]] == ["device"]
+    assert doc["rows"][0]["answered"] == 3 and 1 <= doc["rows"][0]["tokens"] <= 5
+
+
+def test_misuse_is_one_sentence_too():
+    for words, code, said in (
+        ([], 2, "it takes --questions"),
+        (["--questions", QUESTIONS], 2, "--endpoint"),
+        (["--questions", "/nowhere", "--endpoint", "http://127.0.0.1:1/v1"], 1, "No such file"),
+        (["--questions", QUESTIONS, "--endpoint", "http://example.org/v1"], 1, "https alone"),
+        (["--questions", QUESTIONS, "--endpoint", "gopher"], 1, "--endpoint takes a URL"),
+        (["--questions", QUESTIONS, "--endpoint", "http://127.0.0.1:1/v1", "--rtt", "a"], 1, "--rtt takes"),
+        (["--questions", QUESTIONS, "--endpoint", "http://127.0.0.1:1/v1"], 1, "connect"),
+    ):
+        _, err = run(*words, code=code)
+        assert said in err and len(err.strip().splitlines()) == 1, err
+    for text in "[", "[{}]", '[{"input": 3}]', "[1]", "\n \n", "[]":
+        bad = pathlib.Path(HOME.name, "bad.json")
+        bad.write_text(text)
+        _, err = run("--questions", bad, "--endpoint", "http://127.0.0.1:1/v1", code=1)
+        assert "question" in err, err
+
+
+def main():
+    global PORT
+    QUESTIONS.write_text("".join(f"What is in box {i}?\n\n" for i in range(30)))
+    server = subprocess.Popen(
+        [sys.executable, str(ROOT / "fake_openai.py")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    PORT = int(server.stdout.readline())
+    tests = [
+        f for name, f in globals().items() if name.startswith("test_") and "".join(sys.argv[2:3]) in name
+    ]
+    failed = 0
+    for n, test in enumerate(tests, 1):
+        try:
+            test()
+            print(f"ok {n} - {test.__name__}", flush=True)
+        except Exception as e:
+            failed += 1
+            why = f"{type(e).__name__}: {e}".replace("\n", "\n# ")
+            print(f"# {why}\nnot ok {n} - {test.__name__}", flush=True)
+    print(f"1..{len(tests)}")
+    server.stdin.close()
+    server.wait()
+    sys.exit(failed > 0)
+
+
+main()
