@@ -1,8 +1,10 @@
 /* teacher_gguf.c: a teacher in this process: a GGUF model with its own chat template, through plm.h alone.
  * Several calls are at work at once, each in a seat with a session of its own; a pass takes the next step of
- * all, and whoever is done makes room for the next call. What a call gets never depends on the others.
- * Each starts from an empty session: with a prefix kept from the call before, sums would be made in another
- * order, and a job that was stopped and goes on would get other replies than one that was not. */
+ * all, and whoever is done makes room for the next call. What a call gets never depends on the others, nor on
+ * the calls before it, or a job that was stopped and goes on would get other replies than one that was not.
+ * Sums are made in another order where a text is read in other pieces, so every prompt is read in the same
+ * three: the system's turn but for its last token, which alone can be kept from call to call; that token; and
+ * the rest. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,7 +13,14 @@
 #include "synth/constrain.h"
 #include "synth/inside.h"
 
-enum { REPLY_MAX = 256 << 10, TOKEN_MAX = 64, SEATS = 8, CONTEXT_MAX = 4096, CONTEXT_STEP = 256 };
+enum {
+    REPLY_MAX = 256 << 10,
+    TOKEN_MAX = 64,
+    SEATS = 8,
+    CONTEXT_MAX = 4096,
+    CONTEXT_STEP = 256,
+    HEAD_MIN = 16
+};
 
 /* Nothing less likely than this share of the likeliest is drawn: e^-16. */
 #define NATS 16
@@ -31,6 +40,8 @@ struct seat { /* a call at work */
     int context;
     int32_t *ids;            /* [context] */
     size_t n, written, most; /* ids of the prompt, of the reply, and what the reply may have */
+    size_t head;             /* ids of the system's turn; 0: too few to be read apart */
+    size_t read;             /* of it: nothing, all but the last, all */
     struct form *form;       /* NULL: any text, or a choice */
     struct place place;
     double *logprob;      /* [context] */
@@ -45,7 +56,7 @@ struct local {
     int context, vocab;
     struct seat seat[SEATS];
     size_t seats;
-    int32_t *ids; /* [context] */
+    int32_t *ids, *blank; /* [context] a prompt, and the same with nothing in the user's turn */
     /* The bytes of each token, one after the other; made when a form is first kept to. */
     char *bytes;
     uint32_t *from;        /* [vocab + 1] */
@@ -70,6 +81,7 @@ static void close_session(struct seat *s) {
     s->ids = NULL;
     s->logprob = NULL;
     s->context = 0;
+    s->head = s->read = 0;
 }
 
 plm_status local_open(struct local **out, const plm_teacher_options *opt, char name[80], bool *capable,
@@ -91,7 +103,8 @@ plm_status local_open(struct local **out, const plm_teacher_options *opt, char n
         l->context = context > 0 && context < CONTEXT_MAX ? context : CONTEXT_MAX;
         l->seats = opt->parallel > 0 && opt->parallel < SEATS ? (size_t)opt->parallel : SEATS;
         l->ids = mem_alloc((size_t)l->context, sizeof *l->ids);
-        st = l->ids ? PLM_OK : fail(err, PLM_ENOMEM, "no memory for a teacher");
+        l->blank = mem_alloc((size_t)l->context, sizeof *l->blank);
+        st = l->ids && l->blank ? PLM_OK : fail(err, PLM_ENOMEM, "no memory for a teacher");
     }
     if (st) {
         local_close(l);
@@ -111,6 +124,7 @@ void local_close(struct local *l) {
         }
         plm_model_close(l->model);
         mem_free(l->ids);
+        mem_free(l->blank);
         mem_free(l->bytes);
         mem_free(l->from);
         mem_free(l->likely);
@@ -208,6 +222,14 @@ static int32_t draw_in_form(struct local *l, const struct seat *s, const float *
 
 /* ---- a call ---- */
 
+static plm_status encode(struct local *l, struct seat *s, size_t choice, size_t *n, plm_error *err) {
+    size_t asked = s->n_asked;
+    if (choice < s->call->n_choices) {
+        s->asked[asked++] = (plm_message){"assistant", s->call->choices[choice]};
+    }
+    return plm_chat_encode(l->model, s->asked, asked, l->ids, NULL, (size_t)l->context, n, err);
+}
+
 static plm_status make_room(struct local *l, struct seat *s, size_t need, plm_error *err) {
     if ((size_t)s->context < need) {
         close_session(s);
@@ -223,15 +245,30 @@ static plm_status make_room(struct local *l, struct seat *s, size_t need, plm_er
             return st;
         }
     }
-    return plm_session_use(s->session, NULL, 0, err);
+    return PLM_OK;
 }
 
-static plm_status encode(struct local *l, struct seat *s, size_t choice, size_t *n, plm_error *err) {
-    size_t asked = s->n_asked;
-    if (choice < s->call->n_choices) {
-        s->asked[asked++] = (plm_message){"assistant", s->call->choices[choice]};
+// The prompt, and what of it is there from the call before.
+static plm_status lay_out(struct local *l, struct seat *s, plm_error *err) {
+    size_t blank = 0, head = 0;
+    const char *user = s->asked[s->n_asked - 1].text;
+    s->asked[s->n_asked - 1].text = "";
+    plm_status st =
+        plm_chat_encode(l->model, s->asked, s->n_asked, l->blank, NULL, (size_t)l->context, &blank, err);
+    s->asked[s->n_asked - 1].text = user;
+    st = st ? st : encode(l, s, SIZE_MAX, &s->n, err);
+    if (st) {
+        return st;
     }
-    return plm_chat_encode(l->model, s->asked, asked, l->ids, NULL, (size_t)l->context, n, err);
+    while (head < blank && head + 1 < s->n && l->ids[head] == l->blank[head]) {
+        head++;
+    }
+    head = head < HEAD_MIN ? 0 : head;
+    bool same = head && s->head == head && s->read == head && !memcmp(s->ids, l->ids, head * sizeof *s->ids);
+    s->head = head;
+    s->read = same ? head - 1 : 0;
+    memcpy(s->ids, l->ids, s->n * sizeof *s->ids);
+    return same ? PLM_OK : plm_session_use(s->session, NULL, 0, err);
 }
 
 static bool end_none(struct seat *s, const char *why) {
@@ -281,13 +318,10 @@ static plm_status sit_down(struct local *l, struct seat *s, const plm_call *c, s
         return st;
     }
     st = make_room(l, s, need, err);
+    st = st ? st : lay_out(l, s, err);
     if (!st && c->n_choices) {
         s->score = mem_zero(c->n_choices, sizeof *s->score);
         return s->score ? PLM_OK : fail(err, PLM_ENOMEM, "no memory for a choice");
-    }
-    if (!st) {
-        st = encode(l, s, SIZE_MAX, &s->n, err);
-        memcpy(s->ids, l->ids, st ? 0 : s->n * sizeof *s->ids);
     }
     if (!st && c->n_fields) {
         st = form_open(&s->form, c, (int)s->most, err);
@@ -323,23 +357,28 @@ static plm_status write_token(struct local *l, struct seat *s, plm_error *err) {
     return PLM_OK;
 }
 
-// A pass for all that write.
+// A pass for all that read the system's turn, or write.
 static plm_status write_all(struct local *l, plm_error *err) {
+    struct seat *who[SEATS];
     plm_session *session[SEATS];
     const int32_t *ids[SEATS];
-    size_t n[SEATS], writing = 0;
+    size_t n[SEATS], count = 0;
     for (size_t k = 0; k < l->seats; k++) {
         struct seat *s = &l->seat[k];
-        if (s->taken && !s->done && !s->score) {
-            session[writing] = s->session;
-            ids[writing] = s->ids;
-            n[writing++] = s->n + s->written;
+        if (s->taken && !s->done && (s->read < s->head || !s->score)) {
+            who[count] = s;
+            session[count] = s->session;
+            ids[count] = s->ids;
+            n[count++] = s->read < s->head ? (s->read ? s->head : s->head - 1) : s->n + s->written;
         }
     }
-    plm_status st = writing ? plm_sessions_sync(session, ids, n, writing, err) : PLM_OK;
-    for (size_t k = 0; k < l->seats && !st; k++) {
-        struct seat *s = &l->seat[k];
-        st = s->taken && !s->done && !s->score ? write_token(l, s, err) : PLM_OK;
+    plm_status st = count ? plm_sessions_sync(session, ids, n, count, err) : PLM_OK;
+    for (size_t k = 0; k < count && !st; k++) {
+        if (who[k]->read < who[k]->head) {
+            who[k]->read = n[k];
+        } else {
+            st = write_token(l, who[k], err);
+        }
     }
     return st;
 }
@@ -355,7 +394,7 @@ static plm_status choose_all(struct local *l, plm_error *err) {
     plm_status st = PLM_OK;
     for (size_t k = 0; k < l->seats && !st; k++) {
         struct seat *s = &l->seat[k];
-        if (s->taken && !s->done && s->score) {
+        if (s->taken && !s->done && s->score && s->read == s->head) {
             size_t len = 0;
             st = encode(l, s, s->scored, &len, err);
             memcpy(s->ids, l->ids, st ? 0 : len * sizeof *s->ids);
