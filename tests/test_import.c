@@ -484,7 +484,7 @@ static void malformed_lamp_files_are_refused(void **state) {
         {"[3]", "it needs an id"},
         {"[,]", "question 1"},
         {"[{}{}]", "question 1: not valid JSON"},
-        {"[\xff]", "not UTF-8"},
+        {"[\"\xff\"]", "not UTF-8"},
         {"[]", "there is nothing in it to import"},
     };
     static struct import i;

@@ -14,8 +14,9 @@ static plm_kinds *open_kinds(const char *file) {
 
 static void the_built_in_table_is_complete_and_sound(void **state) {
     (void)state;
-    static const char *const names[] = {"note",   "commit", "mail",   "review", "title",  "tweet", "chat",
-                                        "lamp-1", "lamp-2", "lamp-3", "lamp-4", "lamp-5", "lamp-7"};
+    static const char *const names[] = {"note",   "commit", "mail",   "review", "title",
+                                        "tweet",  "chat",   "lamp-1", "lamp-2", "lamp-2n",
+                                        "lamp-3", "lamp-4", "lamp-5", "lamp-7"};
     plm_kinds *k = open_kinds(NULL);
     size_t n = 0;
     for (const plm_kind *kind; (kind = plm_kind_at(k, n)); n++) {

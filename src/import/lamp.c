@@ -1,10 +1,9 @@
 /* lamp.c: a person's history out of a questions file of the LaMP benchmark: a list of {id, input, profile,
- * user_id}. The list is split while it is read, so a file of any size needs the memory of one question. Whose
- * history: --me, or the user, or the only person in the file. Other people's texts are never stored as
- * records; lamp-1 takes one title of somebody else as the wrong answer of each pair. */
-#include <errno.h>
+ * user_id}. Whose history: --me, or the user, or the only person in the file. Other people's texts are never
+ * stored as records; lamp-1 takes one title of somebody else as the wrong answer of each pair. */
 #include <stdio.h>
 #include <string.h>
+#include "base/json_list.h"
 #include "base/text.h"
 #include "import/inside.h"
 
@@ -13,8 +12,7 @@ enum { QUESTION_MAX = 64 << 20, POOL = 64, TITLES = 1000 };
 struct lamp {
     struct sink *s;
     const char *path;
-    FILE *file;
-    size_t number; /* of the question */
+    struct json_list *list;
     const plm_kind *kind;
     json_t *chosen;     /* the question with the person's history */
     bool exact;         /* chosen by name, not for being the first */
@@ -23,48 +21,6 @@ struct lamp {
     json_t *pool[POOL]; /* titles that papers cite or have, with whose they are */
     size_t n_pool;
 };
-
-/* The next element of the list, as text. false at its end. */
-static plm_status next_element(struct lamp *l, struct bytes *text, bool *more, plm_error *err) {
-    int ch;
-    size_t depth = 0;
-    bool string = false, escaped = false;
-    bytes_clear(text);
-    do {
-        ch = getc_unlocked(l->file);
-    } while (ch == ' ' || ch == '\n' || ch == '\r' || ch == '\t' || (ch == ',' && l->number > 0));
-    *more = ch != ']';
-    if (ch == ']') {
-        return PLM_OK;
-    }
-    l->number++;
-    for (; ch != EOF; ch = getc_unlocked(l->file)) {
-        if (!string && depth == 0 && (ch == ',' || ch == ']')) {
-            ungetc(ch, l->file);
-            break;
-        }
-        bytes_putc(text, (char)ch);
-        if (string) {
-            string = escaped || ch != '"';
-            escaped = !escaped && ch == '\\';
-        } else if (ch == '"') {
-            string = true;
-        } else if (ch == '{' || ch == '[') {
-            depth++;
-        } else if (ch == '}' || ch == ']') {
-            depth--;
-        }
-    }
-    if (ferror(l->file)) {
-        return fail_errno(err, errno, l->path);
-    }
-    if (ch == EOF) {
-        return fail(err, PLM_EFORMAT, "%s ends in the middle of question %zu", l->path, l->number);
-    }
-    char what[64];
-    snprintf(what, sizeof what, "question %zu", l->number);
-    return bytes_status(text, what, err);
-}
 
 /* Which of the kinds a question is worded for. */
 static const plm_kind *kind_of(const struct lamp *l, const char *input) {
@@ -103,14 +59,14 @@ static plm_status take_question(struct lamp *l, json_t *q, plm_error *err) {
     const char *who = value_text(id, number), *input = json_text(q, "input");
     if (!json_is_object(q) || !who || !input || !json_is_array(profile)) {
         char where[WHERE_MAX];
-        snprintf(where, sizeof where, "question %zu", l->number);
+        snprintf(where, sizeof where, "question %zu", json_list_number(l->list));
         sink_skip(l->s, where, "it needs an id, an input and a profile");
         return PLM_OK;
     }
     if (!l->kind && !(l->kind = kind_of(l, input))) {
         return fail(err, PLM_EFORMAT,
                     "%s: question %zu is worded like no LaMP task that plm knows; name it with --kind",
-                    l->path, l->number);
+                    l->path, json_list_number(l->list));
     }
     const char *me = l->s->opt->me;
     bool mine = strcmp(who, me ? me : l->s->opt->user) == 0;
@@ -231,46 +187,21 @@ static plm_status take_history(struct lamp *l, plm_error *err) {
 }
 
 static plm_status read_questions(struct lamp *l, plm_error *err) {
-    struct bytes text;
-    bytes_init(&text, QUESTION_MAX);
-    plm_status fault = PLM_OK;
-    bool more = true;
-    int ch = getc_unlocked(l->file);
-    if (ch == 0xef && getc_unlocked(l->file) == 0xbb && getc_unlocked(l->file) == 0xbf) {
-        ch = getc_unlocked(l->file);
-    }
-    while (ch == ' ' || ch == '\n' || ch == '\r' || ch == '\t') {
-        ch = getc_unlocked(l->file);
-    }
-    if (ch != '[') {
-        fault = fail(err, PLM_EFORMAT, "%s: a LaMP questions file is a JSON list", l->path);
-    }
-    while (!fault && !(fault = next_element(l, &text, &more, err)) && more) {
-        char what[64];
-        snprintf(what, sizeof what, "question %zu", l->number);
-        json_t *q = NULL;
-        plm_error bad = {0};
-        const char *body = text.data ? text.data : "", *why = text_fault(body, text.len);
-        fault = why ? PLM_EFORMAT : json_parse(&q, body, text.len, what, &bad);
-        if (fault) {
-            fault = why ? fail(err, PLM_EFORMAT, "%s: %s: %s", l->path, what, why)
-                        : fail(err, fault, "%s: %s", l->path, bad.text);
-        } else {
-            fault = take_question(l, q, err);
-        }
+    json_t *q = NULL;
+    plm_status fault = json_list_next(l->list, "question", &q, err);
+    while (!fault && q) {
+        fault = take_question(l, q, err);
         json_decref(q);
+        q = NULL;
+        fault = fault ? fault : json_list_next(l->list, "question", &q, err);
     }
-    bytes_free(&text);
     return fault;
 }
 
 plm_status read_lamp(struct sink *s, const char *path, plm_error *err) {
     struct lamp l = {.s = s, .path = path, .kind = s->kind};
-    plm_status fault = PLM_OK;
-    if (!(l.file = fopen(path, "re"))) {
-        return fail_errno(err, errno, path);
-    }
-    if ((fault = read_questions(&l, err))) {
+    plm_status fault = json_list_open(&l.list, path, QUESTION_MAX, err);
+    if (fault || (fault = read_questions(&l, err))) {
         goto out;
     }
     if (l.chosen && !l.exact && (l.several || s->opt->me)) {
@@ -288,6 +219,6 @@ out:
     }
     json_decref(l.chosen);
     json_decref(l.first_id);
-    fclose(l.file);
+    json_list_close(l.list);
     return fault;
 }

@@ -24,6 +24,24 @@ static const char *const tags[] = {
     "true story",
 };
 
+static const char *const categories[] = {
+    "travel",
+    "education",
+    "parents",
+    "style & beauty",
+    "entertainment",
+    "food & drink",
+    "science & technology",
+    "business",
+    "sports",
+    "healthy living",
+    "women",
+    "politics",
+    "crime",
+    "culture & arts",
+    "religion",
+};
+
 static const char *const sides[] = {
     "quality",       "price",           "how it is used", "what was expected of it",
     "who it is for", "what went wrong", "a comparison"};
@@ -104,6 +122,18 @@ const plm_kind kind_table[] = {
      .input_field = "description",
      .output_field = "tag",
      LABELS(tags),
+     .modes = PLM_MODE_REWRITE | PLM_MODE_LABEL,
+     .max_answer_tokens = 8},
+    {.name = "lamp-2n",
+     .task = "the category of a news article",
+     .instruction =
+         "Which category does this article relate to among the following categories? Just answer with the "
+         "category name without further explanation. categories: [travel, education, parents, style & "
+         "beauty, entertainment, food & drink, science & technology, business, sports, healthy living, "
+         "women, politics, crime, culture & arts, religion] article: {input}",
+     .input_field = "text",
+     .output_field = "category",
+     LABELS(categories),
      .modes = PLM_MODE_REWRITE | PLM_MODE_LABEL,
      .max_answer_tokens = 8},
     {.name = "lamp-3",
