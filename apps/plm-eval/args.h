@@ -12,9 +12,10 @@ struct args {
 
     const char *model, *teacher, *teacher_model, *teacher_key_file, *cpu; /* models */
     int threads;
-    const char *task, *data, *arms, *points, *out, *split, *shard, *recipe; /* run */
-    int users, queries, seeds, layers, rank, steps, batch, task_steps;
-    double hours, rate, scale;
+    const char *task, *data, *arms, *points, *out, *cache, *split, *shard, *recipe; /* run */
+    int users, queries, seeds;
+    bool no_guard;
+    double hours;
     uint64_t seed;
     const char *golds, *preds;                                   /* score */
     const char *html, *svg;                                      /* report */

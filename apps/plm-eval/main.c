@@ -13,6 +13,28 @@ static const struct option options[] = {
     {"threads", 't', "N", OPT_INT, AT(threads), "worker threads (default: one a core)"},
     {"cpu", 0, "NAME", OPT_TEXT, AT(cpu), "kernels: auto, ref, avx2, avx512, neon, dotprod"},
     {"task", 0, "NAME", OPT_TEXT, AT(task), "LaMP_1, LaMP_2M, LaMP_2N, LaMP_3, LaMP_4, LaMP_5 or LaMP_7"},
+    {"data", 0, "DIR", OPT_TEXT, AT(data), "folder with LaMP_4/dev_questions.json and so on"},
+    {"arms", 0, "LIST", OPT_TEXT, AT(arms),
+     "arms, comma separated (default: the main table without a teacher)"},
+    {"points", 0, "LIST", OPT_TEXT, AT(points), "items known of a user: 0,4,8,16,all (default: all)"},
+    {"split", 0, "NAME", OPT_TEXT, AT(split),
+     "dev (default); pseudo: each user's last 8 items as queries, for tuning; rolling: items after the first "
+     "8"},
+    {"users", 0, "N", OPT_INT, AT(users), "the first N users (default: all)"},
+    {"queries", 0, "N", OPT_INT, AT(queries), "the first N queries of each (default: all)"},
+    {"seeds", 0, "N", OPT_INT, AT(seeds), "runs with different seeds (default: 1)"},
+    {"seed", 0, "N", OPT_U64, AT(seed), "the first seed (default: 0)"},
+    {"recipe", 0, "FILE", OPT_TEXT, AT(recipe), "the frozen configuration, JSON (docs/evaluation.md)"},
+    {"no-guard", 0, NULL, OPT_FLAG, AT(no_guard), "keep items that are near duplicates of a query"},
+    {"out", 'o', "RUN", OPT_TEXT, AT(out), "folder of the results (default: RUN)"},
+    {"cache", 0, "DIR", OPT_TEXT, AT(cache),
+     "folder of adapters, which several runs may share (default: in RUN)"},
+    {"shard", 0, "I/N", OPT_TEXT, AT(shard), "only every N-th user, from the I-th on"},
+    {"hours", 0, "X", OPT_REAL, AT(hours), "start no further cell after so long"},
+    {"teacher", 0, "T", OPT_TEXT, AT(teacher), "MODEL.gguf, an OpenAI-compatible API or a plm-cloud"},
+    {"teacher-model", 0, "NAME", OPT_TEXT, AT(teacher_model), "what the API calls its model"},
+    {"teacher-key", 0, "FILE", OPT_TEXT, AT(teacher_key_file),
+     "file with the API key (default: $PLM_TEACHER_KEY)"},
     {"golds", 0, "FILE", OPT_TEXT, AT(golds), "the right answers, in LaMP's outputs format"},
     {"preds", 0, "FILE", OPT_TEXT, AT(preds), "the answers to score, in the same format"},
     {"questions", 0, "FILE", OPT_TEXT, AT(questions), "a questions file of LaMP, or a text file, one a line"},
@@ -31,6 +53,22 @@ static const struct option options[] = {
 };
 
 static const struct command commands[] = {
+    {"run", "--task NAME --data DIR --model FILE --out RUN", "answer users' queries under each arm",
+     "Arms: majority, histogram, copy; base, task (an adapter of other users), task+prior; real, "
+     "real-matched,\n"
+     "real-best, real-dropout, real+nearest; generic, synthetic, real+unfiltered, real+syn (the system);\n"
+     "shuffled, gate, mixture (of those before it); teacher. Behind a name, @4 puts the four best items by "
+     "BM25\n"
+     "into every prompt, of training and test alike, and :0.5 goes half way from the task adapter to the "
+     "user's.\n"
+     "Each cell is a line of numbers in RUN/results.jsonl. Texts and adapters stay in RUN/private. A run "
+     "that\n"
+     "was stopped goes on with the same command.",
+     "plm-eval run --task LaMP_4 --data lamp -m small.gguf --teacher big.gguf --points 8,all --out RUN \\\n"
+     "    --arms base,bm25,task,real-matched,real-best,real+syn,shuffled",
+     "task data model teacher teacher-model teacher-key arms points split users queries seeds seed recipe "
+     "no-guard out cache shard hours threads cpu",
+     cmd_run},
     {"score", "--golds FILE --preds FILE", "LaMP's metrics of answers in its own format",
      "Accuracy and macro F1, MAE and RMSE, or ROUGE, as LaMP's evaluator computes them.",
      "plm-eval score --task LaMP_4 --golds dev_outputs.json --preds mine.json", "task golds preds",

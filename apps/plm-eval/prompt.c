@@ -1,19 +1,19 @@
-/* prompt.c: BM25 over a history, the wording of each item (PPEP) and of the whole (AIP), and the budget of tokens
- * that items share: what a short one leaves goes to those behind it. */
+/* prompt.c: BM25 over a history, the wording of each item (PPEP) and of the whole (AIP), and the budget of
+ * tokens that items share: what a short one leaves goes to those behind it. */
 #include "prompt.h"
 
 #include <string.h>
 
 enum { ITEM_MAX = 1 << 20, MOST = 64 };
 
-plm_status retriever_open(struct retriever *r, const struct task *task, const struct item *items, size_t n,
-                          plm_error *err) {
+plm_status retriever_open(struct retriever *r, const struct task *task, const struct item *const *items,
+                          size_t n, plm_error *err) {
     struct words *docs = mem_zero(n ? n : 1, sizeof *docs);
     *r = (struct retriever){.task = task, .items = items, .n = n};
     r->scores = mem_zero(n ? n : 1, sizeof *r->scores);
     plm_status st = docs && r->scores ? PLM_OK : fail(err, PLM_ENOMEM, "out of memory");
     for (size_t i = 0; st == PLM_OK && i < n; i++)
-        st = words_split(&docs[i], items[i].doc, strlen(items[i].doc), WORDS_SPACE, err);
+        st = words_split(&docs[i], items[i]->doc, strlen(items[i]->doc), WORDS_SPACE, err);
     if (st == PLM_OK && n)
         st = bm25_open(&r->index, docs, n, err);
     for (size_t i = 0; docs && i < n; i++)
@@ -63,7 +63,6 @@ plm_status retriever_best(struct retriever *r, const char *prompt, size_t earlie
 
 /* ---- wording ---- */
 
-
 /* The fixed words round an item's two fields; the long one is cut. */
 static void item_fields(const struct task *t, const struct item *it, const char **lead, const char **text,
                         const char **tail, struct bytes *fixed, struct bytes *end) {
@@ -90,8 +89,9 @@ static void item_fields(const struct task *t, const struct item *it, const char 
         *text = it->text;
         bytes_puts(end, "\" ");
     } else {
-        bytes_printf(fixed, strcmp(t->name, "LaMP_5") == 0 ? "\"%s\" is a title for \"" : "\"%s\" is the title for \"",
-                     it->output);
+        bytes_printf(
+            fixed, strcmp(t->name, "LaMP_5") == 0 ? "\"%s\" is a title for \"" : "\"%s\" is the title for \"",
+            it->output);
         *text = it->text;
         bytes_puts(end, "\" ");
     }
@@ -128,8 +128,8 @@ static plm_status put_cut(struct bytes *out, const plm_model *m, const char *tex
 }
 
 /* The items as LaMP joins them. */
-static plm_status put_items(struct bytes *out, const struct retriever *r, const plm_model *m, const size_t *best,
-                            size_t k, size_t budget, plm_error *err) {
+static plm_status put_items(struct bytes *out, const struct retriever *r, const plm_model *m,
+                            const size_t *best, size_t k, size_t budget, plm_error *err) {
     struct bytes fixed, end;
     plm_status st = PLM_OK;
     size_t left = budget > 1 + 2 * (k - 1) ? budget - 1 - 2 * (k - 1) : 0;
@@ -138,7 +138,7 @@ static plm_status put_items(struct bytes *out, const struct retriever *r, const 
     for (size_t i = 0; st == PLM_OK && i < k; i++) {
         const char *lead, *text, *tail;
         size_t around = 0, more = 0, used = 0, share = left / (k - i);
-        item_fields(r->task, &r->items[best[i]], &lead, &text, &tail, &fixed, &end);
+        item_fields(r->task, r->items[best[i]], &lead, &text, &tail, &fixed, &end);
         st = count_tokens(m, lead, fixed.len, &around, err);
         if (st == PLM_OK)
             st = count_tokens(m, tail, end.len, &more, err);

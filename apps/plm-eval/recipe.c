@@ -74,7 +74,8 @@ static plm_status read_group(struct recipe *r, const char *group, const json_t *
         double value = json_number_value(v);
         if (!e)
             return fail(err, PLM_EFORMAT, "the recipe has no setting \"%.40s\"", name);
-        if (!json_is_number(v) || !(value >= e->least && value <= e->most) || (e->whole && value != floor(value)))
+        if (!json_is_number(v) || !(value >= e->least && value <= e->most) ||
+            (e->whole && value != floor(value)))
             return fail(err, PLM_EFORMAT, "the recipe's %.40s is %s from %g to %g", name,
                         e->whole ? "a whole number" : "a number", e->least, e->most);
         put(r, e, value);

@@ -10,8 +10,8 @@ struct tuning { /* of a user's adapter */
 };
 
 struct recipe {
-    int rank, layers;                               /* of every adapter; layers 0: all, else the upper ones */
-    int task_examples, task_batch, task_epochs;     /* the task adapter */
+    int rank, layers;                           /* of every adapter; layers 0: all, else the upper ones */
+    int task_examples, task_batch, task_epochs; /* the task adapter */
     double task_rate;
     struct tuning user, best; /* every arm on top of it; "real-best" has its own */
     double synthetic_weight, real_last, dropout;
@@ -19,8 +19,8 @@ struct recipe {
     char hash[17]; /* of all of it */
 };
 
-/* From a JSON file with the names above, "user" and "best" being objects; NULL: the defaults. An unknown name is
- * refused. */
+/* From a JSON file with the names above, "user" and "best" being objects; NULL: the defaults. An unknown name
+ * is refused. */
 plm_status recipe_read(struct recipe *out, const char *path, plm_error *err);
 /* How many steps n real examples are trained for. */
 int tuning_steps(const struct tuning *t, size_t n);

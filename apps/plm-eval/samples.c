@@ -1,5 +1,5 @@
-/* samples.c: a run of the trainer on an arm's examples. What it cost stands beside the adapter as JSON, written
- * last: its presence says that the adapter is whole. */
+/* samples.c: a run of the trainer on an arm's examples. What it cost stands beside the adapter as JSON,
+ * written last: its presence says that the adapter is whole. */
 #include "samples.h"
 
 #include "base/hash.h"
@@ -38,8 +38,8 @@ static plm_status room(struct samples *s, plm_error *err) {
     return PLM_OK;
 }
 
-plm_status samples_add(struct samples *s, const char *prompt, const char *answer, float weight, bool synthetic,
-                       plm_error *err) {
+plm_status samples_add(struct samples *s, const char *prompt, const char *answer, float weight,
+                       bool synthetic, plm_error *err) {
     plm_status st = room(s, err);
     if (st)
         return st;
@@ -73,8 +73,8 @@ static void name_of(char hex[65], const struct school *s, const struct samples *
     hash_text(&h, s->model_sha256);
     hash_text(&h, plm_model_describe(s->model)->cpu);
     hash_text(&h, slash ? slash + 1 : start); /* which is a hash itself */
-    snprintf(line, sizeof line, "%d %u %d %d %.9g %.9g %llu", shape->rank, shape->targets, how->batch, how->steps,
-             (double)how->rate, (double)how->real_last, (unsigned long long)how->seed);
+    snprintf(line, sizeof line, "%d %u %d %d %.9g %.9g %llu", shape->rank, shape->targets, how->batch,
+             how->steps, (double)how->rate, (double)how->real_last, (unsigned long long)how->seed);
     hash_text(&h, line);
     for (size_t i = 0; i < e->n; i++) {
         snprintf(line, sizeof line, "%d %.9g", e->v[i].synthetic, (double)e->v[i].weight);

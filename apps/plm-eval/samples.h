@@ -1,5 +1,5 @@
-/* samples.h: training examples of an arm, and the adapter that they make. A finished adapter is a file whose name
- * is the hash of all that went into it, so it is never trained twice. */
+/* samples.h: training examples of an arm, and the adapter that they make. A finished adapter is a file whose
+ * name is the hash of all that went into it, so it is never trained twice. */
 #ifndef PLM_EVAL_SAMPLES_H
 #define PLM_EVAL_SAMPLES_H
 #include "recipe.h"
@@ -14,8 +14,8 @@ struct samples {
 };
 void samples_free(struct samples *s);
 /* Copies both texts. weight 0: 1. */
-plm_status samples_add(struct samples *s, const char *prompt, const char *answer, float weight, bool synthetic,
-                       plm_error *err);
+plm_status samples_add(struct samples *s, const char *prompt, const char *answer, float weight,
+                       bool synthetic, plm_error *err);
 
 struct school { /* where adapters are made */
     plm_model *model;

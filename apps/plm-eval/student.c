@@ -126,7 +126,8 @@ static plm_status write(struct student *s, const char *const *prompts, size_t n,
 }
 
 plm_status student_ask(struct student *s, const plm_lora *uses, size_t n_uses, const char *const *prompts,
-                       const char *const *golds, size_t n, struct reply *out, double *seconds, plm_error *err) {
+                       const char *const *golds, size_t n, struct reply *out, double *seconds,
+                       plm_error *err) {
     double from = clock_now();
     memset(out, 0, n * sizeof *out);
     plm_status st = scorer_use(&s->scorer, uses, n_uses, err);

@@ -1,5 +1,5 @@
-/* student.h: a model with adapters that is asked a user's queries: how likely it finds the gold answers, and what
- * it answers itself. */
+/* student.h: a model with adapters that is asked a user's queries: how likely it finds the gold answers, and
+ * what it answers itself. */
 #ifndef PLM_EVAL_STUDENT_H
 #define PLM_EVAL_STUDENT_H
 #include "shared/encode.h"
@@ -24,7 +24,8 @@ plm_status student_open(struct student *s, plm_model *m, const plm_kind *kind, p
 void student_close(struct student *s);
 /* Answers n prompts under the adapters (n_uses 0: the base). seconds: the wall clock of it. */
 plm_status student_ask(struct student *s, const plm_lora *uses, size_t n_uses, const char *const *prompts,
-                       const char *const *golds, size_t n, struct reply *out, double *seconds, plm_error *err);
+                       const char *const *golds, size_t n, struct reply *out, double *seconds,
+                       plm_error *err);
 void replies_free(struct reply *r, size_t n);
 /* nats of each label, as they are, to -ln p over the set; returns the likeliest. */
 int renormalise(double *nats, size_t n);

@@ -1,5 +1,5 @@
-/* task.c: the table of tasks and the reader of their files. Nothing in a file is believed: fields may be texts
- * or numbers, ids must be there once, and what lacks a field is left out and counted.
+/* task.c: the table of tasks and the reader of their files. Nothing in a file is believed: fields may be
+ * texts or numbers, ids must be there once, and what lacks a field is left out and counted.
  *
  * Histories of LaMP-1 and LaMP-7 are not in the format of their queries. The plainest deterministic way of
  * bringing them there is taken: a pair of a cited (else the nearest own) title and somebody else's for the
@@ -28,7 +28,8 @@ const struct task lamp_tasks[] = {
 
 const struct task *task_find(const char *name) {
     for (const struct task *t = lamp_tasks; t->name; t++)
-        if (strcmp(t->name, name) == 0 || (t->also && strcmp(t->also, name) == 0) || strcmp(t->kind, name) == 0)
+        if (strcmp(t->name, name) == 0 || (t->also && strcmp(t->also, name) == 0) ||
+            strcmp(t->kind, name) == 0)
             return t;
     return NULL;
 }
@@ -229,7 +230,8 @@ static plm_status take_question(struct dataset *d, const json_t *q, const char *
     d->users = v;
     u = &v[d->n++];
     *u = (struct user){.id = dataset_keep(d, who)};
-    plm_status st = u->id ? take_profile(d, u, profile, skipped, err) : fail(err, PLM_ENOMEM, "out of memory");
+    plm_status st =
+        u->id ? take_profile(d, u, profile, skipped, err) : fail(err, PLM_ENOMEM, "out of memory");
     return st ? st : add_query(d, u, q, where, err);
 }
 

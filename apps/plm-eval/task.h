@@ -5,9 +5,9 @@
 #include "plm.h"
 
 struct task {
-    const char *name, *also; /* "LaMP_2", and how others write it: "LaMP_2M" */
-    const char *kind;        /* the recipe in plm's own table: "lamp-2" */
-    const char *mark;        /* in a prompt the text itself stands behind this: "description:" */
+    const char *name, *also;            /* "LaMP_2", and how others write it: "LaMP_2M" */
+    const char *kind;                   /* the recipe in plm's own table: "lamp-2" */
+    const char *mark;                   /* in a prompt the text itself stands behind this: "description:" */
     const char *input, *output, *title; /* fields of a profile item; title: part of what BM25 looks into */
 };
 extern const struct task lamp_tasks[]; /* ended by a row without a name */

@@ -260,7 +260,7 @@ static plm_status install(struct job *j, const struct arm *arm, plm_error *err) 
 static plm_status learn_and_gate(struct job *j, plm_error *err) {
     plm_status st = find_installed(j, err);
     if (st == PLM_OK)
-        st = synthetics_load(&j->data.synthetic, j->store, app_user(j->a), j->data.kind->name, err);
+        st = synthetics_load(&j->data.synthetic, j->store, app_user(j->a), j->data.kind->name, true, err);
     if (st == PLM_OK)
         st = gate_run(&j->gate, &j->data, j->installed, (float)j->installed_scale, err);
     if (st)

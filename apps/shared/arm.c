@@ -127,6 +127,7 @@ static void arm_hash(char hex[65], const struct arm *arm, const struct pool_of_d
     hash_text(&h, d->model_sha256);
     hash_text(&h, plm_model_describe(d->model)->cpu);
     hash_text(&h, arm->name);
+    hash_text(&h, l->start);
     hash_text(&h, numbers.data);
     for (size_t i = 0; i < e->n; i++) {
         char flags[64];
@@ -291,13 +292,17 @@ void arm_free(struct arm *arm) {
 
 /* ---- scores ---- */
 
-static plm_status use(struct scorer *s, struct loras *l, const plm_model *m, const char *adapter, float scale,
-                      plm_error *err) {
-    *l = (struct loras){.n = 0};
-    if (!adapter || scale == 0)
-        return PLM_OK;
-    plm_status st = loras_add(l, m, adapter, scale, err);
-    return st ? st : scorer_use(s, l->use, l->n, err);
+/* The adapter at a scale: between what the arms start from (the base, or an adapter) and itself. */
+static plm_status use(struct scorer *s, struct loras *l, const struct pool_of_data *d, const char *adapter,
+                      float scale, plm_error *err) {
+    plm_status st = PLM_OK;
+    if (!adapter)
+        scale = 0;
+    if (d->how.start && scale < 1)
+        st = loras_add(l, d->model, d->how.start, 1 - scale, err);
+    if (st == PLM_OK && scale > 0)
+        st = loras_add(l, d->model, adapter, scale, err);
+    return st || !l->n ? st : scorer_use(s, l->use, l->n, err);
 }
 
 plm_status arm_score(const struct pool_of_data *d, const char *adapter, float scale, const bool *held,
@@ -306,7 +311,7 @@ plm_status arm_score(const struct pool_of_data *d, const char *adapter, float sc
     struct loras loras = {.n = 0};
     plm_status st = device_open(&device, d->model, d->kind, err);
     if (st == PLM_OK)
-        st = use(&device.scorer, &loras, d->model, adapter, scale, err);
+        st = use(&device.scorer, &loras, d, adapter, scale, err);
     for (size_t i = 0; st == PLM_OK && i < d->real.n;) {
         const char *in[SCORED_AT_ONCE], *out[SCORED_AT_ONCE];
         size_t of[SCORED_AT_ONCE], n = 0;
@@ -326,7 +331,8 @@ plm_status arm_score(const struct pool_of_data *d, const char *adapter, float sc
     return st;
 }
 
-plm_status general_nll(plm_model *m, const char *adapter, float scale, double *nll, plm_error *err) {
+plm_status general_nll(const struct pool_of_data *d, const char *adapter, float scale, double *nll,
+                       plm_error *err) {
     static const char text[] =
         "The museum opens at nine and closes at six. Children under twelve go in free, and a guided tour of "
         "the old harbour starts every hour from the ticket office. Water boils at a lower temperature on a "
@@ -338,11 +344,11 @@ plm_status general_nll(plm_model *m, const char *adapter, float scale, double *n
     struct loras loras = {.n = 0};
     struct scorer s = {{NULL}};
     size_t tokens = 0;
-    plm_status st = encode_turn(&e, m, NULL, text, NULL, true, err);
+    plm_status st = encode_turn(&e, d->model, NULL, text, NULL, true, err);
     if (st == PLM_OK)
-        st = scorer_open(&s, m, NULL, err);
+        st = scorer_open(&s, d->model, NULL, err);
     if (st == PLM_OK)
-        st = use(&s, &loras, m, adapter, scale, err);
+        st = use(&s, &loras, d, adapter, scale, err);
     e.n_prompt = 1;
     if (st == PLM_OK)
         st = answer_nll(s.s[0], &e, nll, &tokens, err);

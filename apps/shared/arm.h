@@ -45,6 +45,7 @@ void arm_free(struct arm *arm);
  * wanted. */
 plm_status arm_score(const struct pool_of_data *d, const char *adapter, float scale, const bool *held,
                      double *nll, plm_error *err);
-/* A general text's mean NLL under the adapter (NULL: the base). */
-plm_status general_nll(plm_model *m, const char *adapter, float scale, double *nll, plm_error *err);
+/* A general text's mean NLL under the adapter (NULL: what the arms start from). */
+plm_status general_nll(const struct pool_of_data *d, const char *adapter, float scale, double *nll,
+                       plm_error *err);
 #endif

@@ -54,11 +54,11 @@ static void choose(struct gate *g) {
 
 static plm_status mark_harm(struct gate *g, const struct pool_of_data *d, plm_error *err) {
     double base, with;
-    plm_status st = general_nll(d->model, NULL, 0, &base, err);
+    plm_status st = general_nll(d, NULL, 0, &base, err);
     for (size_t i = 0; st == PLM_OK && i < g->n; i++) {
         if (!g->row[i].path || g->row[i].scale == 0)
             continue;
-        st = general_nll(d->model, g->row[i].path, g->row[i].scale, &with, err);
+        st = general_nll(d, g->row[i].path, g->row[i].scale, &with, err);
         g->row[i].harmful = !(with <= base * most_harm);
     }
     return st;

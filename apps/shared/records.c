@@ -73,9 +73,9 @@ static int take_synthetic(void *ctx, const plm_synthetic *s) {
 }
 
 plm_status synthetics_load(struct synthetics *out, plm_store *st, const char *user, const char *kind,
-                           plm_error *err) {
+                           bool kept_only, plm_error *err) {
     *out = (struct synthetics){0};
-    plm_status s = plm_store_find_synthetic(st, user, kind, true, take_synthetic, out, err);
+    plm_status s = plm_store_find_synthetic(st, user, kind, kept_only, take_synthetic, out, err);
     if (s == PLM_ESTOPPED)
         s = fail(err, PLM_ENOMEM, "out of memory");
     if (s)
@@ -83,13 +83,18 @@ plm_status synthetics_load(struct synthetics *out, plm_store *st, const char *us
     return s;
 }
 
-void synthetics_free(struct synthetics *s) {
-    for (size_t i = 0; i < s->n; i++) {
+void synthetics_cut(struct synthetics *s, size_t n) {
+    for (size_t i = n; i < s->n; i++) {
         drop(s->v[i].mode);
         drop(s->v[i].input);
         drop(s->v[i].output);
         mem_free((void *)(uintptr_t)s->v[i].sources);
     }
+    s->n = n < s->n ? n : s->n;
+}
+
+void synthetics_free(struct synthetics *s) {
+    synthetics_cut(s, 0);
     mem_free(s->v);
     *s = (struct synthetics){0};
 }

@@ -16,7 +16,9 @@ struct synthetics {
     plm_synthetic *v; /* strings and sources owned */
     size_t n;
 };
+/* kept_only: without those that a filter dropped. */
 plm_status synthetics_load(struct synthetics *out, plm_store *st, const char *user, const char *kind,
-                           plm_error *err);
+                           bool kept_only, plm_error *err);
+void synthetics_cut(struct synthetics *s, size_t n); /* lets go of all but the first n */
 void synthetics_free(struct synthetics *s);
 #endif
