@@ -14,6 +14,7 @@ void cell_free(struct cell *c) {
     replies_free(c->replies, c->view->n_queries);
     mem_free(c->replies);
     mem_free(c->nll);
+    written_close(&c->others_rows);
     json_decref(c->extra);
 }
 
@@ -419,13 +420,13 @@ static plm_status run_real_nearest(struct cell *c, plm_error *err) {
 
 /* ---- synthetic data ---- */
 
-static plm_status run_rows(struct cell *c, bool real, const struct synthetics *rows, size_t most,
-                           plm_error *err) {
+static plm_status run_rows(struct cell *c, bool real, const struct written *from,
+                           const struct synthetics *rows, size_t most, plm_error *err) {
     struct samples s = {0};
     plm_status st = real ? add_real(c, c->view, &s, err) : PLM_OK;
     if (st == PLM_OK)
         st = add_rows(c, &s, rows, most, err);
-    c->used = rows;
+    c->used = from;
     if (st == PLM_OK)
         st = study_and_ask(c, &s, &c->lab->recipe.user, user_steps(c), err);
     samples_free(&s);
@@ -434,23 +435,22 @@ static plm_status run_rows(struct cell *c, bool real, const struct synthetics *r
 
 static plm_status run_system(struct cell *c, plm_error *err) {
     plm_status st = cell_written(c, err);
-    return st ? st : run_rows(c, true, &c->written->kept, SIZE_MAX, err);
+    return st ? st : run_rows(c, true, c->written, &c->written->kept, SIZE_MAX, err);
 }
 
 static plm_status run_synthetic(struct cell *c, plm_error *err) {
     plm_status st = cell_written(c, err);
-    return st ? st : run_rows(c, false, &c->written->kept, SIZE_MAX, err);
+    return st ? st : run_rows(c, false, c->written, &c->written->kept, SIZE_MAX, err);
 }
 
 /* As many rows as were wanted, as they came. */
 static plm_status run_unfiltered(struct cell *c, plm_error *err) {
     plm_status st = cell_written(c, err);
-    return st ? st : run_rows(c, true, &c->written->raw, amount(c->view->n), err);
+    return st ? st : run_rows(c, true, c->written, &c->written->raw, amount(c->view->n), err);
 }
 
 /* What the teacher writes when it sees other people's items: the task, and nothing of the user. */
 static plm_status run_generic(struct cell *c, plm_error *err) {
-    struct written w;
     const struct dataset *pool = &c->lab->pool;
     size_t n = 0, want = c->view->n;
     const struct item **items = mem_zero(want ? want : 1, sizeof *items);
@@ -462,12 +462,9 @@ static plm_status run_generic(struct cell *c, plm_error *err) {
             if (pool->users[u].n > turn)
                 items[n++] = &pool->users[u].items[turn];
     snprintf(what, sizeof what, "generic/%zu", want);
-    plm_status st = written_open(&w, c->lab, what, items, n, c->view, c->seed, err);
-    if (st == PLM_OK) {
-        st = run_rows(c, true, &w.kept, SIZE_MAX, err);
-        c->used = NULL; /* gone with w */
-        written_close(&w);
-    }
+    plm_status st = written_open(&c->others_rows, c->lab, what, items, n, c->view, c->seed, err);
+    if (st == PLM_OK)
+        st = run_rows(c, true, &c->others_rows, &c->others_rows.kept, SIZE_MAX, err);
     mem_free(items);
     return st;
 }

@@ -40,8 +40,9 @@ struct cell { /* one arm, user, point and seed */
     bool answers;          /* replies hold what was answered */
     struct trained cost;
     double answer_s;
-    const struct synthetics *used; /* synthetic rows that were learned; NULL: none */
-    json_t *extra;                 /* more for the line: "gate", "bound"; may be NULL */
+    struct written others_rows; /* "generic": written from other people's items */
+    const struct written *used; /* whose rows were learned; NULL: none */
+    json_t *extra;              /* more for the line: "gate", "bound"; may be NULL */
 };
 void cell_free(struct cell *c);
 /* For arms in files of their own: opens c->written, and asks the adapter at path, scale of the way from the

@@ -159,7 +159,7 @@ static plm_status line_finish(json_t *line, const struct cell *c, plm_error *err
                                   (json_int_t)c->cost.bytes, "prompt_tokens", n ? tokens / (double)n : 0,
                                   "answer_ms", n ? 1e3 * c->answer_s / (double)n : 0));
     if (c->used) {
-        const struct written *w = c->written;
+        const struct written *w = c->used;
         json_object_set_new(line, "synthetic",
                             json_pack("{s:I, s:I, s:I, s:I, s:o}", "asked", (json_int_t)w->asked, "seen",
                                       (json_int_t)w->filter.seen, "kept", (json_int_t)w->filter.kept, "near",

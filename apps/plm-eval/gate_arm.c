@@ -45,7 +45,7 @@ plm_status run_gate(struct cell *c, plm_error *err) {
         }
         st = cell_ask(c, won ? won->path : NULL, scale, err);
     }
-    c->used = d && d->synthetic.n ? &c->written->kept : NULL;
+    c->used = d && d->synthetic.n ? c->written : NULL;
     if (d)
         records_free(&d->real);
     if (g)

@@ -137,6 +137,11 @@ plm_status samples_train(const struct school *s, const struct samples *examples,
     struct learned done = {0};
     char hash[65], cost[4320];
     struct stat facts;
+    size_t synthetic = 0;
+    for (size_t i = 0; i < examples->n; i++)
+        synthetic += examples->v[i].synthetic;
+    if (!synthetic || synthetic == examples->n)
+        l.train.real_last = 0;
     name_of(hash, s, examples, start, &l.train, &l.adapter);
     *out = (struct trained){.seconds = 0};
     snprintf(out->path, sizeof out->path, "%.4000s/%.40s.gguf", s->folder, hash);
