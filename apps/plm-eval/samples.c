@@ -73,8 +73,9 @@ static void name_of(char hex[65], const struct school *s, const struct samples *
     hash_text(&h, s->model_sha256);
     hash_text(&h, plm_model_describe(s->model)->cpu);
     hash_text(&h, slash ? slash + 1 : start); /* which is a hash itself */
-    snprintf(line, sizeof line, "%d %u %d %d %.9g %.9g %llu", shape->rank, shape->targets, how->batch,
-             how->steps, (double)how->rate, (double)how->real_last, (unsigned long long)how->seed);
+    snprintf(line, sizeof line, "%d %u %d %d %d %.9g %.9g %llu", shape->rank, shape->targets, shape->layers,
+             how->batch, how->steps, (double)how->rate, (double)how->real_last,
+             (unsigned long long)how->seed);
     hash_text(&h, line);
     for (size_t i = 0; i < e->n; i++) {
         snprintf(line, sizeof line, "%d %.9g", e->v[i].synthetic, (double)e->v[i].weight);
@@ -124,7 +125,10 @@ plm_status samples_train(const struct school *s, const struct samples *examples,
                          int steps, double rate, uint64_t seed, struct trained *out, plm_error *err) {
     struct learn l = {.model = s->model,
                       .start = start,
-                      .adapter = {.rank = s->recipe->rank, .targets = PLM_ALL_LINEAR, .seed = seed},
+                      .adapter = {.rank = s->recipe->rank,
+                                  .targets = PLM_ALL_LINEAR,
+                                  .layers = s->recipe->layers,
+                                  .seed = seed},
                       .train = {.batch = batch,
                                 .steps = steps,
                                 .rate = (float)rate,
