@@ -1,5 +1,6 @@
 /* The pool: every index once, whatever the threads; sleeping workers cost nothing. */
 #include <pthread.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -166,6 +167,43 @@ static void caller_sleeps_while_others_finish(void **state) {
     pool_close(p);
 }
 
+struct place {
+    int caller;
+    atomic_int together;
+};
+
+static void look_where(void *ctx, size_t from, size_t to, int worker) {
+    struct place *p = ctx;
+    (void)from;
+    (void)to;
+    if (worker && sched_getcpu() == p->caller)
+        atomic_fetch_add(&p->together, 1);
+    usleep(50);
+}
+
+static void a_worker_leaves_the_core_that_its_caller_is_kept_on(void **state) {
+    (void)state;
+    cpu_set_t before, one;
+    struct place where = {0};
+    struct pool *p;
+    assert_int_equal(sched_getaffinity(0, sizeof before, &before), 0);
+    assert_int_equal(pool_open(&p, CPU_COUNT(&before), NULL), PLM_OK);
+    for (int cpu = 0; cpu < CPU_SETSIZE; cpu++)
+        if (CPU_ISSET((size_t)cpu, &before))
+            where.caller = cpu; // the last worker's
+    CPU_ZERO(&one);
+    CPU_SET((size_t)where.caller, &one);
+    assert_int_equal(pthread_setaffinity_np(pthread_self(), sizeof one, &one), 0);
+    for (int i = 0; i < 100; i++)
+        pool_for(p, 8, 1, look_where, &where);
+    where.together = 0;
+    for (int i = 0; i < 100; i++)
+        pool_for(p, 8, 1, look_where, &where);
+    assert_int_equal(where.together, 0);
+    pthread_setaffinity_np(pthread_self(), sizeof before, &before);
+    pool_close(p);
+}
+
 static void senseless_thread_counts_are_refused(void **state) {
     (void)state;
     struct pool *p;
@@ -197,6 +235,7 @@ int main(void) {
         cmocka_unit_test(several_callers_take_turns),
         cmocka_unit_test(idle_workers_sleep),
         cmocka_unit_test(caller_sleeps_while_others_finish),
+        cmocka_unit_test(a_worker_leaves_the_core_that_its_caller_is_kept_on),
         cmocka_unit_test(senseless_thread_counts_are_refused),
         cmocka_unit_test(each_failed_allocation_is_a_clean_status),
     };

@@ -218,7 +218,7 @@ INLINE void tile_group(vi sum[Q8_STRIP][WIDEST], struct q8_at x, const unsigned 
 }
 
 INLINE void tile_q8(float *y, size_t ldy, struct q8_at x, const unsigned char *w, int n, int k, bool more,
-                    int m, int v, struct layout f) {
+                    int m, int v, bool ahead, struct layout f) {
     vf total[Q8_STRIP][WIDEST];
     UNROLLED_FOR (int i = 0; i < m; i++)
         UNROLLED_FOR (int c = 0; c < v; c++)
@@ -226,8 +226,12 @@ INLINE void tile_q8(float *y, size_t ldy, struct q8_at x, const unsigned char *w
                           : n - c * LANES >= LANES ? vf_load(y + (size_t)i * ldy + c * LANES)
                           : n > c * LANES          ? vf_load_n(y + (size_t)i * ldy + c * LANES, n - c * LANES)
                                                    : vf_set(0);
+    const int share = f.bytes / (f.weights / f.group); // of a group
     for (; k > 0; k -= f.weights, w += f.bytes)
         UNROLLED_FOR (int g = 0; g < f.weights / f.group; g++) {
+            if (ahead)
+                UNROLLED_FOR (int i = 0; i < share; i += 64)
+                    __builtin_prefetch(w + Q8_AHEAD + g * share + i);
             vi sum[Q8_STRIP][WIDEST];
             tile_group(sum, x, w, g, m, v, f);
             UNROLLED_FOR (int c = 0; c < v; c++) {
@@ -272,21 +276,21 @@ INLINE struct q8_at rows_from(const struct q8_rows *x, int row, int from, int gr
 INLINE void strips_q8(float *y, size_t ldy, const struct q8_rows *x, int row, int from,
                       const unsigned char *w, int m, int n, int k, bool more, struct layout f) {
     for (; m >= Q8_STRIP; m -= Q8_STRIP, row += Q8_STRIP, y += Q8_STRIP * ldy)
-        tile_q8(y, ldy, rows_from(x, row, from, f.group), w, n, k, more, Q8_STRIP, Q8_VECTORS, f);
+        tile_q8(y, ldy, rows_from(x, row, from, f.group), w, n, k, more, Q8_STRIP, Q8_VECTORS, false, f);
     for (; m > 0; m--, row++, y += ldy)
-        tile_q8(y, ldy, rows_from(x, row, from, f.group), w, n, k, more, 1, Q8_VECTORS, f);
+        tile_q8(y, ldy, rows_from(x, row, from, f.group), w, n, k, more, 1, Q8_VECTORS, false, f);
 }
 
-#define PACKED(format)                                                                         \
-    static void format##_dot(float *y, size_t ldy, const struct q8_rows *x, int row, int from, \
-                             const void *w, int m, int n, int k, bool more) {                  \
-        const struct layout f = format##_layout;                                               \
-        (void)m;                                                                               \
-        tile_q8(y, ldy, rows_from(x, row, from, f.group), w, n, k, more, 1, UNIT_VECTORS, f);  \
-    }                                                                                          \
-    static void format##_open(void *panel, int column, const void *unit, int k) {              \
-        const struct layout f = format##_layout;                                               \
-        open_unit(panel, column, unit, k, f);                                                  \
+#define PACKED(format)                                                                                      \
+    static void format##_dot(float *y, size_t ldy, const struct q8_rows *x, int row, int from,              \
+                             const void *w, int m, int n, int k, bool more) {                               \
+        const struct layout f = format##_layout;                                                            \
+        (void)m;                                                                                            \
+        tile_q8(y, ldy, rows_from(x, row, from, f.group), w, n, k, more, 1, UNIT_VECTORS, Q8_AHEAD > 0, f); \
+    }                                                                                                       \
+    static void format##_open(void *panel, int column, const void *unit, int k) {                           \
+        const struct layout f = format##_layout;                                                            \
+        open_unit(panel, column, unit, k, f);                                                               \
     }
 #define PRODUCTS(format)                                                                       \
     PACKED(format)                                                                             \

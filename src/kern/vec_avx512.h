@@ -9,6 +9,7 @@
 #define STRIP 6      /* rows of a tile: 6 x 4 accumulators leave room for a step of weights */
 #define Q8_VECTORS 2 /* the int8 tile has a second set of accumulators */
 #define Q8_STRIP 6
+#define Q8_AHEAD 0 /* Zen 4 reads as fast without */
 
 typedef __m512 vf;
 typedef __m512i vi;

@@ -11,6 +11,7 @@
 #define STRIP 6
 #define Q8_VECTORS 4
 #define Q8_STRIP 3
+#define Q8_AHEAD 0
 
 typedef float32x4_t vf;
 typedef int32x4_t vi;

@@ -10,7 +10,7 @@
 
 enum {
     PIECE = 1024, /* weights of a row at a time, whole super-blocks: a panel of them stays near */
-    GRAIN = 4,    /* units that one token goes through together */
+    GRAIN = 2,    /* units that one token goes through together */
 };
 
 struct job {
