@@ -363,7 +363,7 @@ typedef struct plm_train_facts {
     size_t tokens, targets;           /* in one epoch */
     uint64_t planned_bytes;           /* the trainer's own memory, from the plan */
     int recomputed_layers;            /* layers whose activations are computed again in backward */
-    size_t frozen_kept; /* examples whose layers below the adapter's first are computed once */
+    size_t frozen_kept;               /* examples whose layers below the adapter's first are computed once */
     size_t frozen_anew; /* and those that had no room to be kept: computed each time, to the same bit */
 } plm_train_facts;
 
@@ -742,11 +742,20 @@ typedef struct plm_answer {
 PLM_API plm_status plm_teacher_ask(plm_teacher *t, const plm_call *calls, size_t n, plm_answer *answers,
                                    plm_error *err) PLM_MUST_CHECK;
 
+/* About what a run will take, if the first round brings what is wanted and no reply is kept yet. A teacher
+ * whose replies are mostly dropped is asked more; max_cost holds in any case. */
+typedef struct plm_augment_forecast {
+    size_t calls;
+    int64_t tokens_in, tokens_out; /* four bytes to a token, and half of what replies may have */
+    uint64_t bytes;                /* that would leave, or go to a teacher here */
+    double cost;                   /* at the teacher's prices; 0: not known */
+} plm_augment_forecast;
+
 /* The first calls of a request, in order, each given to each byte for byte; later ones depend on replies. To
- * a plm-cloud service it is the request. */
+ * a plm-cloud service it is the request. each and forecast may be NULL. */
 PLM_API plm_status plm_augment_preview(const char *request, const plm_teacher *t,
                                        int (*each)(void *ctx, const char *body), void *ctx,
-                                       plm_error *err) PLM_MUST_CHECK;
+                                       plm_augment_forecast *forecast, plm_error *err) PLM_MUST_CHECK;
 
 typedef struct plm_augment_run {
     const char *user;

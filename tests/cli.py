@@ -598,12 +598,22 @@ def test_nothing_leaves_without_a_yes_and_dry_run_shows_every_byte():
         "ada",
         "--teacher",
         "https://api.example.org/v1",
+        "--cost-in",
+        "2",
+        "--cost-out",
+        "8",
+        "--max-cost",
+        "1.5",
         home=home,
-        says=["nothing was sent", "--yes"],
+        says=["nothing was sent", "--yes", " calls of ", "at your prices, never over 1.5"],
     )
     with fake_teacher("good") as (url, log):
         shown, _ = plm("augment", "--user", "ada", "--teacher", url, "--dry-run", home=home)
         assert log.read_text() == "" and shown
+        counted, _ = plm("augment", "--user", "ada", "--teacher", url, "--dry-run", "--json", home=home)
+        assert counted.startswith(shown) and log.read_text() == ""
+        ahead = json.loads(counted[len(shown) :])["forecast"]
+        assert ahead["calls"] == shown.count("\n") and ahead["bytes"] == len(shown.encode()) - ahead["calls"]
         plm("augment", "--user", "ada", "--teacher", url, "--yes", "-q", home=home)
         sent = log.read_text().splitlines()
         first = shown.splitlines()  # several calls are under way at once: their order is the network's

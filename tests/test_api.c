@@ -121,7 +121,7 @@ static void a_teacher_is_asked_and_its_kept_replies_are_replayed(void **state) {
     }
     plm_augment_policy policy = {.user = "ada", .kind = plm_kind_find(kinds, "note"), .unredacted = true};
     OK(plm_augment_draft(store, &policy, &request, &e));
-    OK(plm_augment_preview(request, t, count, &bodies, &e));
+    OK(plm_augment_preview(request, t, count, &bodies, NULL, &e));
     assert_true(bodies > 0);
     plm_augment_run run = {.user = "ada", .replay_of = plm_teacher_name(t)};
     assert_int_equal(plm_augment_write(store, request, NULL, &run, &candidates, &e), PLM_EREMOTE);

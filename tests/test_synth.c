@@ -93,7 +93,7 @@ static void preview_shows_the_first_calls_byte_for_byte(void **s) {
     char *request, *again, *candidates;
     struct bodies *b = calloc(1, sizeof *b);
     assert_int_equal(plm_augment_draft(p.store, &policy, &again, NULL), PLM_OK);
-    assert_int_equal(plm_augment_preview(again, t, collect, b, NULL), PLM_OK);
+    assert_int_equal(plm_augment_preview(again, t, collect, b, NULL, NULL), PLM_OK);
     assert_int_equal(p.left, 0);
     free(fake_received(&fake, 0));
     assert_int_equal(person_generate(&p, &policy, t, &request, &candidates, NULL), PLM_OK);

@@ -87,6 +87,43 @@ static void a_reply_is_kept_with_the_records_it_quoted(void **s) {
     person_close(&p);
 }
 
+static int add_bytes(void *ctx, const char *body) {
+    *(size_t *)ctx += strlen(body);
+    return 0;
+}
+
+/* The fake teacher is a good one: what a run takes is near to what was said before, and priced as said. */
+static void a_forecast_is_near_to_what_the_run_takes(void **s) {
+    (void)s;
+    static const char *const kinds[] = {"note", "review", "tweet"};
+    for (size_t k = 0; k < 3; k++) {
+        struct person p;
+        plm_augment_policy policy;
+        person_open(&p, kinds[k]);
+        char *request = draft(&p, &policy), *candidates = NULL;
+        plm_teacher_options o = {.spec = fake_base(&fake, "good"), .cost_in = 10, .cost_out = 30};
+        plm_teacher *t = NULL;
+        plm_augment_forecast f, again;
+        size_t bytes = 0;
+        assert_int_equal(plm_teacher_open(&t, &o, NULL), PLM_OK);
+        assert_int_equal(plm_augment_preview(request, t, add_bytes, &bytes, &f, NULL), PLM_OK);
+        assert_int_equal(plm_augment_preview(request, t, NULL, NULL, &again, NULL), PLM_OK);
+        assert_memory_equal(&f, &again, sizeof f);
+        plm_augment_run run = {.user = "ada"};
+        assert_int_equal(plm_augment_write(p.store, request, t, &run, &candidates, NULL), PLM_OK);
+        print_message("%s: %zu calls foreseen, %zu made\n", kinds[k], f.calls, run.calls);
+        assert_true(f.calls * 2 >= run.calls && f.calls <= run.calls * 2);
+        assert_true(f.bytes >= bytes && bytes > 1000 && f.bytes < bytes * 12);
+        assert_true(f.tokens_in > (int64_t)f.bytes / 8 && f.tokens_in < (int64_t)f.bytes / 3);
+        double cost = ((double)f.tokens_in * 10 + (double)f.tokens_out * 30) / 1e6;
+        assert_true(f.cost > cost * .999 && f.cost < cost * 1.001 && f.tokens_out > 0);
+        plm_free(request);
+        plm_free(candidates);
+        plm_teacher_close(t);
+        person_close(&p);
+    }
+}
+
 static void nothing_leaves_without_consent_and_a_line_in_the_ledger(void **s) {
     (void)s;
     struct person p;
@@ -180,6 +217,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(kept_replies_are_not_asked_for_again),
         cmocka_unit_test(a_reply_is_kept_with_the_records_it_quoted),
+        cmocka_unit_test(a_forecast_is_near_to_what_the_run_takes),
         cmocka_unit_test(nothing_leaves_without_consent_and_a_line_in_the_ledger),
         cmocka_unit_test(a_run_needs_a_user_and_a_source_of_replies),
         cmocka_unit_test(each_failing_allocation_is_a_clean_status),

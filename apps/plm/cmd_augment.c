@@ -16,7 +16,11 @@ static plm_status dry_run(struct teaching *t, plm_error *err) {
     char *request = NULL;
     plm_status st = plm_augment_draft(t->store, &p, &request, err);
     if (st == PLM_OK)
-        st = plm_augment_preview(request, t->teacher, print_body, NULL, err);
+        st = teach_forecast(t, request, print_body, err);
+    if (st == PLM_OK)
+        teach_say_forecast(t);
+    if (st == PLM_OK && t->args->json)
+        app_json(json_pack("{s:o}", "forecast", forecast_json(&t->forecast)));
     plm_free(request);
     return st;
 }
@@ -44,9 +48,12 @@ static void say_kept(const struct args *a, const struct teaching *t, const plm_a
         json_t *dropped = json_object();
         for (int i = 0; i < PLM_RULES; i++)
             json_object_set_new(dropped, plm_rule_name(i), json_integer((json_int_t)r->dropped[i]));
-        app_json(json_pack("{s:I, s:I, s:o, s:I, s:I, s:f}", "seen", (json_int_t)r->seen, "kept",
-                           (json_int_t)r->kept, "dropped", dropped, "calls", (json_int_t)t->run.calls,
-                           "bytes_sent", (json_int_t)t->run.bytes_sent, "seconds", t->run.seconds));
+        app_json(json_pack("{s:I, s:I, s:o, s:I, s:I, s:I, s:I, s:f, s:f, s:o}", "seen", (json_int_t)r->seen,
+                           "kept", (json_int_t)r->kept, "dropped", dropped, "calls", (json_int_t)t->run.calls,
+                           "tokens_in", (json_int_t)t->run.tokens_in, "tokens_out",
+                           (json_int_t)t->run.tokens_out, "bytes_sent", (json_int_t)t->run.bytes_sent,
+                           "spent", t->run.spent, "seconds", t->run.seconds, "forecast",
+                           forecast_json(&t->forecast)));
         return;
     }
     printf("%zu examples were written in %zu calls, %zu kept\n", r->seen, t->run.calls, r->kept);

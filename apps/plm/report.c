@@ -23,15 +23,15 @@ void report_augment(struct report *r, const struct teaching *t, const plm_absorb
     json_t *dropped = json_object();
     for (int i = 0; i < PLM_RULES; i++)
         json_object_set_new(dropped, plm_rule_name(i), json_integer((json_int_t)a->dropped[i]));
-    json_object_set_new(r->doc, "augmented",
-                        json_pack("{s:s, s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:o}", "teacher",
-                                  t->teacher ? plm_teacher_name(t->teacher) : "none", "local",
-                                  !t->teacher || plm_teacher_is_local(t->teacher), "calls",
-                                  (json_int_t)t->run.calls, "asked", (json_int_t)t->run.asked, "bytes_sent",
-                                  (json_int_t)t->run.bytes_sent, "tokens_in", (json_int_t)t->run.tokens_in,
-                                  "tokens_out", (json_int_t)t->run.tokens_out, "written", (json_int_t)a->seen,
-                                  "kept", (json_int_t)a->kept, "seconds", t->run.seconds, "dropped",
-                                  dropped));
+    json_object_set_new(
+        r->doc, "augmented",
+        json_pack("{s:s, s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:f, s:o, s:o}", "teacher",
+                  t->teacher ? plm_teacher_name(t->teacher) : "none", "local",
+                  !t->teacher || plm_teacher_is_local(t->teacher), "calls", (json_int_t)t->run.calls, "asked",
+                  (json_int_t)t->run.asked, "bytes_sent", (json_int_t)t->run.bytes_sent, "tokens_in",
+                  (json_int_t)t->run.tokens_in, "tokens_out", (json_int_t)t->run.tokens_out, "written",
+                  (json_int_t)a->seen, "kept", (json_int_t)a->kept, "spent", t->run.spent, "seconds",
+                  t->run.seconds, "forecast", forecast_json(&t->forecast), "dropped", dropped));
 }
 
 static json_t *arm_json(const struct arm *a) {

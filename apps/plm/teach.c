@@ -93,6 +93,37 @@ plm_augment_policy teach_policy(const struct teaching *t) {
                                 .capable = t->teacher && plm_teacher_is_capable(t->teacher)};
 }
 
+/* ---- what it will take ---- */
+
+static void forecast_words(const struct teaching *t, char out[200]) {
+    const struct args *a = t->args;
+    const plm_augment_forecast *f = &t->forecast;
+    size_t n = (size_t)snprintf(out, 200, "about %zu calls of %lld tokens in and %lld out", f->calls,
+                                (long long)f->tokens_in, (long long)f->tokens_out);
+    if (f->cost > 0)
+        n += (size_t)snprintf(out + n, 200 - n, ", %.3g at your prices", f->cost);
+    if (a->max_cost > 0)
+        snprintf(out + n, 200 - n, ", never over %.3g", a->max_cost);
+}
+
+plm_status teach_forecast(struct teaching *t, const char *request, int (*each)(void *ctx, const char *body),
+                          plm_error *err) {
+    return plm_augment_preview(request, t->teacher, each, NULL, &t->forecast, err);
+}
+
+void teach_say_forecast(const struct teaching *t) {
+    char words[200];
+    forecast_words(t, words);
+    if (!plm_teacher_is_local(t->teacher))
+        app_say(t->args, "teacher: %s\n", words);
+}
+
+json_t *forecast_json(const plm_augment_forecast *f) {
+    return json_pack("{s:I, s:I, s:I, s:I, s:f}", "calls", (json_int_t)f->calls, "tokens_in",
+                     (json_int_t)f->tokens_in, "tokens_out", (json_int_t)f->tokens_out, "bytes",
+                     (json_int_t)f->bytes, "cost", f->cost);
+}
+
 /* ---- consent ---- */
 
 static void consent_text(const struct teaching *t, const char *request, const char *share,
@@ -109,13 +140,14 @@ static void consent_text(const struct teaching *t, const char *request, const ch
         plm_teacher_terms(t->teacher));
 }
 
-static bool agreed(const struct args *a, const char *text) {
+static bool agreed(const struct args *a, const char *text, const char *forecast) {
     char answer[16] = "";
     if (a->yes)
         return true;
     if (!isatty(STDIN_FILENO))
         return false;
-    fprintf(stderr, "%s\n(plm augment --dry-run shows every byte.) Agree? [y/N] ", text);
+    fprintf(stderr, "%s\nThat is %s. (plm augment --dry-run shows every byte.) Agree? [y/N] ", text,
+            forecast);
     return fgets(answer, sizeof answer, stdin) && (answer[0] == 'y' || answer[0] == 'Y');
 }
 
@@ -129,12 +161,15 @@ plm_status teach_consent(struct teaching *t, const char *request, plm_error *err
     if (st || t->run.consent)
         return st;
     struct bytes text;
+    char words[200];
+    forecast_words(t, words);
     bytes_init(&text, 1 << 16);
     consent_text(t, request, share, &text);
     st = bytes_status(&text, "the consent", err);
-    if (st == PLM_OK && !agreed(t->args, text.data))
+    if (st == PLM_OK && !agreed(t->args, text.data, words))
         st = fail(err, PLM_ESTOPPED,
-                  "nothing was sent: --yes agrees to sending records to %s, --dry-run shows them", endpoint);
+                  "nothing was sent: --yes agrees to sending records to %.200s in %s; --dry-run shows them",
+                  endpoint, words);
     if (st == PLM_OK) {
         plm_consent c = {.when = clock_wall(),
                          .user = app_user(t->args),
@@ -153,8 +188,11 @@ plm_status teach_generate(struct teaching *t, const plm_augment_policy *p, char 
                           plm_error *err) {
     plm_status st = plm_augment_draft(t->store, p, request, err);
     if (st == PLM_OK)
+        st = teach_forecast(t, *request, NULL, err);
+    if (st == PLM_OK)
         st = teach_consent(t, *request, err);
     if (st == PLM_OK) {
+        teach_say_forecast(t);
         progress_start(&t->bar, t->args->quiet, "teacher");
         st = plm_augment_write(t->store, *request, t->teacher, &t->run, candidates, err);
         progress_end(&t->bar);

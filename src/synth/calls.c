@@ -160,13 +160,20 @@ static plm_status ask(struct making *m, plm_call *calls, char **bodies, plm_erro
     return teacher_ask_all(c->teacher, &b, err);
 }
 
+static plm_status show(struct calls *c, const plm_call *call, const char *body, plm_error *err) {
+    c->forecast->tokens_in += (int64_t)((strlen(call->system) + strlen(call->user)) / 4 + 1);
+    c->forecast->tokens_out += call->max_tokens / 2;
+    c->forecast->bytes += strlen(body);
+    return c->each && c->each(c->each_ctx, body) ? fail(err, PLM_ESTOPPED, "stopped") : PLM_OK;
+}
+
 static plm_status make(struct making *m, plm_call *calls, char **bodies, plm_error *err) {
     struct calls *c = m->c;
     plm_status st = PLM_OK;
     for (size_t i = 0; i < m->n && !st; i++) {
         st = prepare(m, i, &calls[i], err);
-        if (!st && c->each) {
-            st = c->each(c->each_ctx, m->k[i].body) ? fail(err, PLM_ESTOPPED, "stopped") : PLM_OK;
+        if (!st && c->forecast) {
+            st = show(c, &calls[i], m->k[i].body, err);
         } else if (!st) {
             st = find(m, i, err);
             if (!st && !m->k[i].text) {
@@ -174,7 +181,7 @@ static plm_status make(struct making *m, plm_call *calls, char **bodies, plm_err
             }
         }
     }
-    if (c->each) {
+    if (c->forecast) {
         c->number += m->n;
         return st;
     }
@@ -194,7 +201,7 @@ static plm_status make_some(struct calls *c, struct task *tasks, size_t n, reply
                                                       : fail(err, PLM_ENOMEM, "no memory for calls");
     for (size_t i = 0; m.k && i < n; i++) {
         struct each_call *k = &m.k[i];
-        st = st || c->each ? st : read(ctx, &tasks[i], k->hash, k->text, k->finish, err);
+        st = st || c->forecast ? st : read(ctx, &tasks[i], k->hash, k->text, k->finish, err);
         prompt_free(&k->prompt);
         tasks[i].sent = NULL;
         plm_free(k->body);

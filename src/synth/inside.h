@@ -78,7 +78,8 @@ struct calls {
     plm_teacher *teacher;
     const struct synth_hooks *hooks;
     const char *name;                         /* of the teacher, asked or replayed */
-    int (*each)(void *ctx, const char *body); /* a preview: bodies are shown, nothing is asked */
+    plm_augment_forecast *forecast;           /* a preview: bodies are counted and shown, nothing is asked */
+    int (*each)(void *ctx, const char *body); /* NULL: counted alone */
     void *each_ctx;
     size_t number, planned, kept, candidates; /* calls so far, foreseen, with a kept reply; for progress */
 };
@@ -113,6 +114,7 @@ plm_status remote_open(struct remote **out, const plm_teacher_options *opt, cons
                        plm_error *err);
 void remote_close(struct remote *r);
 plm_status remote_ask_all(struct remote *r, const struct batch *b, plm_error *err);
+double remote_price(const struct remote *r, int64_t tokens_in, int64_t tokens_out);
 void remote_usage(const struct remote *r, plm_teacher_usage *out);
 
 /* cloud.c: a service that runs the recipe itself. *name: of its teacher, the caller's. */
@@ -125,7 +127,8 @@ const char *cloud_terms(const struct cloud *c);
 plm_status cloud_run(struct cloud *c, const char *request, const struct synth_hooks *h, char **candidates,
                      size_t *calls, plm_error *err);
 plm_status cloud_settle(struct cloud *c, plm_error *err);
-struct cloud *teacher_cloud(const plm_teacher *t); /* NULL: t answers calls */
+struct cloud *teacher_cloud(const plm_teacher *t);                                 /* NULL: t answers calls */
+double teacher_price(const plm_teacher *t, int64_t tokens_in, int64_t tokens_out); /* 0: it has none */
 
 struct local;
 plm_status local_open(struct local **out, const plm_teacher_options *opt, char name[80], bool *capable,

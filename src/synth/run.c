@@ -246,7 +246,7 @@ static plm_status run_round(struct run *r, int round, bool *enough, plm_error *e
     st = st ? st : calls_make(&r->calls, r->drafts.t, r->drafts.n, read_candidates, r, err);
     list_free(&tasks);
     list_free(&r->drafts);
-    if (st || *enough || r->calls.each) {
+    if (st || *enough || r->calls.forecast) {
         return st;
     }
     st = sieve(r, 0, err);
@@ -343,16 +343,35 @@ plm_status synth_run(const char *request, plm_teacher *t, const struct synth_hoo
     return st;
 }
 
+// Calls that depend on replies, second ones and judgements, are taken to be like those of the first round.
+static void foresee_all(const struct calls *c, const plm_teacher *t) {
+    plm_augment_forecast *f = c->forecast;
+    double more = c->number ? (double)c->planned / (double)c->number : 0;
+    f->calls = c->planned;
+    f->tokens_in = (int64_t)((double)f->tokens_in * more);
+    f->tokens_out = (int64_t)((double)f->tokens_out * more);
+    f->bytes = (uint64_t)((double)f->bytes * more);
+    f->cost = t ? teacher_price(t, f->tokens_in, f->tokens_out) : 0;
+}
+
 plm_status plm_augment_preview(const char *request, const plm_teacher *t,
-                               int (*each)(void *ctx, const char *body), void *ctx, plm_error *err) {
-    if (teacher_cloud(t)) {
-        return each(ctx, request) ? fail(err, PLM_ESTOPPED, "stopped") : PLM_OK;
-    }
+                               int (*each)(void *ctx, const char *body), void *ctx,
+                               plm_augment_forecast *forecast, plm_error *err) {
     static const struct synth_hooks none = {0};
-    struct run r = {.calls = {.hooks = &none, .each = each, .each_ctx = ctx}};
+    plm_augment_forecast own, *f = forecast ? forecast : &own;
+    bool whole = teacher_cloud(t);
+    struct run r = {.calls = {.hooks = &none, .forecast = f, .each = whole ? NULL : each, .each_ctx = ctx}};
+    *f = (plm_augment_forecast){0};
     plm_status st = run_open(&r, request, t, err);
     bool enough;
     st = st ? st : run_round(&r, 0, &enough, err);
+    if (!st) {
+        foresee_all(&r.calls, t);
+    }
+    if (!st && whole) {
+        f->bytes = strlen(request);
+        st = each && each(ctx, request) ? fail(err, PLM_ESTOPPED, "stopped") : PLM_OK;
+    }
     run_close(&r);
     return st;
 }

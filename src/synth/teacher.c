@@ -180,6 +180,10 @@ plm_status teacher_ask_all(plm_teacher *t, const struct batch *b, plm_error *err
     return t->local ? local_ask_all(t->local, b, &t->used, err) : remote_ask_all(t->remote, b, err);
 }
 
+double teacher_price(const plm_teacher *t, int64_t tokens_in, int64_t tokens_out) {
+    return t->remote ? remote_price(t->remote, tokens_in, tokens_out) : 0;
+}
+
 static plm_status lets_leave(void *ctx, size_t i, plm_error *err) {
     (void)ctx, (void)i, (void)err;
     return PLM_OK;

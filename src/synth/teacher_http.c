@@ -92,8 +92,12 @@ void remote_close(struct remote *r) {
     }
 }
 
+double remote_price(const struct remote *r, int64_t tokens_in, int64_t tokens_out) {
+    return ((double)tokens_in * r->cost_in + (double)tokens_out * r->cost_out) / 1e6;
+}
+
 double remote_reserve(const struct remote *r, size_t len, int max_tokens) {
-    return ((double)(len / 2) * r->cost_in + (double)max_tokens * r->cost_out) / 1e6;
+    return remote_price(r, (int64_t)(len / 2), max_tokens);
 }
 
 // What a call cost; where the service does not say, or says nonsense, three bytes are taken for a token.
@@ -102,7 +106,7 @@ static void count_cost(struct remote *r, plm_answer *a, size_t sent) {
     a->tokens_out = a->tokens_out >= 0 ? a->tokens_out : (int64_t)(strlen(a->text) / 3 + 1);
     r->used.tokens_in += a->tokens_in;
     r->used.tokens_out += a->tokens_out;
-    r->used.spent += ((double)a->tokens_in * r->cost_in + (double)a->tokens_out * r->cost_out) / 1e6;
+    r->used.spent += remote_price(r, a->tokens_in, a->tokens_out);
 }
 
 plm_status remote_read(struct remote *r, const struct http_done *d, size_t sent, plm_answer *out,
