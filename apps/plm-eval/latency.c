@@ -108,13 +108,13 @@ static plm_status plan_rows(struct latency *l, plm_error *err) {
     return PLM_OK;
 }
 
-static plm_status ask(struct latency *l, struct row *r, size_t i, plm_error *err) {
+static plm_status ask(struct latency *l, struct row *r, size_t round, size_t i, plm_error *err) {
     if (r->where == DEVICE)
         return ask_device(l, l->q.v[i], &r->each[i], err);
     if (r->where == DIRECT)
         return endpoint_ask(l->endpoint, NULL, l->q.v[i], &r->each[i], err);
     struct network net = r->net;
-    net.refuses = r->out_n && i >= r->out_from && i < r->out_from + r->out_n;
+    net.refuses = round >= r->out_from && round < r->out_from + r->out_n;
     plm_status st = proxy_set(l->proxy, &net, err);
     if (st == PLM_OK)
         st = endpoint_ask(l->endpoint, l->proxy, l->q.v[i], &r->each[i], err);
@@ -134,13 +134,15 @@ static plm_status warm_up(struct latency *l, plm_error *err) {
     return st;
 }
 
+/* Row by row in turn, so that what else the machine does falls on all rows alike; and each with another
+ * question, for servers remember the last one. */
 static plm_status run_rows(struct latency *l, plm_error *err) {
     progress_start(&l->bar, l->quiet, "latency");
     plm_status st = warm_up(l, err);
-    for (size_t k = 0; st == PLM_OK && k < l->n_rows; k++) {
-        for (size_t i = 0; st == PLM_OK && i < l->q.n; i++) {
+    for (size_t round = 0; st == PLM_OK && round < l->q.n; round++) {
+        for (size_t k = 0; st == PLM_OK && k < l->n_rows; k++) {
             progress_at(&l->bar, (double)l->done++, (double)(l->n_rows * l->q.n), l->row[k].name);
-            st = ask(l, &l->row[k], i, err);
+            st = ask(l, &l->row[k], round, (round + k) % l->q.n, err);
         }
     }
     progress_end(&l->bar);

@@ -15,7 +15,7 @@ struct row {
     enum where where;
     char name[80];
     struct network net;
-    size_t out_from, out_n; /* the questions during which connections are refused */
+    size_t out_from, out_n; /* the rounds during which connections are refused */
     struct asked *each;     /* [questions] */
     size_t stalled;
 };

@@ -75,7 +75,7 @@ static const struct command commands[] = {
      cmd_score},
     {"latency", "--questions FILE [--model FILE] [--endpoint URL]",
      "how long answers take on this device and from a server, through networks from good to none",
-     "The same questions, one after the other, are answered on the device and by the server: directly, and\n"
+     "The same questions, one at a time, are answered on the device and by the server: directly, and\n"
      "through a proxy of plm-eval's own that adds round trips, lets some answers stall, and refuses "
      "connections\n"
      "for a tenth of the questions. Each is asked once, on a connection of its own. One question is asked\n"
