@@ -132,7 +132,7 @@ def test_what_the_server_does_wrong_is_one_sentence():
 def test_the_key_goes_along_and_nowhere_else():
     key = pathlib.Path(HOME.name, "key")
     key.write_text("a-key\n")
-    rows, err = measure("key", "--rtt", "1", "--key-file", key, limit=1)
+    rows, err = measure("key", "--rtt", "1", "--endpoint-key", key, limit=1)
     assert rows[0]["answered"] == 1 and "a-key" not in err
     assert "no such key" in refused("key")
 

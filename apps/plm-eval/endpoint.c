@@ -258,7 +258,7 @@ static plm_status read_url(struct endpoint *e, const char *url, plm_error *err) 
              curl_url_get(u, CURLUPART_PORT, &port, CURLU_DEFAULT_PORT) || !parse_i64(str_of(port), &number))
         st = fail(err, PLM_EINVAL, "--endpoint takes a URL such as http://127.0.0.1:8000/v1");
     else if (!curl_url_get(u, CURLUPART_USER, &user, 0))
-        st = fail(err, PLM_EINVAL, "a user name in --endpoint would be shown: use a key file");
+        st = fail(err, PLM_EINVAL, "a user name in --endpoint would be shown: use --endpoint-key");
     if (st == PLM_OK) {
         snprintf(e->host, sizeof e->host, "%s", host);
         e->port = (int)number;

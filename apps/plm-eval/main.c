@@ -23,7 +23,7 @@ static const struct option options[] = {
     {"users", 0, "N", OPT_INT, AT(users), "the first N users (default: all)"},
     {"queries", 0, "N", OPT_INT, AT(queries), "the first N queries of each (default: all)"},
     {"seeds", 0, "N", OPT_INT, AT(seeds), "runs with different seeds (default: 1)"},
-    {"seed", 0, "N", OPT_U64, AT(seed), "the first seed (default: 0)"},
+    {"seed", 0, "N", OPT_U64, AT(seed), "of what is drawn by chance, the first of --seeds (default: 0)"},
     {"recipe", 0, "FILE", OPT_TEXT, AT(recipe), "the frozen configuration, JSON (docs/evaluation.md)"},
     {"no-guard", 0, NULL, OPT_FLAG, AT(no_guard), "keep items that are near duplicates of a query"},
     {"out", 'o', "RUN", OPT_TEXT, AT(out), "folder of the results (default: RUN)"},
@@ -42,13 +42,12 @@ static const struct option options[] = {
     {"adapter", 0, "FILE", OPT_TEXT, AT(adapter), "an adapter for the student"},
     {"endpoint", 0, "URL", OPT_TEXT, AT(endpoint), "an OpenAI-compatible server, up to /v1"},
     {"endpoint-model", 0, "NAME", OPT_TEXT, AT(endpoint_model), "the model to ask it for"},
-    {"key-file", 0, "FILE", OPT_TEXT, AT(teacher_key_file), "its key, one line"},
+    {"endpoint-key", 0, "FILE", OPT_TEXT, AT(teacher_key_file), "its key, one line"},
     {"max-tokens", 0, "N", OPT_INT, AT(max_tokens), "longest answer (default 64)"},
     {"rtt", 0, "LIST", OPT_TEXT, AT(rtt), "round trips in ms (default 20,100,300)"},
     {"stalls", 0, "PERCENT", OPT_REAL, AT(stalls), "answers that fall silent once (default 2)"},
     {"stall", 0, "S", OPT_REAL, AT(stall), "for so many seconds (default 8)"},
     {"timeout", 0, "S", OPT_REAL, AT(timeout), "seconds of silence before the client gives up (default 20)"},
-    {"seed", 0, "N", OPT_U64, AT(seed), "of everything drawn by chance"},
     {NULL, 0, NULL, OPT_FLAG, 0, NULL},
 };
 
@@ -96,7 +95,8 @@ static const struct command commands[] = {
      "rejected        an error instead of an answer\n"
      "stalled         answers that the proxy held back for --stall seconds, early in the answer",
      "plm-eval latency --model small.gguf --endpoint http://127.0.0.1:8000/v1 --questions dev_questions.json",
-     "questions limit model adapter threads cpu endpoint endpoint-model key-file max-tokens rtt stalls stall "
+     "questions limit model adapter threads cpu endpoint endpoint-model endpoint-key max-tokens rtt stalls "
+     "stall "
      "timeout seed",
      cmd_latency},
     {NULL, NULL, NULL, NULL, NULL, NULL, NULL},

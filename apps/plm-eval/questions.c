@@ -1,12 +1,12 @@
-/* questions.c: a list is read element by element and no further than it is wanted, for such files repeat a
- * person's whole history in each element. */
+/* questions.c: no more of a file is read than is wanted. */
 #include "questions.h"
 
 #include "base/json.h"
+#include "base/json_list.h"
 
 #include <string.h>
 
-enum { FILE_MOST = 1 << 30 };
+enum { ELEMENT_MOST = 64 << 20, LINE_MOST = 1 << 20 };
 
 static plm_status keep(struct questions *q, const char *text, size_t len, const char *path, plm_error *err) {
     if (!utf8_valid(text, len, NULL) || memchr(text, 0, len))
@@ -20,54 +20,58 @@ static plm_status keep(struct questions *q, const char *text, size_t len, const 
     return PLM_OK;
 }
 
-static plm_status read_list(struct questions *q, struct str rest, size_t most, const char *path,
-                            plm_error *err) {
-    plm_status st = PLM_OK;
-    rest = (struct str){rest.p + 1, rest.n - 1};
+static plm_status read_list(struct questions *q, const char *path, size_t most, plm_error *err) {
+    struct json_list *list = NULL;
+    json_t *element = NULL;
+    plm_status st = json_list_open(&list, path, ELEMENT_MOST, err);
     while (st == PLM_OK && q->n < most) {
-        rest = str_trim(rest);
-        if (q->n && str_starts(rest, ","))
-            rest = str_trim((struct str){rest.p + 1, rest.n - 1});
-        if (str_starts(rest, "]"))
+        st = json_list_next(list, "question", &element, err);
+        if (st || !element)
             break;
-        json_error_t why;
-        json_t *doc = json_loadb(rest.p, rest.n, JSON_DISABLE_EOF_CHECK | JSON_REJECT_DUPLICATES, &why);
-        if (!doc)
-            return fail(err, PLM_EFORMAT, "%s: question %zu is not valid JSON", path, q->n + 1);
-        const char *text = json_text(doc, "input");
+        const char *text = json_text(element, "input");
         st = text ? keep(q, text, strlen(text), path, err)
                   : fail(err, PLM_EFORMAT, "%s: question %zu has no \"input\"", path, q->n + 1);
-        rest = (struct str){rest.p + why.position, rest.n - (size_t)why.position};
-        json_decref(doc);
+        json_decref(element);
     }
+    json_list_close(list);
     return st;
 }
 
-static plm_status read_lines(struct questions *q, struct str rest, size_t most, const char *path,
+/* *is_list: the file's first line that is not blank starts a JSON list; none of it is a question then. */
+static plm_status read_lines(struct questions *q, const char *path, size_t most, bool *is_list,
                              plm_error *err) {
-    plm_status st = PLM_OK;
-    struct str line;
-    while (st == PLM_OK && q->n < most && str_cut(&rest, '\n', &line)) {
-        line = str_trim(line);
-        if (line.n)
-            st = keep(q, line.p, line.n, path, err);
+    struct lines *lines = NULL;
+    const char *line = NULL;
+    size_t len = 0, number = 0;
+    bool more = true;
+    plm_status st = lines_open(&lines, path, LINE_MOST, err);
+    *is_list = false;
+    while (st == PLM_OK && q->n < most && !*is_list) {
+        st = lines_next(lines, &line, &len, &number, &more, err);
+        if (st || !more)
+            break;
+        struct str text = line ? str_trim((struct str){line, len}) : STR("[");
+        if (!q->n && (str_starts(text, "[") || str_starts(text, "\xef\xbb\xbf[")))
+            *is_list = true;
+        else if (!line)
+            st = fail(err, PLM_ELIMIT, "%s: line %zu is too long for a question", path, number);
+        else if (text.n)
+            st = keep(q, text.p, text.n, path, err);
     }
+    lines_close(lines);
     return st;
 }
 
 plm_status questions_read(struct questions *out, const char *path, size_t most, plm_error *err) {
-    struct bytes file;
+    bool is_list = false;
     *out = (struct questions){NULL, 0};
-    plm_status st = file_read(path, FILE_MOST, &file, err);
-    if (st)
-        return st;
-    struct str all = str_trim((struct str){file.data ? file.data : "", file.len});
-    st = (str_starts(all, "[") ? read_list : read_lines)(out, all, most, path, err);
+    plm_status st = read_lines(out, path, most, &is_list, err);
+    if (st == PLM_OK && is_list)
+        st = read_list(out, path, most, err);
     if (st == PLM_OK && !out->n)
         st = fail(err, PLM_EFORMAT, "%s holds no question", path);
     if (st)
         questions_free(out);
-    bytes_free(&file);
     return st;
 }
 
