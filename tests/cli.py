@@ -18,6 +18,8 @@ import sys
 import tempfile
 import time
 
+import tap
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 BUILD = pathlib.Path(sys.argv[1]).resolve()
 PLM = str(BUILD / "plm")
@@ -688,22 +690,7 @@ def test_ask_chat_score_and_train_need_no_network():
 
 def main():
     subprocess.run([str(BUILD / "tests" / "make-tiny-model"), MODEL, "--context", "1024"], check=True)
-    tests = [
-        (n, f)
-        for n, f in globals().items()
-        if n.startswith("test_") and (len(sys.argv) < 3 or sys.argv[2] in n)
-    ]
-    failed = 0
-    print(f"1..{len(tests)}")
-    for i, (name, test) in enumerate(tests, 1):
-        start = time.monotonic()
-        try:
-            verdict = "ok %d # SKIP %s" if test() == "SKIP" else "ok %d - %s"
-        except Exception as e:  # a failing test must not hide the others
-            verdict = "not ok %d - %s"
-            failed += 1
-            print(f"# {type(e).__name__}: {e}")
-        print(verdict % (i, name), f"# {time.monotonic() - start:.1f} s", flush=True)
+    failed = tap.run(globals(), "".join(sys.argv[2:3]))
     shutil.rmtree(HOME, ignore_errors=True)
     sys.exit(1 if failed else 0)
 

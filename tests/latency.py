@@ -11,6 +11,8 @@ import subprocess
 import sys
 import tempfile
 
+import tap
+
 ROOT = pathlib.Path(__file__).resolve().parent
 BUILD = pathlib.Path(sys.argv[1]).resolve()
 HOME = tempfile.TemporaryDirectory(prefix="plm-latency-")
@@ -190,19 +192,7 @@ def main():
         text=True,
     )
     PORT = int(server.stdout.readline())
-    tests = [
-        f for name, f in globals().items() if name.startswith("test_") and "".join(sys.argv[2:3]) in name
-    ]
-    failed = 0
-    for n, test in enumerate(tests, 1):
-        try:
-            test()
-            print(f"ok {n} - {test.__name__}", flush=True)
-        except Exception as e:
-            failed += 1
-            why = f"{type(e).__name__}: {e}".replace("\n", "\n# ")
-            print(f"# {why}\nnot ok {n} - {test.__name__}", flush=True)
-    print(f"1..{len(tests)}")
+    failed = tap.run(globals(), "".join(sys.argv[2:3]))
     server.stdin.close()
     server.wait()
     sys.exit(failed > 0)
