@@ -45,12 +45,14 @@ def recipe(name="recipe", **settings):
 
 
 def command(task, data, out, arms, *words):
-    return [BUILD / "plm-eval", "run", "--task", task, "--data", data, "-m", MODEL, "--out", out, "--arms", arms,
-            "--recipe", recipe(), "-q", *map(str, words)]  # fmt: skip
+    words = [BUILD / "plm-eval", "run", "--task", task, "--data", data, "-m", MODEL, *words]
+    return [*map(str, words), "--out", str(out), "--arms", arms, "--recipe", str(recipe()), "-q"]
 
 
 def run(task, data, out, arms, *words, code=0):
-    done = subprocess.run(command(task, data, HOME / out, arms, *words), capture_output=True, text=True, timeout=300)
+    done = subprocess.run(
+        command(task, data, HOME / out, arms, *words), capture_output=True, text=True, timeout=300
+    )
     assert done.returncode == code, f"exit {done.returncode}, not {code}: {done.stderr or done.stdout}"
     return done.stdout + done.stderr
 
@@ -80,7 +82,10 @@ def mean(values):
 class Teacher:
     def __enter__(self):
         self.process = subprocess.Popen(
-            [sys.executable, ROOT / "fake_teacher.py"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [sys.executable, ROOT / "fake_teacher.py"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
         )
         port = int(self.process.stdout.readline())
         return ["--teacher", f"http://127.0.0.1:{port}/good/v1", "--teacher-model", "fake"]
@@ -96,7 +101,14 @@ def test_every_plain_arm_of_every_task_runs():
         run(task, data, "plain", PLAIN, "--points", "0,4,all", "--users", 2)
     found = numbers("plain")
     for task in TASKS:
-        for arm, k in [("base", 0), ("base", 4), ("task", 0), ("task", 1), ("real-matched", 0), ("shuffled", 0)]:
+        for arm, k in [
+            ("base", 0),
+            ("base", 4),
+            ("task", 0),
+            ("task", 1),
+            ("real-matched", 0),
+            ("shuffled", 0),
+        ]:
             for user in (0, 1):
                 line = found[(task, user, arm, k, "all", 0)]
                 assert len(line["nll"]) == line["queries"] == 2 and all(x > 0 for x in line["nll"])
@@ -127,7 +139,11 @@ def test_arms_with_a_teacher_run_on_kept_replies_the_second_time():
         again = [json.loads(x) for x in results.read_text().splitlines()]
         before = [json.loads(x) for x in first.splitlines()]
         assert len(before) == 6 and [x.get("nll") for x in again] == [x.get("nll") for x in before]
-        assert before[3]["synthetic"]["kept"] > 0 and before[5]["gate"]["chosen"] in ("base", "real", "real+syn")
+        assert before[3]["synthetic"]["kept"] > 0 and before[5]["gate"]["chosen"] in (
+            "base",
+            "real",
+            "real+syn",
+        )
 
 
 def test_a_run_that_is_killed_goes_on_to_the_same_numbers():
@@ -136,7 +152,9 @@ def test_a_run_that_is_killed_goes_on_to_the_same_numbers():
     run("LaMP_3", data, "whole", arms, "--points", "4,all")
     out, rounds = HOME / "killed", 0
     while True:
-        process = subprocess.Popen(command("LaMP_3", data, out, arms, "--points", "4,all"), stdout=subprocess.DEVNULL)
+        process = subprocess.Popen(
+            command("LaMP_3", data, out, arms, "--points", "4,all"), stdout=subprocess.DEVNULL
+        )
         try:
             process.wait(0.15 + 0.1 * rounds)
             break
@@ -160,13 +178,24 @@ def test_shards_add_up_to_the_whole():
     data = people("people")
     merged = {}
     for i in (1, 2):
-        run("LaMP_3", data, f"shard{i}", "base,task,real-matched,shuffled", "--points", "4,all", "--shard", f"{i}/2")
+        run(
+            "LaMP_3",
+            data,
+            f"shard{i}",
+            "base,task,real-matched,shuffled",
+            "--points",
+            "4,all",
+            "--shard",
+            f"{i}/2",
+        )
         merged.update(numbers(f"shard{i}"))
     assert merged == numbers("whole")
 
 
 def test_no_text_is_in_the_results():
-    text = (HOME / "plain" / "results.jsonl").read_text() + (HOME / "written-LaMP_4" / "results.jsonl").read_text()
+    text = (HOME / "plain" / "results.jsonl").read_text() + (
+        HOME / "written-LaMP_4" / "results.jsonl"
+    ).read_text()
     for task in TASKS:
         for question in json.loads((people("people") / task / "dev_questions.json").read_text()):
             for item in question["profile"]:
