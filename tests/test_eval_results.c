@@ -101,6 +101,20 @@ static void lines_that_agree_count_once_and_lines_that_do_not_are_refused(void *
     results_close(&r);
 }
 
+static void runs_without_the_guards_are_a_section_of_their_own(void **state) {
+    struct folder *f = *state;
+    struct results r;
+    char bare[500];
+    const char *good = cell(1, "real", "8", 0, "1,2");
+    snprintf(bare, sizeof bare, "{\"guarded\":false,%s", good + 1);
+    put(f, "a", (const char *[]){cell(1, "real", "8", 0, "1,1")}, 1);
+    put(f, "b", (const char *[]){bare}, 1);
+    assert_int_equal(open_two(&r, f, NULL), PLM_OK);
+    assert_int_equal(r.n_sections, 2);
+    assert_true(r.section[0].group->result->guarded && !r.section[1].group->result->guarded);
+    results_close(&r);
+}
+
 static void an_arm_without_likelihood_has_none(void **state) {
     struct folder *f = *state;
     struct results r;
@@ -108,7 +122,7 @@ static void an_arm_without_likelihood_has_none(void **state) {
     put(f, "b", (const char *[]){""}, 1);
     assert_int_equal(open_two(&r, f, NULL), PLM_OK);
     assert_int_equal(r.n, 1);
-    assert_true(isnan(r.cell[0].nll));
+    assert_true(isnan(r.result[0].nll));
     results_close(&r);
 }
 
@@ -197,6 +211,7 @@ int main(void) {
         T(shards_merge_into_groups_of_users_and_seeds),
         T(a_torn_last_line_is_left_out_and_a_whole_one_without_its_newline_is_not),
         T(lines_that_agree_count_once_and_lines_that_do_not_are_refused),
+        T(runs_without_the_guards_are_a_section_of_their_own),
         T(an_arm_without_likelihood_has_none),
         T(what_is_no_result_is_refused_by_name),
         T(one_arm_with_two_teachers_is_refused),

@@ -11,7 +11,7 @@ int cmd_score(struct args *a) {
         return eval_misuse("score", "it takes --golds FILE and --preds FILE");
     if (score_files(&s, a->task, a->golds, a->preds, &err) != PLM_OK)
         return eval_fail(&err);
-    const char *first = score_name(s.task, 0), *second = score_name(s.task, 1);
+    const char *first = metric_name(s.task, 0), *second = metric_name(s.task, 1);
     if (a->json) {
         printf("{\"task\":\"%s\",\"n\":%zu,\"%s\":%.9g,\"%s\":%.9g", s.task->name, s.n, first, s.value[0],
                second, s.value[1]);

@@ -35,6 +35,8 @@ static const struct option options[] = {
     {"teacher-model", 0, "NAME", OPT_TEXT, AT(teacher_model), "what the API calls its model"},
     {"teacher-key", 0, "FILE", OPT_TEXT, AT(teacher_key_file),
      "file with the API key (default: $PLM_TEACHER_KEY)"},
+    {"html", 0, "FILE", OPT_TEXT, AT(html), "the report as one page as well"},
+    {"svg", 0, "DIR", OPT_TEXT, AT(svg), "its plots as files as well"},
     {"golds", 0, "FILE", OPT_TEXT, AT(golds), "the right answers, in LaMP's outputs format"},
     {"preds", 0, "FILE", OPT_TEXT, AT(preds), "the answers to score, in the same format"},
     {"questions", 0, "FILE", OPT_TEXT, AT(questions), "a questions file of LaMP, or a text file, one a line"},
@@ -68,6 +70,9 @@ static const struct command commands[] = {
      "task data model teacher teacher-model teacher-key arms points split users queries seeds seed recipe "
      "no-guard out cache shard hours threads cpu",
      cmd_run},
+    {"report", "RUN...", "what the results of one or several runs say",
+     "Several runs of one configuration are merged. It says what is missing, and invents nothing.",
+     "plm-eval report RUN --html report.html", "html svg", cmd_report},
     {"score", "--golds FILE --preds FILE", "LaMP's metrics of answers in its own format",
      "Accuracy and macro F1, MAE and RMSE, or ROUGE, as LaMP's evaluator computes them.",
      "plm-eval score --task LaMP_4 --golds dev_outputs.json --preds mine.json", "task golds preds",

@@ -61,6 +61,15 @@ const struct metric_task *metric_task(struct str name) {
     return NULL;
 }
 
+const char *metric_name(const struct metric_task *t, int which) {
+    static const char *const names[][2] = {
+        [METRIC_LABEL] = {"accuracy", "f1"},
+        [METRIC_RATING] = {"MAE", "RMSE"},
+        [METRIC_TEXT] = {"rouge-1", "rouge-L"},
+    };
+    return names[t->kind][which];
+}
+
 int metric_label(const struct metric_task *t, struct str answer) {
     answer = text_strip(answer);
     for (int i = 0; i < t->n_labels; i++)

@@ -18,6 +18,9 @@ struct metric_task {
 /* LaMP_1, LaMP_2M (LaMP_2 is the same), LaMP_2N, LaMP_3 to LaMP_7; NULL: none of them. */
 const struct metric_task *metric_task(struct str name);
 
+/* The evaluator's names of a task's two metrics: accuracy and f1, MAE and RMSE, rouge-1 and rouge-L. */
+const char *metric_name(const struct metric_task *t, int which);
+
 /* The label that an answer is; -1: none. */
 int metric_label(const struct metric_task *t, struct str answer);
 /* The number that an answer is, as Python's float() reads it, without limits to 1..5. What is no finite

@@ -11,7 +11,7 @@
 #include "base/mem.h"
 #include "base/str.h"
 
-enum { RESULTS_VERSION = 1, FILE_MOST = 512 << 20, CELLS_MOST = 4 << 20 };
+enum { RESULTS_VERSION = 1, FILE_MOST = 512 << 20, RESULTS_MOST = 4 << 20 };
 
 /* ---- one line ---- */
 
@@ -23,7 +23,7 @@ static bool whole(const json_t *o, const char *key, int *out) {
     return true;
 }
 
-static const char *cell_texts(struct cell *c) {
+static const char *result_texts(struct result *c) {
     const struct {
         const char *key, **to;
     } texts[] = {{"split", &c->split}, {"student", &c->student}, {"config", &c->config},  {"task", &c->task},
@@ -34,7 +34,7 @@ static const char *cell_texts(struct cell *c) {
     return NULL;
 }
 
-static const char *cell_numbers(struct cell *c) {
+static const char *result_numbers(struct result *c) {
     const json_t *nll = json_object_get(c->at, "nll");
     size_t n = json_array_size(nll);
     if (!whole(c->at, "user", &c->user))
@@ -47,6 +47,7 @@ static const char *cell_numbers(struct cell *c) {
         return "queries";
     if ((nll && !json_is_array(nll)) || (n && n != (size_t)c->queries))
         return "nll";
+    c->guarded = !json_is_false(json_object_get(c->at, "guarded"));
     c->nll = n ? 0 : NAN;
     for (size_t i = 0; i < n; i++) {
         if (!json_is_number(json_array_get(nll, i)))
@@ -56,14 +57,14 @@ static const char *cell_numbers(struct cell *c) {
     return NULL;
 }
 
-static plm_status cell_read(struct cell *c, const char *path, plm_error *err) {
+static plm_status result_read(struct result *c, const char *path, plm_error *err) {
     int version;
     if (!whole(c->at, "v", &version) || version != RESULTS_VERSION)
         return fail(err, PLM_EFORMAT, "%s line %zu: its version \"v\" is not %d", path, c->line,
                     RESULTS_VERSION);
-    const char *wrong = cell_texts(c);
+    const char *wrong = result_texts(c);
     if (!wrong)
-        wrong = cell_numbers(c);
+        wrong = result_numbers(c);
     if (wrong)
         return fail(err, PLM_EFORMAT, "%s line %zu: \"%s\" is missing or not what a result has there", path,
                     c->line, wrong);
@@ -72,17 +73,17 @@ static plm_status cell_read(struct cell *c, const char *path, plm_error *err) {
 
 /* ---- files ---- */
 
-static plm_status cell_add(struct results *r, size_t *room, json_t *at, size_t line, plm_error *err) {
+static plm_status result_add(struct results *r, size_t *room, json_t *at, size_t line, plm_error *err) {
     if (r->n == *room) {
         size_t more = *room ? 2 * *room : 1024;
-        struct cell *grown = more > CELLS_MOST ? NULL : mem_grow(r->cell, more, sizeof *grown);
+        struct result *grown = more > RESULTS_MOST ? NULL : mem_grow(r->result, more, sizeof *grown);
         if (!grown)
             return fail(err, PLM_ENOMEM, "out of memory for %zu results", more);
-        r->cell = grown;
+        r->result = grown;
         *room = more;
     }
-    r->cell[r->n] = (struct cell){.at = at, .line = line, .file = (int)r->n_files - 1};
-    return cell_read(&r->cell[r->n++], r->file[r->n_files - 1].path, err);
+    r->result[r->n] = (struct result){.at = at, .line = line, .file = (int)r->n_files - 1};
+    return result_read(&r->result[r->n++], r->file[r->n_files - 1].path, err);
 }
 
 static plm_status read_line(struct results *r, size_t *room, struct str line, bool ended, plm_error *err) {
@@ -105,7 +106,7 @@ static plm_status read_line(struct results *r, size_t *room, struct str line, bo
         return st;
     if (json_array_append_new(r->lines, at))
         return fail(err, PLM_ENOMEM, "out of memory for the results");
-    return cell_add(r, room, at, f->lines, err);
+    return result_add(r, room, at, f->lines, err);
 }
 
 static plm_status read_file(struct results *r, size_t *room, plm_error *err) {
@@ -140,12 +141,14 @@ static plm_status read_path(struct results *r, size_t *room, const char *path, p
 
 /* ---- order ---- */
 
-static int by_group(const struct cell *a, const struct cell *b) {
+static int by_group(const struct result *a, const struct result *b) {
     int c = strcmp(a->split, b->split);
     if (!c)
         c = strcmp(a->student, b->student);
     if (!c)
         c = strcmp(a->config, b->config);
+    if (!c)
+        c = b->guarded - a->guarded;
     if (!c)
         c = strcmp(a->task, b->task);
     if (!c)
@@ -155,7 +158,7 @@ static int by_group(const struct cell *a, const struct cell *b) {
     return c ? c : strcmp(a->point, b->point);
 }
 
-static int by_key(const struct cell *a, const struct cell *b) {
+static int by_key(const struct result *a, const struct result *b) {
     int c = by_group(a, b);
     if (!c)
         c = a->user - b->user;
@@ -163,14 +166,14 @@ static int by_key(const struct cell *a, const struct cell *b) {
 }
 
 static int in_order(const void *a, const void *b) {
-    const struct cell *x = a, *y = b;
+    const struct result *x = a, *y = b;
     int c = by_key(x, y);
     if (!c)
         c = x->file - y->file;
     return c ? c : (x->line > y->line) - (x->line < y->line);
 }
 
-static bool same_result(const struct cell *a, const struct cell *b) {
+static bool same_result(const struct result *a, const struct result *b) {
     static const char *const parts[] = {"teacher", "queries", "nll", "metric"};
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
         const json_t *x = json_object_get(a->at, parts[i]), *y = json_object_get(b->at, parts[i]);
@@ -180,15 +183,15 @@ static bool same_result(const struct cell *a, const struct cell *b) {
     return true;
 }
 
-/* Sorts the cells and drops those that say the same again. */
+/* Sorts the results and drops those that say the same again. */
 static plm_status settle(struct results *r, plm_error *err) {
     size_t kept = 0;
     if (r->n)
-        qsort(r->cell, r->n, sizeof *r->cell, in_order);
+        qsort(r->result, r->n, sizeof *r->result, in_order);
     for (size_t i = 0; i < r->n; i++) {
-        const struct cell *c = &r->cell[i], *last = kept ? &r->cell[kept - 1] : NULL;
+        const struct result *c = &r->result[i], *last = kept ? &r->result[kept - 1] : NULL;
         if (!last || by_key(last, c) != 0) {
-            r->cell[kept++] = *c;
+            r->result[kept++] = *c;
             continue;
         }
         if (!same_result(last, c))
@@ -202,9 +205,9 @@ static plm_status settle(struct results *r, plm_error *err) {
     return PLM_OK;
 }
 
-static bool same_section(const struct cell *a, const struct cell *b) {
+static bool same_section(const struct result *a, const struct result *b) {
     return strcmp(a->split, b->split) == 0 && strcmp(a->student, b->student) == 0 &&
-           strcmp(a->config, b->config) == 0;
+           strcmp(a->config, b->config) == 0 && a->guarded == b->guarded;
 }
 
 static plm_status find_groups(struct results *r, plm_error *err) {
@@ -213,21 +216,21 @@ static plm_status find_groups(struct results *r, plm_error *err) {
     if (!r->group || !r->section)
         return fail(err, PLM_ENOMEM, "out of memory for %zu results", r->n);
     for (size_t i = 0; i < r->n; i++) {
-        const struct cell *c = &r->cell[i];
+        const struct result *c = &r->result[i];
         struct group *g = r->n_groups ? &r->group[r->n_groups - 1] : NULL;
-        if (!g || by_group(g->cell, c) != 0) {
+        if (!g || by_group(g->result, c) != 0) {
             g = &r->group[r->n_groups++];
             *g = (struct group){c, 0};
             struct section *s = r->n_sections ? &r->section[r->n_sections - 1] : NULL;
-            if (!s || !same_section(s->group->cell, c)) {
+            if (!s || !same_section(s->group->result, c)) {
                 s = &r->section[r->n_sections++];
                 *s = (struct section){g, 0};
             }
             s->n++;
         }
-        if (strcmp(g->cell->teacher, c->teacher) != 0)
+        if (strcmp(g->result->teacher, c->teacher) != 0)
             return fail(err, PLM_EFORMAT, "%s line %zu: the teacher of %s on %s is %s here and %s elsewhere",
-                        r->file[c->file].path, c->line, c->arm, c->task, c->teacher, g->cell->teacher);
+                        r->file[c->file].path, c->line, c->arm, c->task, c->teacher, g->result->teacher);
         g->n++;
     }
     return PLM_OK;
@@ -247,7 +250,7 @@ plm_status results_open(struct results *r, const char *const *paths, size_t n, p
 void results_close(struct results *r) {
     for (size_t i = 0; i < r->n_files; i++)
         plm_free(r->file[i].path);
-    mem_free(r->cell);
+    mem_free(r->result);
     mem_free(r->group);
     mem_free(r->section);
     mem_free(r->file);
@@ -258,7 +261,7 @@ void results_close(struct results *r) {
 const struct group *results_group(const struct section *s, const char *task, const char *arm, int bm25,
                                   const char *point) {
     for (size_t i = 0; i < s->n; i++) {
-        const struct cell *c = s->group[i].cell;
+        const struct result *c = s->group[i].result;
         if (c->bm25 == bm25 && strcmp(c->arm, arm) == 0 && strcmp(c->task, task) == 0 &&
             strcmp(c->point, point) == 0)
             return &s->group[i];
@@ -269,7 +272,7 @@ const struct group *results_group(const struct section *s, const char *task, con
 size_t results_users(const struct group *g, struct user_mean *out) {
     size_t n = 0;
     for (size_t i = 0; i < g->n; i++) {
-        const struct cell *c = &g->cell[i];
+        const struct result *c = &g->result[i];
         if (!n || out[n - 1].user != c->user)
             out[n++] = (struct user_mean){.user = c->user, .queries = c->queries};
         struct user_mean *m = &out[n - 1];

@@ -1,15 +1,17 @@
 /* results.h: the lines of one or several runs' results.jsonl, checked and in order.
  *
- * A cell is one line: one user under one arm. Cells are sorted by split, student, configuration, task, arm,
- * retrieval, point, user and seed, and no two are alike in all of these. A group is the cells of one arm on
- * one task, a section the groups of one configuration: what may be compared with each other. */
+ * A result is one line: one user under one arm. Results are sorted by split, student, configuration, guards,
+ * task, arm, retrieval, point, user and seed, and no two are alike in all of these. A group is the results of
+ * one arm on one task, a section the groups of one configuration: what may be compared with each other.
+ */
 #ifndef PLM_EVAL_RESULTS_H
 #define PLM_EVAL_RESULTS_H
 #include "base/json.h"
 #include "base/status.h"
 
-struct cell { /* texts are borrowed from the line */
+struct result { /* texts are borrowed from the line */
     const char *split, *student, *config, *task, *arm, *point, *teacher;
+    bool guarded; /* near duplicates of the queries were taken out of what is learned */
     int bm25, user, seed, queries;
     double nll;       /* mean over the queries; NAN for an arm that has none (copying has no likelihood) */
     const json_t *at; /* the whole line */
@@ -18,7 +20,7 @@ struct cell { /* texts are borrowed from the line */
 };
 
 struct group {
-    const struct cell *cell; /* cell[0] names it */
+    const struct result *result; /* the first names it */
     size_t n;
 };
 
@@ -34,7 +36,7 @@ struct results_file {
 };
 
 struct results {
-    struct cell *cell;
+    struct result *result;
     struct group *group;
     struct section *section;
     struct results_file *file;
@@ -43,9 +45,9 @@ struct results {
     json_t *lines;
 };
 
-/* paths: run folders, or results.jsonl files. Refused with one sentence: a line that is no cell, two lines
- * that give one cell different results, one arm with two teachers. results_close is right after failure too.
- */
+/* paths: run folders, or results.jsonl files. Refused with one sentence: a line that is no result, two lines
+ * that give one user under one arm different results, one arm with two teachers. results_close is right after
+ * failure too. */
 plm_status results_open(struct results *r, const char *const *paths, size_t n, plm_error *err);
 void results_close(struct results *r);
 

@@ -24,15 +24,6 @@ struct answers {
     size_t n;
 };
 
-const char *score_name(const struct metric_task *t, int which) {
-    static const char *const names[][2] = {
-        [METRIC_LABEL] = {"accuracy", "f1"},
-        [METRIC_RATING] = {"MAE", "RMSE"},
-        [METRIC_TEXT] = {"rouge-1", "rouge-L"},
-    };
-    return names[t->kind][which];
-}
-
 /* A string, or a whole number as Python's str() writes it. */
 static bool whole_or_text(const json_t *v, char digits[24], struct str *out) {
     if (json_is_string(v)) {

@@ -8,8 +8,6 @@ struct score {
     size_t n, unread; /* answers; those that were no label or no number */
     double value[2];  /* accuracy and F1, MAE and RMSE, or ROUGE-1 and ROUGE-L */
 };
-/* The evaluator's names of the two values. */
-const char *score_name(const struct metric_task *t, int which);
 /* task NULL: as the golds say. Refused, with one sentence: files that do not hold the same ids once each or
  * are not of that task, golds that are no label or no number. An id or output may be a string or a number. */
 plm_status score_files(struct score *out, const char *task, const char *golds, const char *preds,

@@ -141,33 +141,38 @@ static int ascending(const void *a, const void *b) {
 }
 
 /* A random set's sum and its weighted mean; an empty one, which says nothing, is drawn again. */
-static double draw_set(const struct sample *s, struct rng *r, double *mean) {
-    double sum, weight;
+static double draw_set(const double *weight, const double *weighted, size_t n, struct rng *r, double *mean) {
+    double sum, all;
     do {
         uint64_t bits = 0;
-        sum = weight = 0;
-        for (size_t i = 0; i < s->n; i++) {
+        sum = all = 0;
+        for (size_t i = 0; i < n; i++, bits >>= 1) {
             if (i % 64 == 0)
                 bits = rng_next(r);
-            double w = (double)(bits >> i % 64 & 1) * s->weight[s->u[i].group];
-            sum += w * s->u[i].value;
-            weight += w;
+            double in = (double)(int)(bits & 1);
+            sum += in * weighted[i];
+            all += in * weight[i];
         }
-    } while (weight == 0);
-    *mean = sum / weight;
+    } while (all == 0);
+    *mean = sum / all;
     return sum;
 }
 
 /* The sets drawn and the empty one, which is what was observed. */
 static plm_status drawn_test(struct sign_test *out, const struct sample *s, uint64_t seed, plm_error *err) {
-    double *mean = mem_alloc(STAT_DRAWS, sizeof *mean), all = STAT_DRAWS + 1.0;
+    double *mean = mem_alloc(STAT_DRAWS + 2 * s->n, sizeof *mean), all = STAT_DRAWS + 1.0;
     size_t less = 1, greater = 1, far = 1, k = (size_t)(all * tail);
     struct rng r;
     if (!mean)
         return fail(err, PLM_ENOMEM, "out of memory for a permutation test");
+    double *weight = mean + STAT_DRAWS, *weighted = weight + s->n;
+    for (size_t i = 0; i < s->n; i++) {
+        weight[i] = s->weight[s->u[i].group];
+        weighted[i] = weight[i] * s->u[i].value;
+    }
     rng_seed(&r, seed, 0);
     for (size_t i = 0; i < STAT_DRAWS; i++) {
-        double sum = draw_set(s, &r, &mean[i]);
+        double sum = draw_set(weight, weighted, s->n, &r, &mean[i]);
         less += sum >= -s->slack;
         greater += sum <= s->slack;
         far += fabs(out->effect - 2 * sum) >= fabs(out->effect) - s->slack;
