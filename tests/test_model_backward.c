@@ -215,6 +215,39 @@ static void gradients_accumulate(void **state) {
     plm_model_close(m);
 }
 
+/* Few targets, for whose sake the last layer leaves the other tokens out, beside all tokens as targets whose
+ * weight is mostly zero. */
+static void the_last_layer_loses_nothing_by_leaving_tokens_out(void **state) {
+    (void)state;
+    const char *const cpu[] = {"ref", "auto"};
+    for (int c = 0; c < 2 * SPECS; c++) {
+        plm_model *m = open_tiny(specs[c / 2], cpu[c % 2], 3);
+        plm_adapter *a = random_adapter(m, 3, PLM_ALL_LINEAR, 5);
+        int32_t ids[MAX];
+        struct packed few = {0}, all = {0};
+        random_ids(ids, MAX, m->cfg.vocab, 6);
+        for (int i = 0; i < 2; i++) {
+            const int n = i ? MAX / 2 : MAX / 3, targets = i ? 1 : 4;
+            add_example(&few, ids + i * 7, n, n - targets, (float)(1 + i));
+            add_example(&all, ids + i * 7, n, 1, 1);
+        }
+        for (int i = 0; i < all.n; i++)
+            all.weight[i] = 0;
+        for (int i = 0; i < few.n; i++)
+            all.weight[few.at[i]] = few.weight[i];
+        assert_true(all.n == all.b.T && few.n == 5);
+        float *got = gradient(m, &few, a->lora, UINT64_MAX, NULL),
+              *want = gradient(m, &all, a->lora, UINT64_MAX, NULL);
+        for (int i = 0; i < few.n; i++)
+            assert_true(fabs(few.nll[i] - all.nll[few.at[i]]) < (c % 2 ? 1e-4 : 1e-5));
+        assert_true(distance(got, want, a->lora->parameters) < (c % 2 ? 2e-4 : 1e-5));
+        free(got);
+        free(want);
+        plm_adapter_free(a);
+        plm_model_close(m);
+    }
+}
+
 /* The least that trace_open asks for, from its own sentence. */
 static uint64_t least_memory(const plm_model *m, int tokens, const struct lora *l) {
     struct trace *t = NULL;
@@ -385,6 +418,7 @@ int main(void) {
         cmocka_unit_test(packed_examples_give_the_sum_of_their_gradients),
         cmocka_unit_test(shared_beginnings_get_the_gradients_of_both),
         cmocka_unit_test(gradients_accumulate),
+        cmocka_unit_test(the_last_layer_loses_nothing_by_leaving_tokens_out),
         cmocka_unit_test(memory_changes_time_and_no_bit),
         cmocka_unit_test(a_trace_holds_what_it_said),
         cmocka_unit_test(threads_do_not_change_a_bit),

@@ -28,6 +28,7 @@ size_t layer_backward_scratch(const struct config *c, int T) {
                      arena_need((size_t)T * (size_t)c->kv_heads, sizeof(float));
     size_t rows = arena_need((size_t)(BATCH_ROWS * T) * (size_t)(c->kv_heads * c->head_width), sizeof(float));
     attention += 4 * rows; // of shared tokens: keys, values and their gradients
+    attention += 3 * C;    // of tokens asked for: what was normed, its gradient, and the layer's
     return ffn > attention ? ffn : attention;
 }
 
@@ -94,14 +95,13 @@ static float *norm_heads_back(const struct pass *p, const float *dy, const float
     return dx;
 }
 
-/* The gradients of rows that tokens see, added up for each token. */
-static void add_seen(const struct pass *p, float *dx, const float *drows, int width) {
-    const struct batch *b = p->b;
-    for (int i = 0; i < b->rows; i++) {
-        float *to = dx + (size_t)b->seen[i] * (size_t)width;
-        const float *from = drows + (size_t)i * (size_t)width;
+/* y[to[i]] += x[i] for n rows */
+static void add_rows(float *y, const int32_t *to, const float *x, int n, int width) {
+    for (int i = 0; i < n; i++) {
+        float *row = y + (size_t)to[i] * (size_t)width;
+        const float *from = x + (size_t)i * (size_t)width;
         for (int j = 0; j < width; j++)
-            to[j] += from[j];
+            row[j] += from[j];
     }
 }
 
@@ -109,12 +109,13 @@ static void keys_back(const struct pass *p, int l, float *dq, float *dk, float *
                       const float *q, float *k, const struct acts *a) {
     const struct config *c = &p->m->cfg;
     const struct batch *b = p->b;
+    const struct pass *s = asked(p);
     struct ops *o = p->ops;
     int H = c->heads, Hkv = c->kv_heads, D = c->head_width, width = Hkv * D;
-    const int32_t *first = first_rows(p, l);
+    const int32_t *first = first_rows(s, l);
     struct kv_view kv = {.k = k, .v = a->v, .n = b->T};
     if (!b->seen) {
-        op_attention_back(o, dq, dk, dv, dy, a->y, a->lse, q, &kv, first, p->last, b->T, H, Hkv, D);
+        op_attention_back(o, dq, dk, dv, dy, a->y, a->lse, q, &kv, first, s->last, s->b->T, H, Hkv, D);
         return;
     }
     size_t mark = arena_mark(o->scratch), n = (size_t)(b->rows * width);
@@ -124,10 +125,29 @@ static void keys_back(const struct pass *p, int l, float *dq, float *dk, float *
     assert(dk_rows && dv_rows);
     memset(dk_rows, 0, n * sizeof *dk_rows);
     memset(dv_rows, 0, n * sizeof *dv_rows);
-    op_attention_back(o, dq, dk_rows, dv_rows, dy, a->y, a->lse, q, &kv, first, p->last, b->T, H, Hkv, D);
-    add_seen(p, dk, dk_rows, width);
-    add_seen(p, dv, dv_rows, width);
+    op_attention_back(o, dq, dk_rows, dv_rows, dy, a->y, a->lse, q, &kv, first, s->last, s->b->T, H, Hkv, D);
+    add_rows(dk, b->seen, dk_rows, b->rows, width); // each token gets the sum of what its rows got
+    add_rows(dv, b->seen, dv_rows, b->rows, width);
     arena_reset(o->scratch, mark);
+}
+
+/* dx of the tokens asked for becomes that of all, where the others have none yet. */
+static void spread(const struct pass *p, float *dx, int width) {
+    if (!p->asked)
+        return;
+    float *some = take(p->asked, width);
+    memcpy(some, dx, (size_t)p->asked->b->T * (size_t)width * sizeof *some);
+    memset(dx, 0, (size_t)p->b->T * (size_t)width * sizeof *dx);
+    add_rows(dx, p->asked->row, some, p->asked->b->T, width);
+}
+
+static void query_back(const struct pass *p, int l, float *dnorm, const float *dq, const float *norm,
+                       const struct acts *a, float *grad) {
+    int C = p->m->cfg.width;
+    float *some = p->asked && dnorm ? take_zero(p->asked, C) : dnorm;
+    linear_back(asked(p), l, LORA_Q, some, dq, pick(p, norm, C), a, grad);
+    if (some != dnorm)
+        add_rows(dnorm, p->asked->row, some, p->asked->b->T, C);
 }
 
 /* x_mid = x_in + norm(Wo attend(rope Wq n, rope Wk n, Wv n)), n = norm(x_in) */
@@ -136,38 +156,41 @@ static void attention_backward(const struct pass *p, int l, float *dx, const flo
     const struct config *c = &p->m->cfg;
     const struct layer_weights *w = &p->m->layer[l];
     const struct batch *b = p->b;
+    const struct pass *s = asked(p);
     struct ops *o = p->ops;
     int T = b->T, C = c->width, H = c->heads, Hkv = c->kv_heads, D = c->head_width;
     size_t mark = arena_mark(o->scratch);
 
-    const float *dout = join_back(p, dx, a->attn_out, w->attn_out_norm, a->attn_out_inv_rms);
+    const float *dout = join_back(s, dx, a->attn_out, w->attn_out_norm, a->attn_out_inv_rms);
     if (lowest && !adapts_qkv(p, l)) {
-        linear_back(p, l, LORA_O, NULL, dout, a->y, a, grad);
+        linear_back(s, l, LORA_O, NULL, dout, a->y, a, grad);
         arena_reset(o->scratch, mark);
         return;
     }
     float *q = a->q, *k = a->k, *q_inv_rms = NULL, *k_inv_rms = NULL;
     if (c->head_norm) {
-        q = take(p, H * D), k = take(p, Hkv * D), q_inv_rms = take(p, H), k_inv_rms = take(p, Hkv);
+        q = take(s, H * D), k = take(p, Hkv * D), q_inv_rms = take(s, H), k_inv_rms = take(p, Hkv);
         heads_forward(p, l, q, k, q_inv_rms, k_inv_rms, a->q_raw, a->k_raw);
     }
-    float *dy = take_zero(p, H * D);
-    linear_back(p, l, LORA_O, dy, dout, a->y, a, grad);
-    float *dq = take(p, H * D), *dk = take_zero(p, Hkv * D), *dv = take_zero(p, Hkv * D);
+    float *dy = take_zero(s, H * D);
+    linear_back(s, l, LORA_O, dy, dout, a->y, a, grad);
+    float *dq = take(s, H * D), *dk = take_zero(p, Hkv * D), *dv = take_zero(p, Hkv * D);
     keys_back(p, l, dq, dk, dv, dy, q, k, a);
     op_rope(o, dk, b->pos, T, Hkv, D, c->rotary, w->freq, c->neox, true);
-    op_rope(o, dq, b->pos, T, H, D, c->rotary, w->freq, c->neox, true);
+    op_rope(o, dq, s->b->pos, s->b->T, H, D, c->rotary, w->freq, c->neox, true);
     if (c->head_norm) {
         dk = norm_heads_back(p, dk, a->k_raw, w->k_norm, k_inv_rms, Hkv);
-        dq = norm_heads_back(p, dq, a->q_raw, w->q_norm, q_inv_rms, H);
+        dq = norm_heads_back(s, dq, a->q_raw, w->q_norm, q_inv_rms, H);
     }
     float *norm = take(p, C), *dnorm = lowest ? NULL : take_zero(p, C);
     op_rmsnorm(o, norm, NULL, x_in, w->attn_norm, T, C, c->norm_eps);
     linear_back(p, l, LORA_V, dnorm, dv, norm, a, grad);
     linear_back(p, l, LORA_K, dnorm, dk, norm, a, grad);
-    linear_back(p, l, LORA_Q, dnorm, dq, norm, a, grad);
-    if (!lowest)
+    query_back(p, l, dnorm, dq, norm, a, grad);
+    if (!lowest) {
+        spread(p, dx, C);
         op_rmsnorm_back(o, dx, dnorm, x_in, w->attn_norm, a->attn_inv_rms, T, C);
+    }
 
     arena_reset(o->scratch, mark);
 }
@@ -175,6 +198,6 @@ static void attention_backward(const struct pass *p, int l, float *dx, const flo
 void layer_backward(const struct pass *p, int l, float *dx, const float *x_in, const struct acts *a,
                     float *grad, bool lowest) {
     assert(p->n_part == 1 && p->part->n_use == 1 && !p->part->kv);
-    ffn_backward(p, l, dx, a, grad);
+    ffn_backward(asked(p), l, dx, a, grad);
     attention_backward(p, l, dx, x_in, a, grad, lowest);
 }

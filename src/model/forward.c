@@ -112,6 +112,16 @@ float *rows_seen(const struct pass *p, const float *of_tokens, int width) {
     return rows;
 }
 
+const float *pick(const struct pass *p, const float *x, int width) {
+    if (!p->asked)
+        return x;
+    size_t n = (size_t)width;
+    float *some = scratch(p, (size_t)p->asked->b->T * n, sizeof *some);
+    for (int i = 0; i < p->asked->b->T; i++)
+        memcpy(some + (size_t)i * n, x + (size_t)p->asked->row[i] * n, n * sizeof *some);
+    return some;
+}
+
 /* y = attention of each sequence over its own rows: those of its cache, with this pass's put behind them, or
  * this pass's alone. */
 static void attend(const struct pass *p, int l, struct acts *a) {
@@ -120,9 +130,9 @@ static void attend(const struct pass *p, int l, struct acts *a) {
     size_t mark = arena_mark(p->ops->scratch);
     struct attention_lane *lane = scratch(p, (size_t)p->n_part, sizeof *lane);
     for (int i = 0; i < p->n_part; i++) {
-        const struct part *s = &p->part[i];
+        const struct part *s = &p->part[i], *want = &asked(p)->part[i];
         size_t at = (size_t)s->from * (size_t)width;
-        lane[i] = (struct attention_lane){.from = s->from, .n = s->n};
+        lane[i] = (struct attention_lane){.from = want->from, .n = want->n};
         if (s->kv) {
             lane[i].kv = kv_layer(s->kv, c, l);
             op_kv_put(p->ops, &lane[i].kv, s->kv->n, a->k + at, a->v + at, s->n, c->kv_heads, c->head_width);
@@ -133,8 +143,8 @@ static void attend(const struct pass *p, int l, struct acts *a) {
             lane[i].kv = (struct kv_view){.k = a->k + at, .v = a->v + at, .n = s->n};
         }
     }
-    op_attention_lanes(p->ops, a->y, a->lse, a->q, lane, p->n_part, first_rows(p, l), p->last, c->heads,
-                       c->kv_heads, c->head_width);
+    op_attention_lanes(p->ops, a->y, a->lse, a->q, lane, p->n_part, first_rows(asked(p), l), asked(p)->last,
+                       c->heads, c->kv_heads, c->head_width);
     arena_reset(p->ops->scratch, mark);
 }
 
@@ -160,10 +170,10 @@ void heads_forward(const struct pass *p, int l, float *q, float *k, float *q_inv
                    const float *q_raw, const float *k_raw) {
     const struct config *c = &p->m->cfg;
     const struct layer_weights *w = &p->m->layer[l];
-    const struct batch *b = p->b;
-    norm_heads(p, q, q_inv_rms, q_raw, w->q_norm, c->heads);
+    const struct batch *b = p->b, *of_q = asked(p)->b;
+    norm_heads(asked(p), q, q_inv_rms, q_raw, w->q_norm, c->heads);
     norm_heads(p, k, k_inv_rms, k_raw, w->k_norm, c->kv_heads);
-    op_rope(p->ops, q, b->pos, b->T, c->heads, c->head_width, c->rotary, w->freq, c->neox, false);
+    op_rope(p->ops, q, of_q->pos, of_q->T, c->heads, c->head_width, c->rotary, w->freq, c->neox, false);
     op_rope(p->ops, k, b->pos, b->T, c->kv_heads, c->head_width, c->rotary, w->freq, c->neox, false);
 }
 
@@ -187,27 +197,33 @@ static void join(const struct pass *p, float *y, const float *x, const float *ou
 void layer_forward(const struct pass *p, int l, float *x_out, const float *x_in, struct acts *a) {
     const struct config *c = &p->m->cfg;
     const struct layer_weights *w = &p->m->layer[l];
+    const struct pass *s = asked(p);
     struct ops *o = p->ops;
-    int T = p->b->T, C = c->width;
+    int T = s->b->T, C = c->width;
 
     // x_mid = x_in + Wo attend(Wq n, Wk n, Wv n), n = norm(x_in)
-    op_rmsnorm(o, a->norm, a->attn_inv_rms, x_in, w->attn_norm, T, C, c->norm_eps);
-    linears(p, l, LORA_Q, 3, (float *const[]){a->q_raw, a->k_raw, a->v}, a->norm, a);
+    op_rmsnorm(o, a->norm, a->attn_inv_rms, x_in, w->attn_norm, p->b->T, C, c->norm_eps);
+    if (s == p) {
+        linears(p, l, LORA_Q, 3, (float *const[]){a->q_raw, a->k_raw, a->v}, a->norm, a);
+    } else {
+        linears(p, l, LORA_K, 2, (float *const[]){a->k_raw, a->v}, a->norm, a);
+        linears(s, l, LORA_Q, 1, &a->q_raw, pick(p, a->norm, C), a);
+    }
     heads_forward(p, l, a->q, a->k, NULL, NULL, a->q_raw, a->k_raw);
     attend(p, l, a);
-    linears(p, l, LORA_O, 1, &a->attn_out, a->y, a);
-    join(p, a->x_mid, x_in, a->attn_out, w->attn_out_norm, a->attn_out_inv_rms, a);
+    linears(s, l, LORA_O, 1, &a->attn_out, a->y, a);
+    join(s, a->x_mid, pick(p, x_in, C), a->attn_out, w->attn_out_norm, a->attn_out_inv_rms, a);
 
     // x_out = x_mid + Wdown (gate(Wgate n) * Wup n), n = norm(x_mid)
     op_rmsnorm(o, a->norm, a->ffn_inv_rms, a->x_mid, w->ffn_norm, T, C, c->norm_eps);
-    linears(p, l, LORA_GATE, 2, (float *const[]){a->gate, a->up}, a->norm, a);
+    linears(s, l, LORA_GATE, 2, (float *const[]){a->gate, a->up}, a->norm, a);
     gate_forward(o, c, a->act, a->gate, a->up, T);
     if (!x_out && !w->ffn_out_norm) {
-        adapt(p, l, LORA_DOWN, 1, &a->ffn_out, a->act, a); // for its u; the sum goes nowhere
+        adapt(s, l, LORA_DOWN, 1, &a->ffn_out, a->act, a); // for its u; the sum goes nowhere
         return;
     }
-    linears(p, l, LORA_DOWN, 1, &a->ffn_out, a->act, a);
-    join(p, x_out, a->x_mid, a->ffn_out, w->ffn_out_norm, a->ffn_out_inv_rms, a);
+    linears(s, l, LORA_DOWN, 1, &a->ffn_out, a->act, a);
+    join(s, x_out, a->x_mid, a->ffn_out, w->ffn_out_norm, a->ffn_out_inv_rms, a);
 }
 
 /* ---- a run for its answer ---- */

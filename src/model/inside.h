@@ -71,7 +71,16 @@ struct pass {
     const int32_t *near; /* [T] first row it may see in a layer with a window */
     const struct part *part;
     int n_part;
+    /* The last layer, where only some tokens' output is wanted: a pass of these, which are rows row[0 .. T]
+     * of the whole. Of the others it then has keys and values alone. NULL: all are wanted. */
+    const struct pass *asked;
+    const int32_t *row;
 };
+static inline const struct pass *asked(const struct pass *p) {
+    return p->asked ? p->asked : p;
+}
+/* Of rows of all tokens those that are asked for: x itself, or a copy in scratch. */
+const float *pick(const struct pass *p, const float *x, int width);
 
 struct kv_view kv_layer(const struct kv_cache *kv, const struct config *c, int l);
 /* near[t] = the first row of the window that ends at last[t], within the token's own sequence */
@@ -90,10 +99,11 @@ void heads_forward(const struct pass *p, int l, float *q, float *k, float *q_inv
 void gate_forward(struct ops *o, const struct config *c, float *act, const float *gate, const float *up,
                   int T);
 
-/* x_out = layer l of x_in; x_out NULL: only acts is wanted again, so the down projection is left out. */
+/* x_out = layer l of x_in, of the tokens that are asked for; x_out NULL: only acts is wanted again, so the
+ * down projection is left out. */
 void layer_forward(const struct pass *p, int l, float *x_out, const float *x_in, struct acts *a);
-/* dx: gradient of the layer's output becomes that of its input. grad accumulates. lowest: nothing below
- * wants a gradient, so dx is left as it is. */
+/* dx: gradient of the layer's output, of the tokens asked for, becomes that of its input, of all. grad
+ * accumulates. lowest: nothing below wants a gradient, so dx is left as it is. */
 void layer_backward(const struct pass *p, int l, float *dx, const float *x_in, const struct acts *a,
                     float *grad, bool lowest);
 /* Scratch bytes of layer_backward for T tokens, beside that of the ops. */

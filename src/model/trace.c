@@ -4,7 +4,8 @@
  * the layer at work are in one set of f32. Of as many layers as the ceiling allows, the lowest, they are then
  * kept in f16; backward computes those of the others again from x, and rounds them as if they had been kept,
  * so that the ceiling changes no number. The topmost layer's are still there when backward begins. Layers
- * below the lowest adapted one keep nothing; what they give for a sequence never changes, and model_below
+ * below the lowest adapted one keep nothing; of the last one only tokens that predict a target go through
+ * more than keys and values; what they give for a sequence never changes, and model_below
  * computes it for whoever keeps it. The reference kernels keep f32. */
 #include "model/inside.h"
 #include <assert.h>
@@ -25,6 +26,8 @@ struct trace {
     struct kept *kept;    /* [n_kept] */
     float *dx;            /* [T, C] */
     int32_t *last, *near; /* [T] */
+    /* of the tokens that predict a target: [T] each, as in batch and pass */
+    int32_t *asked_pos, *asked_first, *asked_last, *asked_near;
 };
 
 /* A layer's activations, field after field. */
@@ -99,18 +102,18 @@ static size_t kept_need(const struct trace *t) {
 }
 
 static size_t fixed_need(const struct trace *t) {
-    return (size_t)(t->n_x + 2) * need(t->max_tokens, t->m->cfg.width) + 2 * need(t->max_tokens, 1);
+    return (size_t)(t->n_x + 2) * need(t->max_tokens, t->m->cfg.width) + 6 * need(t->max_tokens, 1);
 }
 
 /* The three that use the scratch take turns: a layer forward, a layer backward, and the loss. */
 static size_t scratch_need(const struct trace *t) {
     const struct config *c = &t->m->cfg;
     int T = t->max_tokens;
-    size_t forward = 2 * need(T, c->width) + need(T, c->ffn);
+    size_t forward = 4 * need(T, c->width) + need(T, c->ffn);
     if (c->head_norm)
         forward += need(T, c->heads * c->head_width) + need(T, c->kv_heads * c->head_width);
     forward += 2 * need(BATCH_ROWS * T, c->kv_heads * c->head_width); // of shared tokens
-    size_t loss = 4 * need(T, c->width) + need(T, 1);
+    size_t loss = 2 * need(T, c->width) + need(T, 1);
     size_t most = layer_backward_scratch(c, T);
     if (t->lowest)
         forward += 3 * need(T, 1) + arena_need(BELOW_MOST, sizeof(struct attention_lane));
@@ -147,9 +150,12 @@ static void carve(struct trace *t) {
     for (int i = 0; i <= t->n_x; i++)
         t->x[i] = floats(&t->keep, T, c->width);
     t->dx = floats(&t->keep, T, c->width);
-    t->last = arena_take(&t->keep, (size_t)T, sizeof *t->last);
-    t->near = arena_take(&t->keep, (size_t)T, sizeof *t->near);
-    assert(t->last && t->near);
+    int32_t **const numbers[] = {&t->last,        &t->near,       &t->asked_pos,
+                                 &t->asked_first, &t->asked_last, &t->asked_near};
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
+        *numbers[i] = arena_take(&t->keep, (size_t)T, sizeof **numbers[i]);
+        assert(*numbers[i]);
+    }
     struct field f[FIELDS];
     for (int i = 0, n = fields_of(t, &t->work, f); i < n; i++)
         *f[i].at = floats(&t->keep, T, f[i].width);
@@ -278,30 +284,27 @@ static void trace_below(struct trace *t, const struct pass *p) {
         trace_layer(t, p, l, t->x[0], t->x[0]);
 }
 
-static void trace_forward(struct trace *t, const struct pass *p, bool back) {
+/* p is of all tokens, top of the last layer, where not all are asked for. */
+static void trace_forward(struct trace *t, const struct pass *p, const struct pass *top, bool back) {
     size_t C = (size_t)t->m->cfg.width;
     for (int i = 0; p->b->below && i < p->b->T; i++)
         memcpy(t->x[0] + (size_t)i * C, p->b->below[i], C * sizeof(float));
     if (!p->b->below)
         trace_below(t, p);
     for (int i = 0; i < t->n_x; i++) {
-        trace_layer(t, p, t->lowest + i, t->x[i + 1], t->x[i]);
+        trace_layer(t, i < t->n_x - 1 ? p : top, t->lowest + i, t->x[i + 1], t->x[i]);
         if (back && i < t->n_kept)
             keep(t, &t->kept[i], p->b->T, SAVE);
     }
 }
 
-/* -ln p of the targets, and with weights the gradient of the last layer's output in t->dx. Only the n rows
- * that predict a target go through the final norm and the head. */
-static void trace_loss(struct trace *t, int T, const int32_t *at, const int32_t *target, const float *weight,
-                       int n, double *nll) {
+/* -ln p of the targets, and with weights the gradient of the last layer's output in t->dx. Both are of the n
+ * rows that predict a target. */
+static void trace_loss(struct trace *t, const int32_t *target, const float *weight, int n, double *nll) {
     const struct config *c = &t->m->cfg;
     int C = c->width;
     size_t mark = arena_mark(&t->scratch), row = (size_t)C * sizeof(float);
-    float *x = floats(&t->scratch, n, C), *norm = floats(&t->scratch, n, C),
-          *inv_rms = floats(&t->scratch, n, 1);
-    for (int i = 0; i < n; i++)
-        memcpy(x + (size_t)i * (size_t)C, t->x[t->n_x] + (size_t)at[i] * (size_t)C, row);
+    float *x = t->x[t->n_x], *norm = floats(&t->scratch, n, C), *inv_rms = floats(&t->scratch, n, 1);
     op_rmsnorm(&t->ops, norm, inv_rms, x, t->m->out_norm, n, C, c->norm_eps);
     float *dnorm = NULL;
     if (weight) {
@@ -310,20 +313,13 @@ static void trace_loss(struct trace *t, int T, const int32_t *at, const int32_t 
     }
     op_cross_entropy(&t->ops, nll, dnorm, norm, &t->m->head, target, weight, n);
     if (weight) {
-        float *dx = floats(&t->scratch, n, C);
-        memset(dx, 0, (size_t)n * row);
-        op_rmsnorm_back(&t->ops, dx, dnorm, x, t->m->out_norm, inv_rms, n, C);
-        memset(t->dx, 0, (size_t)T * row);
-        for (int i = 0; i < n; i++) {
-            float *to = t->dx + (size_t)at[i] * (size_t)C, *from = dx + (size_t)i * (size_t)C;
-            for (int j = 0; j < C; j++)
-                to[j] += from[j];
-        }
+        memset(t->dx, 0, (size_t)n * row);
+        op_rmsnorm_back(&t->ops, t->dx, dnorm, x, t->m->out_norm, inv_rms, n, C);
     }
     arena_reset(&t->scratch, mark);
 }
 
-static void trace_backward(struct trace *t, const struct pass *p, float *grad) {
+static void trace_backward(struct trace *t, const struct pass *p, const struct pass *top, float *grad) {
     for (int i = t->n_x - 1; i >= 0; i--) {
         if (i < t->n_kept) {
             keep(t, &t->kept[i], p->b->T, LOAD);
@@ -331,7 +327,7 @@ static void trace_backward(struct trace *t, const struct pass *p, float *grad) {
             trace_layer(t, p, t->lowest + i, NULL, t->x[i]);
             keep(t, NULL, p->b->T, ROUND);
         }
-        layer_backward(p, t->lowest + i, t->dx, t->x[i], &t->work, grad, i == 0);
+        layer_backward(i < t->n_x - 1 ? p : top, t->lowest + i, t->dx, t->x[i], &t->work, grad, i == 0);
     }
 }
 
@@ -397,13 +393,27 @@ plm_status model_train(struct trace *t, const struct batch *b, const int32_t *at
     for (int i = 0; i < n; i++)
         assert(at[i] >= 0 && at[i] < b->T);
     const struct use use = {.lora = l, .scale = 1};
-    const struct part part = {.use = &use, .n_use = 1, .n = b->T};
+    const struct part part = {.use = &use, .n_use = 1, .n = b->T}, some = {.use = &use, .n_use = 1, .n = n};
     window_rows(t->near, &t->m->cfg, b->first, t->last, b->T);
-    struct pass p = {
+    for (int i = 0; i < n; i++) {
+        t->asked_pos[i] = b->pos[at[i]];
+        t->asked_first[i] = b->first[at[i]];
+        t->asked_last[i] = t->last[at[i]];
+        t->asked_near[i] = t->near[at[i]];
+    }
+    const struct pass p = {
         .ops = &t->ops, .m = t->m, .b = b, .last = t->last, .near = t->near, .part = &part, .n_part = 1};
-    trace_forward(t, &p, weight != NULL);
-    trace_loss(t, b->T, at, target, weight, n, nll);
+    const struct batch targets = {.T = n, .pos = t->asked_pos, .first = t->asked_first};
+    struct pass asked = p, top = p;
+    asked.b = &targets;
+    asked.last = t->asked_last;
+    asked.near = t->asked_near;
+    asked.part = &some;
+    asked.row = at;
+    top.asked = &asked;
+    trace_forward(t, &p, &top, weight != NULL);
+    trace_loss(t, target, weight, n, nll);
     if (weight)
-        trace_backward(t, &p, grad);
+        trace_backward(t, &p, &top, grad);
     return PLM_OK;
 }
