@@ -45,8 +45,18 @@ def recipe(name="recipe", **settings):
 
 
 def command(task, data, out, arms, *words):
-    words = [BUILD / "plm-eval", "run", "--task", task, "--data", data, "-m", MODEL, *words]
-    return [*map(str, words), "--out", str(out), "--arms", arms, "--recipe", str(recipe()), "-q"]
+    first = [BUILD / "plm-eval", "run", "--task", task, "--data", data, "-m", MODEL]
+    return [
+        *map(str, first),
+        "--out",
+        str(out),
+        "--arms",
+        arms,
+        "--recipe",
+        str(recipe()),
+        "-q",
+        *map(str, words),
+    ]
 
 
 def run(task, data, out, arms, *words, code=0):
