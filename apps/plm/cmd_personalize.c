@@ -1,6 +1,7 @@
 /* cmd_personalize.c: the whole job: import, augment, train, gate, install, report. Every step leaves what it
  * made where the next run of the same words finds it, so the job can be killed anywhere and ends the same. */
 #include "base/hash.h"
+#include "explain.h"
 #include "import.h"
 #include "report.h"
 #include "shared/gate.h"
@@ -365,6 +366,8 @@ int cmd_personalize(struct args *a) {
     plm_status st = run(j, &err);
     if (st == PLM_OK)
         report_print(&j->report, stdout);
+    if (st == PLM_OK && a->explain && !a->json)
+        st = explain_print(j->folder, stdout, &err);
     report_close(&j->report);
     gate_free(&j->gate);
     records_free(&j->data.real);

@@ -41,6 +41,7 @@ static const struct option options[] = {
     {"preview", 0, "N", OPT_INT, AT(preview), "show N generated examples and stop"},
     {"dry-run", 0, NULL, OPT_FLAG, AT(dry_run), "print what would be sent, byte for byte, and stop"},
     {"yes", 'y', NULL, OPT_FLAG, AT(yes), "agree to what would leave this machine"},
+    {"explain", 0, NULL, OPT_FLAG, AT(explain), "say in sentences why it ended as it did"},
     {"force", 0, NULL, OPT_FLAG, AT(force), "install although there are too few records to test"},
 
     {"me", 0, "WHO", OPT_TEXT, AT(me), "your name or address in the source (git: user.email)"},
@@ -108,8 +109,8 @@ static const struct command commands[] = {
      "Sources are files, folders or git repositories. It can be stopped anywhere and started again with\n"
      "the same words: it goes on where it was. With new records it imports, sends and generates only for\n"
      "what is new.",
-     "plm personalize ~/notes --task note", TEACHER TRAINING "me format local-only yes force kind out",
-     cmd_personalize},
+     "plm personalize ~/notes --task note",
+     TEACHER TRAINING "me format local-only yes force explain kind out", cmd_personalize},
     {"import", "SOURCE...", "read records into the local store; twice adds nothing", NULL,
      "plm import ~/notes --user ada --kind note", "kind me format local-only", cmd_import},
     {"records", "[list|search Q|show ID|stats|forget QUERY|export FILE]",
