@@ -287,7 +287,7 @@ static void the_text_says_what_was_found(void **state) {
     FILE *text = open_memstream(&out, &n);
     report_print(blocks, text);
     fclose(text);
-    assert_non_null(strstr(out, "60 results of 1 files"));
+    assert_non_null(strstr(out, "60 results of 1 file ("));
     assert_non_null(strstr(out, "P2: filtered synthetic data"));
     assert_non_null(strstr(out, "at point 8: found."));
     assert_non_null(strstr(out, "-15.0 % ["));

@@ -174,6 +174,11 @@ static void claim_blocks(struct blocks *b, const json_t *c) {
     missing_line(b, json_object_get(c, "missing"));
     if (!json_is_object(r))
         return;
+    if (whole(r, "unscaled"))
+        say(b, "p",
+            "%lld users are left out: what they are compared with has no loss at all, and nothing is "
+            "relative to that.",
+            whole(r, "unscaled"));
     table(b, "|against|users|difference and 95 %|W/T/L|p below|p|Holm|would find");
     claim_row(b, "all tasks", "", r);
     json_array_foreach(json_object_get(c, "tasks"), i, t)
@@ -314,7 +319,9 @@ static void scarcity_blocks(struct blocks *b, const json_t *s) {
     const json_t *overall = json_object_get(s, "overall"), *points = json_object_get(s, "points");
     json_t *known, *o, *point;
     size_t i, k;
-    if (json_array_size(points) < 2)
+    bool any = false;
+    json_array_foreach(overall, i, o) any |= json_is_object(json_object_get(o, "from_task"));
+    if (json_array_size(points) < 2 || !any)
         return;
     say(b, "h", "How much history");
     say(b, "p",
@@ -504,11 +511,11 @@ plm_status report_blocks(json_t **out, const json_t *doc, plm_error *err) {
     json_array_foreach(json_object_get(doc, "files"), i, one) torn +=
         json_is_true(json_object_get(one, "torn"));
     say(&b, "p",
-        "%lld results of %zu files (%lld said twice, %zu cut off by a crash and left out). The test queries "
+        "%lld results of %zu file%s (%lld said twice, %zu cut off by a crash and left out). The test queries "
         "were "
         "looked at with %lld frozen configuration%s.",
-        whole(doc, "results"), i, whole(doc, "repeated"), torn, whole(doc, "dev_configurations"),
-        whole(doc, "dev_configurations") == 1 ? "" : "s");
+        whole(doc, "results"), i, i == 1 ? "" : "s", whole(doc, "repeated"), torn,
+        whole(doc, "dev_configurations"), whole(doc, "dev_configurations") == 1 ? "" : "s");
     json_array_foreach(json_object_get(doc, "sections"), i, one) {
         size_t first = json_array_size(b.list);
         section_blocks(&b, one);

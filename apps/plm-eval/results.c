@@ -229,8 +229,10 @@ static plm_status find_groups(struct results *r, plm_error *err) {
             s->n++;
         }
         if (strcmp(g->result->teacher, c->teacher) != 0)
-            return fail(err, PLM_EFORMAT, "%s line %zu: the teacher of %s on %s is %s here and %s elsewhere",
-                        r->file[c->file].path, c->line, c->arm, c->task, c->teacher, g->result->teacher);
+            return fail(
+                err, PLM_EFORMAT,
+                "%s line %zu: the teacher of %s on %s is %s here and %s elsewhere; report on them apart",
+                r->file[c->file].path, c->line, c->arm, c->task, c->teacher, g->result->teacher);
         g->n++;
     }
     return PLM_OK;
