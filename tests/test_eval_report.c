@@ -111,7 +111,7 @@ static void what_is_not_there_is_named_and_not_tested(void **state) {
     const json_t *p1 = at(doc, "sections.0.hypotheses.0");
     assert_true(json_is_null(at(p1, "result")));
     assert_int_equal(json_array_size(at(p1, "missing")), 4); /* two arms of two tasks */
-    assert_string_equal(txt(p1, "missing.0"), "real of LaMP_4 at all");
+    assert_string_equal(txt(p1, "missing.0"), "real-matched of LaMP_4 at all");
     list = json_object_get(at(doc, "sections.0"), "missing");
     assert_string_equal(txt(list, "0"), "LaMP_1: no result");
     assert_string_equal(txt(list, "5"), "LaMP_4: generic at 8 has 1 of 10 users");

@@ -23,7 +23,7 @@ struct claim {
     const char *name, *says, *point, *first, *rival[2]; /* the first is below the better rival */
 };
 static const struct claim claims[] = {
-    {"P1", "a person's own adapter is better than other people's", "all", "real", {"shuffled", NULL}},
+    {"P1", "a person's own adapter is better than other people's", "all", "real-matched", {"shuffled", NULL}},
     {"P2",
      "filtered synthetic data are better than any training on the real items alone",
      "8",
