@@ -66,7 +66,7 @@ static plm_status ask_student(struct cell *c, struct student *s, const plm_lora 
         golds[i] = v->queries[i].gold;
     if (st == PLM_OK)
         st = student_ask(s, uses, n_uses, (const char *const *)prompts, golds, v->n_queries, c->replies,
-                         &c->answer_s, err);
+                         &c->pace, err);
     for (size_t i = 0; st == PLM_OK && i < v->n_queries; i++)
         c->nll[i] = c->replies[i].nats / c->replies[i].bytes;
     c->answers = st == PLM_OK;
@@ -498,7 +498,7 @@ static plm_status run_shuffled(struct cell *c, plm_error *err) {
             st = cell_ask(&one, theirs.path, c->arm->scale * c->lab->recipe.user.scale, err);
             for (size_t q = 0; st == PLM_OK && q < n; q++)
                 sum[q] += one.nll[q];
-            c->answer_s += one.answer_s;
+            c->pace = one.pace;
             c->cost = theirs;
             if (done++ == 0 && st == PLM_OK) {
                 c->replies = one.replies;

@@ -39,7 +39,7 @@ struct cell { /* one arm, user, point and seed */
     double *nll;           /* [queries] the primary metric; NULL: this arm gives no probabilities */
     bool answers;          /* replies hold what was answered */
     struct trained cost;
-    double answer_s;
+    struct pace pace;
     struct written others_rows; /* "generic": written from other people's items */
     const struct written *used; /* whose rows were learned; NULL: none */
     json_t *extra;              /* more for the line: "gate", "bound"; may be NULL */

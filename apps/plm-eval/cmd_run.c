@@ -154,10 +154,11 @@ static plm_status line_finish(json_t *line, const struct cell *c, plm_error *err
     json_decref(bytes);
     plm_status st = c->answers ? put_answers(line, c, err) : PLM_OK;
     json_object_set_new(line, "cost",
-                        json_pack("{s:f, s:i, s:I, s:I, s:f, s:f}", "train_s", c->cost.seconds, "steps",
+                        json_pack("{s:f, s:i, s:I, s:I, s:f, s:f, s:f}", "train_s", c->cost.seconds, "steps",
                                   c->cost.steps, "train_tokens", (json_int_t)c->cost.tokens, "adapter_bytes",
                                   (json_int_t)c->cost.bytes, "prompt_tokens", n ? tokens / (double)n : 0,
-                                  "answer_ms", n ? 1e3 * c->answer_s / (double)n : 0));
+                                  "answer_ms", n ? 1e3 * c->pace.seconds / (double)n : 0, "first_token_ms",
+                                  1e3 * c->pace.first_token));
     if (c->used) {
         const struct written *w = c->used;
         json_object_set_new(line, "synthetic",

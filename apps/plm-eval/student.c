@@ -125,8 +125,23 @@ static plm_status write(struct student *s, const char *const *prompts, size_t n,
     return st;
 }
 
+/* A prompt from nothing to the logits behind it. */
+static plm_status time_first(struct student *s, const plm_lora *uses, size_t n_uses, const char *prompt,
+                             double *seconds, plm_error *err) {
+    struct encoded e = {0};
+    plm_status st = encode_turn(&e, s->model, NULL, prompt, NULL, false, err);
+    if (st == PLM_OK)
+        st = plm_session_use(s->scorer.s[0], uses, n_uses, err);
+    double from = clock_now();
+    if (st == PLM_OK)
+        st = plm_session_sync(s->scorer.s[0], e.ids, e.n, err);
+    *seconds = clock_now() - from;
+    encoded_free(&e);
+    return st;
+}
+
 plm_status student_ask(struct student *s, const plm_lora *uses, size_t n_uses, const char *const *prompts,
-                       const char *const *golds, size_t n, struct reply *out, double *seconds,
+                       const char *const *golds, size_t n, struct reply *out, struct pace *pace,
                        plm_error *err) {
     double from = clock_now();
     memset(out, 0, n * sizeof *out);
@@ -147,7 +162,9 @@ plm_status student_ask(struct student *s, const plm_lora *uses, size_t n_uses, c
             out[i + j].gold = out[i + j].pred = -1;
         }
     }
-    *seconds = clock_now() - from;
+    pace->seconds = clock_now() - from;
+    if (st == PLM_OK && n)
+        st = time_first(s, uses, n_uses, prompts[0], &pace->first_token, err);
     if (st)
         replies_free(out, n);
     return st;

@@ -22,9 +22,13 @@ struct reply {
 
 plm_status student_open(struct student *s, plm_model *m, const plm_kind *kind, plm_error *err);
 void student_close(struct student *s);
-/* Answers n prompts under the adapters (n_uses 0: the base). seconds: the wall clock of it. */
+struct pace {
+    double seconds;     /* of all answers, eight at a time */
+    double first_token; /* seconds from one question, asked alone, to its first token */
+};
+/* Answers n prompts under the adapters (n_uses 0: the base). */
 plm_status student_ask(struct student *s, const plm_lora *uses, size_t n_uses, const char *const *prompts,
-                       const char *const *golds, size_t n, struct reply *out, double *seconds,
+                       const char *const *golds, size_t n, struct reply *out, struct pace *pace,
                        plm_error *err);
 void replies_free(struct reply *r, size_t n);
 /* nats of each label, as they are, to -ln p over the set; returns the likeliest. */
