@@ -13,18 +13,22 @@ A person keeps to the own habits nine times out of ten, and neighbours differ in
 from one person helps that person and misleads about another. Ids, dates and scores are sometimes numbers and
 sometimes strings, as in published files.
 
---plant-leak puts the first query of every second person, with its answer and one word changed, into the
-profile, in place of an older item. --shuffle-labels deals the answers in the profiles out again among all
-people of a file: then there is nothing to learn, while the queries' answers stay true.
+--plant-leak puts the first query of every second person, its first word changed, with its answer into the
+profile, in place of an older item; nothing else in a profile is that close to one of the person's queries.
+--shuffle-labels deals the answers in the profiles out again among all people of a file: then there is nothing
+to learn, while the queries' answers stay true.
 """
 
 import argparse
 import datetime
+import functools
 import json
 import pathlib
 import random
+import re
 
 from personas_words import (
+    ABSTRACTS,
     FIELDS,
     FILMS,
     GOODS,
@@ -285,10 +289,8 @@ class Titling(Person):
     def item(self):
         objects, hard, data = draw(self.r, FIELDS[self.r.choice(self.fields)])
         method = self.r.choice(METHODS)
-        text = (
-            f"We consider {objects}, a problem that is hard since {hard}. Our approach, based on {method}, "
-            f"{self.r.choice(RESULTS)}. We report results on {data}."
-        )
+        parts = {"o": objects, "h": hard, "m": method, "d": data, "r": self.r.choice(RESULTS)}
+        text = " ".join(capital(x.format(**parts)) for x in draw(self.r, ABSTRACTS))
         shape, case = (self.shape, self.case) if self.keeps() else ("plain", "sentence")
         return text, CASES[case](SHAPES[shape].format(o=objects, m=method, h=hard)), {}
 
@@ -357,21 +359,44 @@ def profile_item(task, person):
     return item
 
 
-def distinct(make, seen, key):
-    """A new one by its key, as long as the grammar has any."""
+def distinct(make, seen):
+    """A new one, as long as the grammar has any."""
+    one = make()
     for _ in range(200):
-        one = make()
-        if key(one) not in seen:
+        if str(one) not in seen:
             break
-    seen.add(key(one))
+        one = make()
+    seen.add(str(one))
     return one
 
 
-def leaked(r, item, made):
-    """The item with one of its words changed, not in what the person made."""
+@functools.lru_cache(10000)
+def runs(text, n):
+    words = re.findall(r"\w+", text.lower())
+    return {tuple(words[i : i + n]) for i in range(len(words) - n + 1)}
+
+
+def near(a, b):
+    """So alike that one would give the other away."""
+    both, either = runs(a, 3) & runs(b, 3), runs(a, 3) | runs(b, 3)
+    return a == b or bool(runs(a, 8) & runs(b, 8)) or len(both) >= 0.5 * len(either) > 0
+
+
+def asked_anew(task, person, items, before):
+    """A question that nothing in the profile gives away, as long as the grammar has any."""
+    field = GIVEN[task] or MADE[task]
+    for _ in range(500):
+        one = person.question(task)
+        if one[0] not in before and not any(near(one[2][field], x[field]) for x in items):
+            break
+    return one
+
+
+def leaked(item, made):
+    """The item with its first word changed, not in what the person made."""
     field = next((f for f in ("text", "abstract", "description") if f in item and f != made), made)
     words = item[field].split()
-    words[r.randrange(len(words))] = "indeed"
+    words[0] = "indeed"
     return dict(item, **{field: " ".join(words)})
 
 
@@ -391,17 +416,15 @@ def one_person(task, index, options, queries, profile, first_id):
     r = random.Random(f"{options.seed}/{task}/{index}")
     person = PEOPLE[task](index, r)
     seen = set()
-    items = [distinct(lambda: profile_item(task, person), seen, lambda x: str(x)) for _ in range(profile)]
-    texts = {str(x.get(GIVEN[task])) for x in items} | {str(x[MADE[task]]) for x in items}
-    asked = [
-        distinct(lambda: person.question(task), texts, lambda x: str(x[2].get(GIVEN[task] or "text")))
-        for _ in range(queries)
-    ]
+    items = [distinct(lambda: profile_item(task, person), seen) for _ in range(profile)]
+    asked = []
+    for _ in range(queries):
+        asked.append(asked_anew(task, person, items, [x[0] for x in asked]))
     about = {"user": index, "user_id": str(first_id), "habits": person.habits}
     day = datetime.date(2012, 1, 1) + datetime.timedelta(days=r.randrange(300))
     if options.plant_leak and index % 2 == 0 and items:
         at = r.randrange(len(items))
-        items[at] = dict(items[at], **leaked(r, asked[0][2], MADE[task]))
+        items[at] = dict(items[at], **leaked(asked[0][2], MADE[task]))
         about["leak"] = {"query": str(first_id + 1), "item": str(first_id * 1000 + at)}
     for i, item in enumerate(items):
         day += datetime.timedelta(days=r.randrange(3, 40))

@@ -118,13 +118,14 @@ def test_a_leak_is_there_only_where_it_was_planted():
                 assert sum(w not in gold.lower().split() for w in given) <= 1
             else:
                 assert str(item[MADE[task]]) == gold
-        plain, plain_golds = read(made(), task)
-        for q, gold in zip(plain, plain_golds):
-            texts = [str(i[GIVEN[task] or MADE[task]]) for i in q["profile"]]
-            assert not any((" " + q["input"]).endswith(" " + t) or t == gold for t in texts), (
-                task,
-                q["input"],
-            )
+        for out, leaks in (made(), 0), (out, 3):
+            found = 0
+            for q, gold in zip(*read(out, task)):
+                asked = gold if task == "LaMP_7" else q["input"].split(": ", 1)[1]
+                if task != "LaMP_1":
+                    asked = asked.split("article: ")[-1].split("description: ")[-1].split("review: ")[-1]
+                found += any(personas.near(asked, str(i[GIVEN[task] or MADE[task]])) for i in q["profile"])
+            assert found == leaks or task == "LaMP_1", (task, found)
 
 
 def guess(task, q, items, neutral):

@@ -48,12 +48,15 @@ religion: the hill chapel; a choir of monks; the parish; a temple school | bless
   east tower; a garden for guests; the harvest feast; its silent hour
 """)
 WHEN = items("""
-this week; after a long debate; for the first time in years; despite the rain; before the holidays; without
-much notice; in front of a small crowd; to general surprise
+this week; after a long debate; for once; despite the rain; before the holidays; without much notice; in
+front of a small crowd; to general surprise; at the second try; by a narrow vote; with help from abroad; on
+a Monday
 """)
 NEWS_TAIL = items("""
-Neighbours say they saw it coming; Nobody could say what it will cost; A decision is expected soon; The plan
-had been on the table since spring; Some call it overdue; Others would rather wait
+Neighbours say they saw it coming; Nobody knows the cost yet; A decision is expected soon; Plans had been
+ready since spring; Some call it overdue; Others would rather wait; Letters of protest arrived; The weather
+did not help; Photographs were taken; Two volunteers stayed until midnight; Tickets sold out at once; It was
+a first
 """)
 
 # LaMP_2: tag: what happens in such a film
@@ -98,7 +101,8 @@ nurse
 # LaMP_3: what was bought, and what is said of it at each level, from 1 to 5
 GOODS = items("""
 desk lamp; kettle; rain jacket; garden hose; alarm clock; backpack; bread knife; pair of headphones; puzzle;
-bicycle pump; wool blanket; travel mug
+bicycle pump; wool blanket; travel mug; tripod; door bell; hammock; paint brush; toaster; mouse pad; water
+filter; folding chair
 """)
 VERDICTS = rows("""
 1: broke on the first day; was useless from the start; had to go straight in the bin; arrived in pieces
@@ -111,9 +115,11 @@ VERDICTS = rows("""
   morning
 """)
 REVIEW_TAIL = items("""
-I use it most days at home; The box was bigger than expected; It came on a Tuesday; My neighbour has the
-same one; The colour is the one in the picture; I compared four of them before; The manual is printed in
-tiny letters; It stands next to the window now; I would not need a second one; The old one lasted nine years
+I use it most days; The box was rather big; It came on a Tuesday; My neighbour has one too; The picture
+shows the colour well; I had compared four of them; The manual is tiny; It stands by the window; One is
+enough for us; The old one lasted longer; My sister wants to borrow it; It was a gift; We took it on
+holiday; The smell is gone by now; Shipping took nine days; I had read other opinions; The cat likes the
+box; Nothing was missing; It hangs in the hall; Cleaning takes a minute
 """)
 
 # LaMP_1 and LaMP_5: field: objects | difficulties | data; and methods
@@ -143,6 +149,24 @@ RESULTS = items("""
 needs half the memory; is robust to outliers; runs in linear time; matches expert judgement; improves the
 worst case; keeps its accuracy with few samples
 """)
+# The sentences of an abstract, each in several wordings.
+ABSTRACTS = [
+    [
+        "We consider {o}, where {h}.",
+        "{o} remains open since {h}.",
+        "This is about {o} although {h}.",
+        "How far does {o} get if {h}?",
+        "In practice {h}, and {o} suffers.",
+    ],
+    [
+        "With {m} it {r}.",
+        "Our design rests on {m} and {r}.",
+        "An approach by {m} {r}.",
+        "We turn to {m}, which {r}.",
+        "A variant of {m} {r}.",
+    ],
+    ["Tests on {d} agree.", "We evaluate on {d}.", "{d} served as a test bed.", "Results are for {d}."],
+]
 
 # LaMP_7: things to say in a neutral way
 TWEETS = rows("""
@@ -156,7 +180,8 @@ things: the last bus; a cup of coffee; the new neighbours; my lost keys; a very 
 places: in the rain; at the station; since six in the morning; with all the windows open; on the kitchen
   floor; before the shop opens; under a tiny roof; while the kettle boils; for no good reason; in the wrong
   shoes
-tails: and you know it is going to be great; because you are late again; and I do not want to go home;
-  because people are too slow; and it is going to take all day; but I love it; and you are all invited; but
-  tomorrow is another day
+tails: and you know it; because you are late again; and I want to go home; because people are too slow; it
+  is going to take ages; but I love it; and you are all invited; but tomorrow is another day; because nobody
+  else will; and we want to stay; are you going to join; and people are staring; because it was free; who is
+  going to help; and that is fine; but do not tell anybody
 """)
