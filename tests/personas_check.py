@@ -4,8 +4,6 @@ usage: personas_check.py [FILTER]
 
 Speaks TAP."""
 
-import contextlib
-import io
 import json
 import pathlib
 import re
@@ -13,6 +11,7 @@ import sys
 import tempfile
 
 import personas
+import tap
 from personas import GIVEN, MADE, TASKS
 
 SCRATCH = tempfile.TemporaryDirectory(prefix="plm-personas-")
@@ -199,22 +198,4 @@ def test_shuffled_labels_leave_nothing_to_learn():
         assert hands[0] != hands[1] and sorted(hands[0]) == sorted(hands[1]), task
 
 
-def main():
-    tests = [
-        f for name, f in globals().items() if name.startswith("test_") and "".join(sys.argv[1:2]) in name
-    ]
-    failed = 0
-    for n, test in enumerate(tests, 1):
-        said = io.StringIO()
-        try:
-            with contextlib.redirect_stdout(said):
-                test()
-            print(said.getvalue() + f"ok {n} - {test.__name__}", flush=True)
-        except Exception as e:
-            failed += 1
-            print(said.getvalue() + f"# {type(e).__name__}: {e}\nnot ok {n} - {test.__name__}", flush=True)
-    print(f"1..{len(tests)}")
-    sys.exit(failed > 0)
-
-
-main()
+sys.exit(tap.run(globals(), "".join(sys.argv[1:2])) > 0)
