@@ -186,13 +186,15 @@ struct q8_at {
 INLINE void tile_group(vi sum[Q8_STRIP][WIDEST], struct q8_at x, const unsigned char *w, int g, int m, int v,
                        struct layout f) {
     vi part[Q8_STRIP][WIDEST];
-    UNROLLED_FOR (int i = 0; i < m; i++) {
-        int32_t below = x.start[(size_t)i * x.ld_start];
-        vi start = f.wide ? vi_bytes_start(below) : f.shift ? vi_start(below, f.shift) : vi_zero();
-        UNROLLED_FOR (int c = 0; c < v; c++)
-            part[i][c] = start;
-    }
+    if (f.wide || f.shift)
+        UNROLLED_FOR (int i = 0; i < m; i++) {
+            int32_t below = x.start[(size_t)i * x.ld_start];
+            vi start = f.wide ? vi_bytes_start(below) : vi_start(below, f.shift);
+            UNROLLED_FOR (int c = 0; c < v; c++)
+                part[i][c] = start;
+        }
     UNROLLED_FOR (int s = 0; s < f.group / 4; s++) {
+        bool first = !f.wide && s % f.hold == 0 && !(s == 0 && f.shift);
         vi u[WIDEST];
         UNROLLED_FOR (int c = 0; c < v; c++)
             u[c] = f.level(w, g * (f.group / 4) + s, c);
@@ -200,15 +202,15 @@ INLINE void tile_group(vi sum[Q8_STRIP][WIDEST], struct q8_at x, const unsigned 
             int32_t four;
             memcpy(&four, x.q + (size_t)i * x.ld + 4 * s, 4);
             UNROLLED_FOR (int c = 0; c < v; c++)
-                part[i][c] = f.wide ? vi_bytes(part[i][c], u[c], vi_set(four))
-                                    : vi_levels(part[i][c], u[c], vi_set(four));
+                part[i][c] = f.wide  ? vi_bytes(part[i][c], u[c], vi_set(four))
+                             : first ? vi_first_levels(u[c], vi_set(four))
+                                     : vi_levels(part[i][c], u[c], vi_set(four));
         }
         if (!f.wide && (s + 1) % f.hold == 0)
             UNROLLED_FOR (int i = 0; i < m; i++)
                 UNROLLED_FOR (int c = 0; c < v; c++) {
                     vi whole = vi_total(part[i][c]);
                     sum[i][c] = s + 1 == f.hold ? whole : vi_add(sum[i][c], whole);
-                    part[i][c] = vi_zero();
                 }
     }
     if (f.wide)

@@ -90,6 +90,7 @@ INLINE void vi_put_bytes(int8_t *p, vi x) { _mm_storeu_si128((void *)p, _mm512_c
 
 /* Four u8 x s8 of each lane. They may begin below zero by what the levels' zero point 2^shift adds. */
 INLINE vi vi_levels(vi sum, vi u, vi s) { return _mm512_dpbusd_epi32(sum, u, s); }
+INLINE vi vi_first_levels(vi u, vi s) { return vi_levels(vi_zero(), u, s); }
 INLINE vi vi_total(vi sum) { return sum; }
 INLINE vi vi_start(int32_t start, int shift) {
     return _mm512_slli_epi32(_mm512_set1_epi32(start), (unsigned)shift);

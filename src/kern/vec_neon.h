@@ -135,6 +135,7 @@ INLINE vi vi_dot_signed(vi sum, int8x16_t a, int8x16_t b) {
 INLINE vi vi_levels(vi sum, vi u, vi s) {
     return vi_dot_signed(sum, vreinterpretq_s8_s32(u), vreinterpretq_s8_s32(s));
 }
+INLINE vi vi_first_levels(vi u, vi s) { return vi_levels(vi_zero(), u, s); }
 INLINE vi vi_total(vi sum) { return sum; }
 INLINE vi vi_start(int32_t start, int shift) { return vi_up(vi_set(start), shift); }
 /* -(q_1 + ..) in the form of vi_start, for sums n of lanes; *sum is q_1 + .. */
