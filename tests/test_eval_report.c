@@ -7,6 +7,11 @@
 #include "base/str.h"
 #include "plm-eval/report.h"
 
+/* What libfontconfig keeps for the life of a process is no leak of ours. */
+const char *__lsan_default_suppressions(void) {
+    return "leak:libfontconfig";
+}
+
 struct line { /* what differs between the lines of these tests; zero is usual */
     const char *task, *arm, *point, *config, *more;
     int user, bm25, seed, queries;

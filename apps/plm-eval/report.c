@@ -297,8 +297,11 @@ static plm_status arm_on_task(struct builder *b, json_t *list, const struct side
     if (based)
         st = difference(&change, b, task, task + 1, arm, &base, err);
     json_t *metric = metric_json(g, &st, err);
-    if (st)
+    if (st) {
+        json_decref(change);
+        json_decref(metric);
         return st;
+    }
     append(b, list,
            json_pack("{s:s, s:i, s:s, s:s, s:I, s:I, s:I, s:o, s:o, s:o, s:o, s:o}", "arm", arm->arm, "bm25",
                      arm->bm25, "point", arm->point, "task", b->tasks.v[task], "users", (json_int_t)n,
@@ -327,6 +330,10 @@ static plm_status arm_overall(struct builder *b, json_t *list, const struct side
                json_pack("{s:s, s:i, s:s, s:I, s:o, s:o, s:o}", "arm", arm->arm, "bm25", arm->bm25, "point",
                          arm->point, "tasks", (json_int_t)tasks, "nll", number(nll), "difference", change,
                          "from_task", from_task));
+    else {
+        json_decref(change);
+        json_decref(from_task);
+    }
     return st;
 }
 
