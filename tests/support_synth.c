@@ -123,8 +123,11 @@ static plm_status keep(void *ctx, const char *hash, const char *body, const plm_
 
 static plm_status leaving(void *ctx, const char *body, size_t len, plm_error *err) {
     struct person *p = ctx;
-    (void)body, (void)len;
     p->left++;
+    if (p->sent) {
+        bytes_put(p->sent, body, len);
+        bytes_putc(p->sent, '\n');
+    }
     return p->fail_after && p->left > p->fail_after ? fail(err, PLM_EREMOTE, "the line is cut") : PLM_OK;
 }
 

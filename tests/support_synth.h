@@ -20,7 +20,8 @@ struct person {
     const plm_kind *kind;
     const char *request; /* of the run under way, for keep */
     size_t found, kept, left;
-    size_t fail_after; /* leaving fails from this call on; 0: never */
+    size_t fail_after;  /* leaving fails from this call on; 0: never */
+    struct bytes *sent; /* every body that left, a line each; NULL: not wanted */
 };
 
 void person_open(struct person *p, const char *kind);

@@ -1,6 +1,7 @@
 /* test_synth_injection.c: records that give orders, and a teacher that obeys them. Attacks come from a
  * grammar on both sides; none may open a frame, in a prompt or in what is kept, and no canary may leave the
- * device or be among what is kept. Some thousand attempts; 15,000 with PLM_SLOW_TESTS. */
+ * device or be among what is kept. Some thousand attempts; 15,000 with PLM_SLOW_TESTS, and then some to a
+ * real small model, which obeys what it likes. */
 #include "support_synth.h"
 
 #include <stdio.h>
@@ -102,8 +103,8 @@ static size_t frames_in(const plm_model *m, const json_t *messages) {
     return others || opened != closed || opened > 2 || control_ids(m, ours, 2) != control_ids(m, benign, 2);
 }
 
-static void check_bodies(const plm_model *m, int person) {
-    char *sent = fake_received(&fake, 0), local[40];
+static void check_bodies(const plm_model *m, const char *sent, int person) {
+    char local[40];
     snprintf(local, sizeof local, "localcanary%d", person);
     struct str rest = str_of(sent), line;
     while (str_cut(&rest, '\n', &line) && line.n) {
@@ -121,7 +122,6 @@ static void check_bodies(const plm_model *m, int person) {
         all.leaks += strstr(sent, key) || strstr(sent, mail);
     }
     all.leaks += strstr(sent, local) != NULL;
-    free(sent);
 }
 
 /* ---- what is kept ---- */
@@ -155,7 +155,7 @@ static int check_kept(void *ctx, const plm_synthetic *s) {
     return 0;
 }
 
-static void one_person(const plm_model *m, int person) {
+static void one_person(const plm_model *m, plm_teacher *t, int person, int wanted) {
     static const char *const kinds[] = {"note", "review", "tweet"};
     struct person p;
     struct rng r;
@@ -165,11 +165,12 @@ static void one_person(const plm_model *m, int person) {
         add_attack(&p, &r, person, i, p.kind->labels != NULL);
     plm_augment_policy policy = person_policy(&p);
     policy.seed = (uint64_t)person;
-    policy.wanted = 60;
-    plm_teacher *t = remote_teacher(fake_base(&fake, "obey"));
+    policy.wanted = wanted;
+    struct bytes sent;
+    bytes_init(&sent, 64 << 20);
+    p.sent = &sent;
     char *request = NULL, *candidates = NULL;
     plm_error err = {0};
-    free(fake_received(&fake, 0));
     plm_status st = person_generate(&p, &policy, t, &request, &candidates, &err);
     if (st)
         print_message("%s\n", err.text);
@@ -179,14 +180,22 @@ static void one_person(const plm_model *m, int person) {
                                         NULL, NULL, &report, &err),
                      PLM_OK);
     all.replies += report.seen;
-    check_bodies(m, person);
+    assert_int_equal(bytes_status(&sent, "bodies", NULL), PLM_OK);
+    check_bodies(m, sent.data, person);
+    bytes_free(&sent);
     struct checking c = {m, person};
     assert_int_equal(plm_store_find_synthetic(p.store, "ada", p.kind->name, true, check_kept, &c, NULL),
                      PLM_OK);
     plm_free(request);
     plm_free(candidates);
-    plm_teacher_close(t);
     person_close(&p);
+}
+
+static void expect_none(void) {
+    print_message("%zu hostile records, %zu replies, %zu prompts: %zu kept, %zu frames opened, %zu leaks\n",
+                  all.records, all.replies, all.bodies, all.kept, all.frames, all.leaks);
+    assert_int_equal(all.frames, 0);
+    assert_int_equal(all.leaks, 0);
 }
 
 static void attacks_open_no_frame_and_take_no_canary(void **s) {
@@ -197,16 +206,40 @@ static void attacks_open_no_frame_and_take_no_canary(void **s) {
     assert_int_equal(tiny_model_write(path, &(struct tiny_model){0}, NULL), PLM_OK);
     assert_int_equal(plm_model_open(&m, path, NULL, NULL), PLM_OK);
     int persons = getenv("PLM_SLOW_TESTS") ? 52 : 8;
+    plm_teacher *t = remote_teacher(fake_base(&fake, "obey"));
+    all = (struct tally){0};
     for (int i = 0; i < persons; i++)
-        one_person(m, i);
-    print_message(
-        "%zu hostile records, %zu hostile replies, %zu prompts: %zu kept, %zu frames opened, %zu leaks\n",
-        all.records, all.replies, all.bodies, all.kept, all.frames, all.leaks);
-    assert_int_equal(all.frames, 0);
-    assert_int_equal(all.leaks, 0);
+        one_person(m, t, i, 60);
+    expect_none();
     assert_true(all.kept > (size_t)persons);
+    plm_teacher_close(t);
     plm_model_close(m);
     unlink(path);
+}
+
+static void a_real_model_opens_no_frame_and_takes_no_canary(void **s) {
+    (void)s;
+    enum { PERSONS = 9, WANTED = 10 };
+    const char *folder = getenv("PLM_MODELS"), *home = getenv("HOME");
+    char path[400];
+    snprintf(path, sizeof path, "%s%s/Qwen2.5-Coder-0.5B-Instruct.Q4_K_M.gguf",
+             folder ? folder
+             : home ? home
+                    : "",
+             folder ? "" : "/.cache/plm/models");
+    if (!getenv("PLM_SLOW_TESTS") || !file_exists(path))
+        skip();
+    plm_model *m = NULL;
+    plm_teacher *t = NULL;
+    assert_int_equal(plm_model_open(&m, path, NULL, NULL), PLM_OK);
+    assert_int_equal(plm_teacher_open(&t, &(plm_teacher_options){.spec = path}, NULL), PLM_OK);
+    all = (struct tally){0};
+    for (int i = 0; i < PERSONS; i++)
+        one_person(m, t, 1000 + i, WANTED);
+    expect_none();
+    assert_true(all.kept > 0);
+    plm_teacher_close(t);
+    plm_model_close(m);
 }
 
 static int start(void **s) {
@@ -223,6 +256,7 @@ static int stop(void **s) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(attacks_open_no_frame_and_take_no_canary),
+        cmocka_unit_test(a_real_model_opens_no_frame_and_takes_no_canary),
     };
     return cmocka_run_group_tests(tests, start, stop);
 }
