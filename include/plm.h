@@ -688,6 +688,9 @@ typedef struct plm_teacher_options {
     int parallel;    /* calls at once, at most; 0: 16 to an address, 8 to a GGUF, which takes no more */
     double max_cost; /* in money units; 0: no cap */
     double cost_in, cost_out; /* per million tokens */
+    /* Calls to an API in files, as its batch interface takes and gives them: batch_in holds results so far,
+     * and calls without one are written to batch_out, which ends the run. Without batch_out they are made. */
+    const char *batch_out, *batch_in;
     int (*waiting)(void *ctx, const char *why, double seconds);
     void *ctx;
 } plm_teacher_options;

@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 
 import tap
 
@@ -626,6 +627,56 @@ def test_nothing_leaves_without_a_yes_and_dry_run_shows_every_byte():
         sent = log.read_text().splitlines()
         first = shown.splitlines()  # several calls are under way at once: their order is the network's
         assert first and set(sent[: len(first)]) <= set(first) <= set(sent), (first, sent)
+
+
+def served(calls, url):
+    """What a batch service makes of a file of calls; the last of several fails for now."""
+    lines = rows(calls.read_text())
+    for i, line in enumerate(lines):
+        assert line["method"] == "POST" and line["url"] == "/v1/chat/completions"
+        body = json.dumps(line["body"]).encode()
+        with urllib.request.urlopen(urllib.request.Request(f"{url}/chat/completions", body)) as reply:
+            response = {"status_code": 200, "request_id": f"r{i}", "body": json.load(reply)}
+        if 0 < i == len(lines) - 1:
+            response = {"status_code": 500, "request_id": f"r{i}", "body": {"error": {"message": "busy"}}}
+        yield {"id": f"b{i}", "custom_id": line["custom_id"], "response": response, "error": None}
+
+
+def test_a_run_by_batch_files_brings_what_calls_bring():
+    calls, results, audits = HOME / "calls.jsonl", HOME / "results.jsonl", []
+    with fake_teacher("good") as (url, log):
+        words = ["augment", "--user", "ada", "--teacher", url, "--yes", "-q"]
+        for how in ("live", "files", "mixed"):
+            home, audit = fresh(f"batch-{how}"), HOME / f"{how}.audit"
+            plm("import", write("job.md", notes(24)), "--user", "ada", home=home, model=False)
+            results.write_text("")
+            rounds, more = 0, ["--out", audit]
+            while how == "files" or (how == "mixed" and not rounds):
+                before = log.read_text()
+                done = subprocess.run(
+                    [PLM, *map(str, words + ["--batch-calls", calls, "--batch-replies", results, *more])]
+                    + ["-m", MODEL],
+                    env=environment(home),
+                    capture_output=True,
+                )
+                assert log.read_text() == before, "a call was made"
+                if done.returncode == 0:
+                    break
+                assert b"for the service" in done.stderr and b"go on from there" in done.stderr, done.stderr
+                reply = list(served(calls, url))
+                results.write_text("".join(json.dumps(r) + "\n" for r in reversed(reply)))
+                rounds += 1
+            if how != "files":
+                plm(*words, *(["--batch-replies", results] if how == "mixed" else []), *more, home=home)
+            assert how == "live" or rounds
+            audits.append(audit.read_text())
+        assert audits[0] and audits[1] == audits[0] and audits[2] == audits[0]
+        results.write_text('{"id":"x"}\n')
+        home = fresh("batch-odd")
+        plm("import", write("job.md", notes(24)), "--user", "ada", home=home, model=False)
+        refused(*words, "--batch-replies", results, home=home, says=["results.jsonl:1", "custom_id"])
+        here = [*words[:3], "--teacher", MODEL]
+        refused(*here, "--batch-calls", calls, home=home, says="takes calls in a file")
 
 
 def test_personalize_with_a_teacher_is_the_same_after_kills():

@@ -2,6 +2,9 @@
  * before anything leaves. */
 #include "support_synth.h"
 
+#include "base/file.h"
+#include "base/json.h"
+
 #include "fake_teacher.h"
 
 static struct fake_teacher fake;
@@ -202,6 +205,87 @@ static void each_failing_allocation_is_a_clean_status(void **s) {
     person_close(&p);
 }
 
+static void write_text(const char *path, const char *text) {
+    assert_int_equal(file_replace(path, text, strlen(text), NULL), PLM_OK);
+}
+
+/* How a run by files ends when its results hold this text. */
+static plm_status run_by_files(struct person *p, const char *request, const char *results, double max_cost,
+                               plm_error *err) {
+    char out[120], in[120], *candidates = NULL;
+    snprintf(out, sizeof out, "%s/calls", p->folder);
+    snprintf(in, sizeof in, "%s/results", p->folder);
+    unlink(out);
+    write_text(in, results);
+    plm_teacher_options o = {.spec = "https://plm.invalid/v1",
+                             .batch_out = out,
+                             .batch_in = in,
+                             .max_cost = max_cost,
+                             .cost_in = 1,
+                             .cost_out = 1};
+    plm_teacher *t = NULL;
+    plm_augment_run run = {.user = "ada", .consent = 1};
+    assert_int_equal(plm_teacher_open(&t, &o, NULL), PLM_OK);
+    plm_status st = plm_augment_write(p->store, request, t, &run, &candidates, err);
+    assert_null(candidates);
+    plm_teacher_close(t);
+    return st;
+}
+
+static void odd_results_of_a_batch_are_named_or_asked_for_again(void **s) {
+    (void)s;
+    struct person p;
+    plm_augment_policy policy;
+    person_open(&p, "note");
+    char *request = draft(&p, &policy), path[120];
+    int64_t id;
+    plm_error err = {0};
+    plm_consent c = {
+        .user = "ada", .endpoint = "https://plm.invalid/v1", .share = "exemplars", .text = "Yes."};
+    assert_int_equal(plm_store_add_consent(p.store, &c, &id, NULL), PLM_OK);
+    assert_int_equal(run_by_files(&p, request, "", 1e-9, &err), PLM_ELIMIT);
+    snprintf(path, sizeof path, "%s/calls", p.folder);
+    assert_false(file_exists(path));
+    assert_int_equal(run_by_files(&p, request, "", 0, &err), PLM_EREMOTE);
+    struct bytes calls, passing, refused;
+    bytes_init(&calls, 1 << 24);
+    bytes_init(&passing, 1 << 24);
+    bytes_init(&refused, 1 << 24);
+    assert_int_equal(file_read(path, 1 << 24, &calls, NULL), PLM_OK);
+    bytes_puts(&passing, "\n{\"custom_id\":\"nobody's\",\"response\":{\"status_code\":200,\"body\":{}}}\n");
+    struct str rest = {calls.data, calls.len}, line;
+    for (int i = 0; str_cut(&rest, '\n', &line) && line.n; i++) {
+        static const char *const odd[] = {
+            "null", "{}", "[]", "\"x\"", "{\"status_code\":\"200\"}", "{\"status_code\":503,\"body\":{}}"};
+        json_t *doc = NULL;
+        assert_int_equal(json_parse(&doc, line.p, line.n, "a call", NULL), PLM_OK);
+        const char *name = json_text(doc, "custom_id");
+        bytes_printf(&passing, "{\"custom_id\":\"%s\",\"response\":%s}\n", name, odd[i % 6]);
+        bytes_printf(&refused, "{\"custom_id\":\"%s\",\"response\":{\"status_code\":400,\"body\":{}}}\n",
+                     name);
+        json_decref(doc);
+    }
+    assert_int_equal(run_by_files(&p, request, passing.data, 0, &err), PLM_EREMOTE);
+    assert_non_null(strstr(err.text, "for the service"));
+    struct bytes again;
+    bytes_init(&again, 1 << 24);
+    assert_int_equal(file_read(path, 1 << 24, &again, NULL), PLM_OK);
+    assert_string_equal(again.data, calls.data);
+    assert_int_equal(run_by_files(&p, request, refused.data, 0, &err), PLM_EREMOTE);
+    assert_non_null(strstr(err.text, "refused by the service"));
+    static const char *const bad[] = {"nonsense", "[]", "{}", "{\"custom_id\":5}", "{\"custom_id\":\"x\"} x"};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        assert_int_equal(run_by_files(&p, request, bad[i], 0, &err), PLM_EFORMAT);
+        assert_non_null(strstr(err.text, "/results:1"));
+    }
+    bytes_free(&calls);
+    bytes_free(&again);
+    bytes_free(&passing);
+    bytes_free(&refused);
+    plm_free(request);
+    person_close(&p);
+}
+
 static int start(void **s) {
     (void)s;
     return fake_start(&fake);
@@ -220,6 +304,7 @@ int main(void) {
         cmocka_unit_test(a_forecast_is_near_to_what_the_run_takes),
         cmocka_unit_test(nothing_leaves_without_consent_and_a_line_in_the_ledger),
         cmocka_unit_test(a_run_needs_a_user_and_a_source_of_replies),
+        cmocka_unit_test(odd_results_of_a_batch_are_named_or_asked_for_again),
         cmocka_unit_test(each_failing_allocation_is_a_clean_status),
     };
     return cmocka_run_group_tests(tests, start, stop);

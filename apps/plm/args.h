@@ -12,8 +12,8 @@ struct args {
     uint64_t seed;
     bool json, quiet, verbose, help;
 
-    const char *teacher, *teacher_model, *teacher_key_file, *teacher_ca, *share, *me, *format, *out, *data,
-        *prompt, *system;
+    const char *teacher, *teacher_model, *teacher_key_file, *teacher_ca, *batch_out, *batch_in, *share, *me,
+        *format, *out, *data, *prompt, *system;
     const char *targets, *schedule, *ids, *message, *report, *type, *kv, *lookup;
     double max_cost, cost_in, cost_out, epsilon, epsilon_budget;
     uint64_t memory;

@@ -31,6 +31,9 @@ static const struct option options[] = {
      "file with the API key (default: $PLM_TEACHER_KEY)"},
     {"teacher-ca", 0, "FILE", OPT_TEXT, AT(teacher_ca),
      "certificate authority of a plm+https service, PEM (default: the system's)"},
+    {"batch-calls", 0, "FILE", OPT_TEXT, AT(batch_out),
+     "write the API's calls to a file for its batch interface instead of making them"},
+    {"batch-replies", 0, "FILE", OPT_TEXT, AT(batch_in), "results of such a batch"},
     {"share", 0, "HOW", OPT_TEXT, AT(share), "what a remote teacher sees: exemplars (default) or summary"},
     {"epsilon", 0, "X", OPT_REAL, AT(epsilon), "blur the label counts of a summary, at this cost"},
     {"epsilon-budget", 0, "X", OPT_REAL, AT(epsilon_budget), "what --epsilon may cost in all (default: 1)"},
@@ -97,8 +100,9 @@ static const struct option options[] = {
     {NULL, 0, NULL, OPT_FLAG, 0, NULL},
 };
 
-#define TEACHER                                                                                              \
-    "teacher no-teacher teacher-model teacher-key teacher-ca share epsilon epsilon-budget max-cost cost-in " \
+#define TEACHER                                                                                        \
+    "teacher no-teacher teacher-model teacher-key teacher-ca batch-calls batch-replies share epsilon " \
+    "epsilon-budget max-cost cost-in "                                                                 \
     "cost-out wanted "
 #define TRAINING \
     "rank alpha targets layers lr schedule warmup decay clip epochs steps batch max-length memory patience "

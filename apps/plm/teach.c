@@ -49,6 +49,8 @@ static plm_status open_teacher(struct teaching *t, const char *spec, plm_error *
                                    .cpu = t->args->cpu,
                                    .digest_cache = digests,
                                    .ca_file = t->args->teacher_ca,
+                                   .batch_out = t->args->batch_out,
+                                   .batch_in = t->args->batch_in,
                                    .max_cost = t->args->max_cost,
                                    .cost_in = t->args->cost_in,
                                    .cost_out = t->args->cost_out,

@@ -1,4 +1,5 @@
-/* fleet.h: several addresses of one service, and many calls over them. For teacher_http.c alone. */
+/* fleet.h: several addresses of one service, and many calls over them. For teacher_http.c and
+ * teacher_batch.c. */
 #ifndef SYNTH_FLEET_H
 #define SYNTH_FLEET_H
 #include "net/net.h"

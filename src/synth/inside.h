@@ -114,6 +114,9 @@ plm_status remote_open(struct remote **out, const plm_teacher_options *opt, cons
                        plm_error *err);
 void remote_close(struct remote *r);
 plm_status remote_ask_all(struct remote *r, const struct batch *b, plm_error *err);
+/* teacher_batch.c: answers from the file in (NULL: none); the others are written to out, or made (NULL). */
+plm_status batch_ask_all(struct remote *r, const char *out, const char *in, const struct batch *b,
+                         plm_error *err);
 double remote_price(const struct remote *r, int64_t tokens_in, int64_t tokens_out);
 void remote_usage(const struct remote *r, plm_teacher_usage *out);
 

@@ -11,6 +11,7 @@ struct plm_teacher {
     struct remote *remote;
     struct cloud *cloud;
     char *name, *endpoint;
+    char *batch_out, *batch_in; /* of remote; NULL: none */
     bool on_device, capable;
     plm_teacher_usage used;
 };
@@ -75,7 +76,10 @@ static plm_status open_remote(plm_teacher *t, const plm_teacher_options *opt, pl
     size_t n = strlen(opt->spec) + strlen(model) + 2;
     t->name = mem_alloc(n, 1);
     t->endpoint = mem_dupz(opt->spec);
-    if (!t->name || !t->endpoint) {
+    t->batch_out = opt->batch_out ? mem_dupz(opt->batch_out) : NULL;
+    t->batch_in = opt->batch_in ? mem_dupz(opt->batch_in) : NULL;
+    bool whole = (!opt->batch_out || t->batch_out) && (!opt->batch_in || t->batch_in);
+    if (!t->name || !t->endpoint || !whole) {
         return fail(err, PLM_ENOMEM, "no memory for a teacher");
     }
     snprintf(t->name, n, "%s %s", opt->spec, model);
@@ -113,8 +117,10 @@ plm_status plm_teacher_open(plm_teacher **out, const plm_teacher_options *opt, p
     struct str spec = str_of(opt->spec);
     bool remote = str_starts(spec, "https://") || str_starts(spec, "http://");
     plm_status st =
-        cloud_spec(opt->spec) ? open_cloud(t, opt, err)
-        : remote              ? open_remote(t, opt, err)
+        (opt->batch_out || opt->batch_in) && !remote
+            ? fail(err, PLM_EINVAL, "only an OpenAI-compatible API takes calls in a file")
+        : cloud_spec(opt->spec) ? open_cloud(t, opt, err)
+        : remote                ? open_remote(t, opt, err)
         : strstr(opt->spec, "://")
             ? fail(err, PLM_ENOTSUP, "%s: a teacher is a GGUF file or an https address", opt->spec)
             : open_local(t, opt, err);
@@ -133,6 +139,8 @@ void plm_teacher_close(plm_teacher *t) {
         cloud_close(t->cloud);
         mem_free(t->name);
         mem_free(t->endpoint);
+        mem_free(t->batch_out);
+        mem_free(t->batch_in);
         mem_free(t);
     }
 }
@@ -177,7 +185,9 @@ plm_status teacher_ask_all(plm_teacher *t, const struct batch *b, plm_error *err
     if (t->cloud) {
         return fail(err, PLM_EINVAL, "a plm-cloud service takes requests, not calls");
     }
-    return t->local ? local_ask_all(t->local, b, &t->used, err) : remote_ask_all(t->remote, b, err);
+    return t->local                      ? local_ask_all(t->local, b, &t->used, err)
+           : t->batch_out || t->batch_in ? batch_ask_all(t->remote, t->batch_out, t->batch_in, b, err)
+                                         : remote_ask_all(t->remote, b, err);
 }
 
 double teacher_price(const plm_teacher *t, int64_t tokens_in, int64_t tokens_out) {
