@@ -2,12 +2,13 @@
 """A server for tests that streams answers as OpenAI's does, on loopback, at a pace that is known.
 
 The first part of the path says how it behaves: http://127.0.0.1:PORT/BEHAVIOUR/v1/chat/completions. It prints
-its port and ends with its standard input. A good answer is EIGHT pieces, the first after 60 ms, the others
-10 ms apart.
+its port and ends with its standard input. With a PEM of a certificate and its key it speaks TLS. A good
+answer is EIGHT pieces, the first after 60 ms, the others 10 ms apart.
 """
 
 import http.server
 import json
+import ssl
 import sys
 import threading
 import time
@@ -103,9 +104,16 @@ class Server(http.server.ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 64
 
+    def handle_error(self, *_):
+        pass  # of clients that go away
+
 
 if __name__ == "__main__":
     server = Server(("127.0.0.1", 0), Handler)
+    if len(sys.argv) > 1:
+        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        tls.load_cert_chain(sys.argv[1])
+        server.socket = tls.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
     print(server.server_address[1], flush=True)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     sys.stdin.read()

@@ -7,6 +7,7 @@ Speaks TAP."""
 import json
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -171,7 +172,7 @@ def test_misuse_is_one_sentence_too():
         (["--questions", QUESTIONS, "--endpoint", "http://example.org/v1"], 1, "https alone"),
         (["--questions", QUESTIONS, "--endpoint", "gopher"], 1, "--endpoint takes a URL"),
         (["--questions", QUESTIONS, "--endpoint", "http://127.0.0.1:1/v1", "--rtt", "a"], 1, "--rtt takes"),
-        (["--questions", QUESTIONS, "--endpoint", "http://127.0.0.1:1/v1"], 1, "connect"),
+        (["--questions", QUESTIONS, "--endpoint", "http://127.0.0.1:1/v1"], 1, "refused"),
     ):
         _, err = run(*words, code=code)
         assert said in err and len(err.strip().splitlines()) == 1, err
@@ -182,19 +183,44 @@ def test_misuse_is_one_sentence_too():
         assert "question" in err, err
 
 
-def main():
-    global PORT
-    QUESTIONS.write_text("".join(f"What is in box {i}?\n\n" for i in range(30)))
-    server = subprocess.Popen(
-        [sys.executable, str(ROOT / "fake_openai.py")],
+def server(*words):
+    """A fake server and its port; it ends with its standard input."""
+    process = subprocess.Popen(
+        [sys.executable, str(ROOT / "fake_openai.py"), *map(str, words)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
     )
-    PORT = int(server.stdout.readline())
+    return process, int(process.stdout.readline())
+
+
+def test_tls_pays_for_its_handshake_through_the_proxy():
+    if not shutil.which("openssl"):
+        return "SKIP"
+    both, key, cert = (pathlib.Path(HOME.name, name) for name in ("both.pem", "key.pem", "cert.pem"))
+    words = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", key, "-out", cert, "-days", "2"]
+    words += ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
+    subprocess.run(["openssl", *map(str, words)], check=True, capture_output=True)
+    both.write_text(key.read_text() + cert.read_text())
+    process, port = server(both)
+    words = ["--endpoint", f"https://localhost:{port}/good/v1", "--questions", QUESTIONS, "--limit", 3]
+    words += ["--rtt", 100, "--json"]
+    _, err = run(*words, code=1)
+    assert "certificate" in err, err
+    row = json.loads(run(*words, "--endpoint-ca", cert)[0])["rows"][1]
+    first = min(x[0] for x in row["each"])
+    assert row["answered"] == 3 and 60 + 300 <= first < 60 + 400 + SLACK, row
+    process.stdin.close()
+    process.wait()
+
+
+def main():
+    global PORT
+    QUESTIONS.write_text("".join(f"What is in box {i}?\n\n" for i in range(30)))
+    process, PORT = server()
     failed = tap.run(globals(), "".join(sys.argv[2:3]))
-    server.stdin.close()
-    server.wait()
+    process.stdin.close()
+    process.wait()
     sys.exit(failed > 0)
 
 

@@ -17,9 +17,9 @@ struct args {
     bool no_guard;
     double hours;
     uint64_t seed;
-    const char *golds, *preds;                                   /* score */
-    const char *html, *svg;                                      /* report */
-    const char *endpoint, *endpoint_model, *adapter, *questions; /* latency */
+    const char *golds, *preds;                                                 /* score */
+    const char *html, *svg;                                                    /* report */
+    const char *endpoint, *endpoint_model, *endpoint_ca, *adapter, *questions; /* latency */
     const char *rtt;
     int limit, max_tokens;
     double stall, stalls, timeout;

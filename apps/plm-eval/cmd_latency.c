@@ -124,6 +124,7 @@ int cmd_latency(struct args *a) {
                         .endpoint_url = a->endpoint,
                         .endpoint_model = a->endpoint_model,
                         .key_file = a->teacher_key_file,
+                        .ca_file = a->endpoint_ca,
                         .threads = a->threads,
                         .seed = a->seed,
                         .quiet = a->quiet,

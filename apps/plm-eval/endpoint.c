@@ -16,7 +16,7 @@ const char *const outcome_names[OUTCOMES] = {"answered", "refused", "timed out",
 struct endpoint {
     CURLM *multi;
     struct curl_slist *headers;
-    char url[2048], host[256], *model;
+    char url[2048], host[256], *model, *ca;
     int port, max_tokens;
     bool here;
     double timeout;
@@ -157,6 +157,7 @@ static bool set_up(const struct endpoint *e, CURL *c, struct curl_slist *to, str
            !curl_easy_setopt(c, CURLOPT_FRESH_CONNECT, 1L) &&
            !curl_easy_setopt(c, CURLOPT_HTTPHEADER, e->headers) &&
            !curl_easy_setopt(c, CURLOPT_CONNECT_TO, to) && !curl_easy_setopt(c, CURLOPT_POSTFIELDS, body) &&
+           (!e->ca || !curl_easy_setopt(c, CURLOPT_CAINFO, e->ca)) &&
            !curl_easy_setopt(c, CURLOPT_WRITEFUNCTION, on_bytes) &&
            !curl_easy_setopt(c, CURLOPT_WRITEDATA, a) &&
            !curl_easy_setopt(c, CURLOPT_HEADERFUNCTION, on_header) &&
@@ -294,16 +295,17 @@ static plm_status read_key(struct endpoint *e, const char *file, plm_error *err)
 }
 
 plm_status endpoint_open(struct endpoint **out, const char *url, const char *model, const char *key_file,
-                         int max_tokens, double timeout, plm_error *err) {
+                         const char *ca_file, int max_tokens, double timeout, plm_error *err) {
     struct endpoint *e = mem_zero(1, sizeof *e);
     if (!e)
         return fail(err, PLM_ENOMEM, "out of memory");
     e->max_tokens = max_tokens;
     e->timeout = timeout;
     plm_status st = read_url(e, url, err);
-    if (st == PLM_OK && (curl_global_init(CURL_GLOBAL_DEFAULT) || !(e->multi = curl_multi_init()) ||
-                         !(e->headers = curl_slist_append(NULL, "Content-Type: application/json")) ||
-                         (model && !(e->model = mem_dupz(model)))))
+    if (st == PLM_OK &&
+        (curl_global_init(CURL_GLOBAL_DEFAULT) || !(e->multi = curl_multi_init()) ||
+         !(e->headers = curl_slist_append(NULL, "Content-Type: application/json")) ||
+         (model && !(e->model = mem_dupz(model))) || (ca_file && !(e->ca = mem_dupz(ca_file)))))
         st = fail(err, PLM_ENOMEM, "libcurl could not be set up");
     if (st == PLM_OK && key_file)
         st = read_key(e, key_file, err);
@@ -320,6 +322,7 @@ void endpoint_close(struct endpoint *e) {
     curl_multi_cleanup(e->multi);
     curl_slist_free_all(e->headers);
     mem_free(e->model);
+    mem_free(e->ca);
     mem_free(e);
 }
 

@@ -17,10 +17,10 @@ struct asked {
 
 struct endpoint;
 /* url: up to "/v1". model may be NULL where the server has but one. key_file: one line, sent as the bearer;
- * NULL: none. https, or http to this machine. timeout: seconds without a byte after which the client gives
- * up. */
+ * NULL: none. https, or http to this machine. ca_file: whom to trust; NULL: the system. timeout: seconds
+ * without a byte after which the client gives up. */
 plm_status endpoint_open(struct endpoint **out, const char *url, const char *model, const char *key_file,
-                         int max_tokens, double timeout, plm_error *err);
+                         const char *ca_file, int max_tokens, double timeout, plm_error *err);
 void endpoint_close(struct endpoint *e);
 const char *endpoint_host(const struct endpoint *e);
 int endpoint_port(const struct endpoint *e);

@@ -84,9 +84,9 @@ static plm_status plan_rows(struct latency *l, plm_error *err) {
     if (!n)
         return fail(err, PLM_EINVAL, "--rtt takes up to %d numbers of milliseconds, not \"%.80s\"",
                     ROUND_TRIPS, l->rtt);
-    if (l->m)
+    if (l->model)
         snprintf(add_row(l, DEVICE, 0)->name, 80, "this device");
-    if (l->endpoint) {
+    if (l->endpoint_url) {
         double middle = trip[n / 2];
         snprintf(add_row(l, DIRECT, 0)->name, 80, "endpoint, directly");
         for (size_t i = 0; i < n; i++)
@@ -152,7 +152,7 @@ static plm_status run_rows(struct latency *l, plm_error *err) {
 /* ---- the whole ---- */
 
 static plm_status open_endpoint(struct latency *l, plm_error *err) {
-    plm_status st = endpoint_open(&l->endpoint, l->endpoint_url, l->endpoint_model, l->key_file,
+    plm_status st = endpoint_open(&l->endpoint, l->endpoint_url, l->endpoint_model, l->key_file, l->ca_file,
                                   l->max_tokens, l->timeout, err);
     if (st == PLM_OK)
         st = proxy_open(&l->proxy, endpoint_host(l->endpoint), endpoint_port(l->endpoint), l->seed, err);
@@ -162,11 +162,11 @@ static plm_status open_endpoint(struct latency *l, plm_error *err) {
 }
 
 plm_status latency_run(struct latency *l, plm_error *err) {
-    plm_status st = l->model ? open_device(l, err) : PLM_OK;
+    plm_status st = plan_rows(l, err);
+    if (st == PLM_OK && l->model)
+        st = open_device(l, err);
     if (st == PLM_OK && l->endpoint_url)
         st = open_endpoint(l, err);
-    if (st == PLM_OK)
-        st = plan_rows(l, err);
     return st ? st : run_rows(l, err);
 }
 

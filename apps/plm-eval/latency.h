@@ -21,7 +21,7 @@ struct row {
 };
 
 struct latency { /* what is set before latency_run: */
-    const char *model, *cpu, *adapter, *endpoint_url, *endpoint_model, *key_file; /* NULL: none */
+    const char *model, *cpu, *adapter, *endpoint_url, *endpoint_model, *key_file, *ca_file; /* NULL: none */
     int threads, max_tokens;
     const char *rtt;               /* "20,100,300" ms; NULL: these */
     double stall, stalls, timeout; /* seconds, percent, seconds */

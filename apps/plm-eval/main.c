@@ -45,6 +45,8 @@ static const struct option options[] = {
     {"endpoint", 0, "URL", OPT_TEXT, AT(endpoint), "an OpenAI-compatible server, up to /v1"},
     {"endpoint-model", 0, "NAME", OPT_TEXT, AT(endpoint_model), "the model to ask it for"},
     {"endpoint-key", 0, "FILE", OPT_TEXT, AT(teacher_key_file), "its key, one line"},
+    {"endpoint-ca", 0, "FILE", OPT_TEXT, AT(endpoint_ca),
+     "PEM of the authority that its certificate is from"},
     {"max-tokens", 0, "N", OPT_INT, AT(max_tokens), "longest answer (default 64)"},
     {"rtt", 0, "LIST", OPT_TEXT, AT(rtt), "round trips in ms (default 20,100,300)"},
     {"stalls", 0, "PERCENT", OPT_REAL, AT(stalls), "answers that fall silent once (default 2)"},
@@ -100,7 +102,8 @@ static const struct command commands[] = {
      "rejected        an error instead of an answer\n"
      "stalled         answers that the proxy held back for --stall seconds, early in the answer",
      "plm-eval latency --model small.gguf --endpoint http://127.0.0.1:8000/v1 --questions dev_questions.json",
-     "questions limit model adapter threads cpu endpoint endpoint-model endpoint-key max-tokens rtt stalls "
+     "questions limit model adapter threads cpu endpoint endpoint-model endpoint-key endpoint-ca max-tokens "
+     "rtt stalls "
      "stall "
      "timeout seed",
      cmd_latency},

@@ -14,7 +14,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { CONNECTIONS = 16, QUEUE_MOST = 1 << 20, PIECE = 16384, STALL_WITHIN = 3 };
+enum { CONNECTIONS = 16, QUEUE_MOST = 1 << 20, PIECE = 16384, STALL_WITHIN = 3, CONNECT_SECONDS = 10 };
 
 struct piece {
     struct piece *next;
@@ -80,17 +80,39 @@ static plm_status listen_again(struct proxy *p, plm_error *err) {
     return PLM_OK;
 }
 
+/* Does anybody listen there? */
+static bool answers(const struct addrinfo *a) {
+    int fd = socket(a->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    struct timeval patience = {.tv_sec = CONNECT_SECONDS};
+    bool good = fd >= 0 && !setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience) &&
+                !connect(fd, a->ai_addr, a->ai_addrlen);
+    int why = errno == EINPROGRESS ? ETIMEDOUT : errno;
+    if (fd >= 0)
+        close(fd);
+    errno = why;
+    return good;
+}
+
+/* The first of the host's addresses that answers: "localhost" is often two. */
 static plm_status look_up(struct proxy *p, const char *host, int port, plm_error *err) {
-    struct addrinfo *found = NULL, want = {.ai_socktype = SOCK_STREAM};
-    char name[16];
+    struct addrinfo *found = NULL, want = {.ai_socktype = SOCK_STREAM}, *a;
+    char name[16], bare[256];
+    size_t n = strlen(host);
+    bool six = n > 2 && host[0] == '[' && n < sizeof bare;
     snprintf(name, sizeof name, "%d", port);
-    int problem = getaddrinfo(host, name, &want, &found);
+    snprintf(bare, sizeof bare, "%.*s", (int)(six ? n - 2 : n), host + six);
+    int problem = getaddrinfo(bare, name, &want, &found);
     if (problem)
         return fail(err, PLM_EREMOTE, "%s: %s", host, gai_strerror(problem));
-    memcpy(&p->target, found->ai_addr, found->ai_addrlen);
-    p->target_size = found->ai_addrlen;
+    for (a = found; a && !answers(a); a = a->ai_next) {
+    }
+    plm_status st = a ? PLM_OK : fail(err, PLM_EREMOTE, "%s port %d: %s", host, port, strerror(errno));
+    if (a) {
+        memcpy(&p->target, a->ai_addr, a->ai_addrlen);
+        p->target_size = a->ai_addrlen;
+    }
     freeaddrinfo(found);
-    return PLM_OK;
+    return st;
 }
 
 plm_status proxy_open(struct proxy **out, const char *host, int port, uint64_t seed, plm_error *err) {

@@ -15,7 +15,8 @@ struct network {
 };
 
 struct proxy;
-/* To host and port, which is looked up once. seed: of which connections stall, and when in their answer. */
+/* To the first address of host that answers on port. seed: of which connections stall, and when in their
+ * answer. */
 plm_status proxy_open(struct proxy **out, const char *host, int port, uint64_t seed, plm_error *err);
 void proxy_close(struct proxy *p);
 int proxy_port(const struct proxy *p); /* on 127.0.0.1, the same for ever */
