@@ -338,8 +338,10 @@ INLINE void tile_f32(float *y, size_t ldy, const float *a, size_t rs, size_t ks,
 
 INLINE void strips_f32(float *y, size_t ldy, const float *a, size_t rs, size_t ks, const float *b, size_t ldb,
                        int m, int n, int k, bool more, int v, bool tail) {
-    for (; m >= STRIP; m -= STRIP, y += STRIP * ldy, a += STRIP * rs)
+    for (; m >= STRIP && m != 8; m -= STRIP, y += STRIP * ldy, a += STRIP * rs)
         tile_f32(y, ldy, a, rs, ks, b, ldb, n, k, more, STRIP, v, tail);
+    for (; m >= 4; m -= 4, y += 4 * ldy, a += 4 * rs) // 4 and 4, not 6 and 2, which would wait for its sums
+        tile_f32(y, ldy, a, rs, ks, b, ldb, n, k, more, 4, v, tail);
     for (; m >= 2; m -= 2, y += 2 * ldy, a += 2 * rs)
         tile_f32(y, ldy, a, rs, ks, b, ldb, n, k, more, 2, v, tail);
     if (m)

@@ -108,20 +108,19 @@ static size_t fixed_need(const struct trace *t) {
 /* The three that use the scratch take turns: a layer forward, a layer backward, and the loss. */
 static size_t scratch_need(const struct trace *t) {
     const struct config *c = &t->m->cfg;
-    int T = t->max_tokens;
-    size_t forward = 4 * need(T, c->width) + need(T, c->ffn);
+    int T = t->max_tokens, threads = pool_threads(t->m->pool), rank = 0;
+    for (int i = 0; i < LORA_LINEARS; i++)
+        rank = t->rank[i] > rank ? t->rank[i] : rank;
+    size_t forward = 4 * need(T, c->width) + need(T, c->ffn), layer = layer_backward_scratch(c, T),
+           loss = 2 * need(T, c->width) + need(T, 1);
     if (c->head_norm)
         forward += need(T, c->heads * c->head_width) + need(T, c->kv_heads * c->head_width);
     forward += 2 * need(BATCH_ROWS * T, c->kv_heads * c->head_width); // of shared tokens
-    size_t loss = 2 * need(T, c->width) + need(T, 1);
-    size_t most = layer_backward_scratch(c, T);
     if (t->lowest)
         forward += 3 * need(T, 1) + arena_need(BELOW_MOST, sizeof(struct attention_lane));
-    if (forward > most)
-        most = forward;
-    if (loss > most)
-        most = loss;
-    return most + ops_scratch(T, widest(c), pool_threads(t->m->pool)) - ops_loss_unused(T, c->vocab);
+    layer = (forward > layer ? forward : layer) + ops_layer_scratch(T, widest(c), rank, c->heads, threads);
+    loss += ops_loss_scratch(T, c->width, c->vocab, threads);
+    return layer > loss ? layer : loss;
 }
 
 static void measure(struct trace *t, const struct lora *l) {

@@ -417,9 +417,11 @@ size_t attention_work(int H, int Hkv, int D) {
 
 /* ---- backward ---- */
 
-/* Where the probabilities of query t of head h and the chunk's keys from `at` stand. */
+/* Where the probabilities of query t of head h and the KEYS keys from `at` stand: the next query's come next,
+ * so that a tile's lie together in the first-level cache. */
 static size_t tile_at(const struct job *j, int h, int t, int at) {
-    return ((size_t)h * (size_t)(j->t1 - j->t0) + (size_t)(t - j->t0)) * CHUNK_KEYS + (size_t)(at - j->j0);
+    size_t block = (size_t)h * (CHUNK_KEYS / KEYS) + (size_t)(at - j->j0) / KEYS;
+    return (block * (size_t)(j->t1 - j->t0) + (size_t)(t - j->t0)) * KEYS;
 }
 
 static bool meets(struct range all, int at, int n) {
@@ -467,7 +469,7 @@ static void back_queries(void *ctx, size_t from, size_t to, int worker) {
                 scores_of(j, s, j->q + row, ld, m, key_panels, n);
                 scores_of(j, dp, j->dy + row, ld, m, value_panels, n);
                 tile_back(j, s, dp, t, m, h, at, n);
-                weighted(j, j->dq + row, ld, j->ds + tile_at(j, h, t, at), CHUNK_KEYS, 1, keys, kd, m, n);
+                weighted(j, j->dq + row, ld, j->ds + tile_at(j, h, t, at), KEYS, 1, keys, kd, m, n);
             }
         }
     }
@@ -489,8 +491,8 @@ static void back_keys(void *ctx, size_t from, size_t to, int worker) {
                 continue;
             for (int h = head * group; h < (head + 1) * group; h++) {
                 size_t row = (size_t)t * ld + (size_t)h * D, tile = tile_at(j, h, t, at);
-                weighted(j, j->dv + key, kd, j->p + tile, 1, CHUNK_KEYS, j->dy + row, ld, n, m);
-                weighted(j, j->dk + key, kd, j->ds + tile, 1, CHUNK_KEYS, j->q + row, ld, n, m);
+                weighted(j, j->dv + key, kd, j->p + tile, 1, KEYS, j->dy + row, ld, n, m);
+                weighted(j, j->dk + key, kd, j->ds + tile, 1, KEYS, j->q + row, ld, n, m);
             }
         }
     }

@@ -44,10 +44,9 @@ static int chunk_of(int T, int V) {
     return (T + chunks - 1) / chunks;
 }
 
-size_t ops_loss_unused(int T, int vocab) {
-    size_t most = chunk_most(vocab), tokens = (size_t)T < most ? (size_t)T : most;
-    size_t used = tokens * (size_t)vocab * sizeof(float);
-    return used < LOSS_BYTES ? LOSS_BYTES - used : 0;
+size_t loss_tokens(int T, int V) {
+    size_t most = chunk_most(V);
+    return (size_t)T < most ? (size_t)T : most;
 }
 
 static void chunk_loss(struct ops *o, double *nll, float *dx, const float *x, const struct matrix *w,

@@ -122,8 +122,9 @@ const char *ops_kernel_name(const struct kern *k);
 bool ops_kernel_exact(const struct kern *k); /* the reference table: precision is always PREC_EXACT */
 /* Scratch bytes that any op needs for up to T tokens with widths up to `width`, heads etc. */
 size_t ops_scratch(int T, int width, int threads);
-/* Of these, what op_cross_entropy over at most T tokens of this vocabulary leaves. */
-size_t ops_loss_unused(int T, int vocab);
+/* What training needs of them, at most: the ops of a layer with pairs of this rank, and op_cross_entropy. */
+size_t ops_layer_scratch(int T, int width, int rank, int heads, int threads);
+size_t ops_loss_scratch(int T, int width, int vocab, int threads);
 
 /* ---- forward; T tokens, row-major [T, width] ---- */
 
