@@ -261,14 +261,16 @@ static void make_extreme(int f, unsigned char *data, size_t bytes, float *x, siz
         x[i] = i / 64 % 2 ? -1 : 1;
 }
 
-/* Tokens by dots and by panels, whole and in two pieces, units full and not: always the twin's bits. */
+/* Tokens by dots and by panels, some by both, whole and in two pieces, units full and not: always the twin's
+ * bits. */
 static void int8_products_equal_their_twin(void **state) {
     (void)state;
     static const int tokens[] = {1, 2, 3, 7, 8, 17};
     for (int k = 0; kern_at(k); k++)
         for (int f = 0; kern_at(k)->mul_q8 && f < FORMATS; f++)
-            for (int c = 0; c < 12; c++) {
+            for (int way = 0; way < 24; way++) {
                 const struct kern *table = kern_at(k);
+                int c = way % 12, few = way < 12 ? 1 : 8;
                 int type = formats[f], T = tokens[c % 6], width = table->width_q8, rows = width - 3 * c % 17;
                 int n = block_of(f) == QK ? 96 + 32 * c : 512,
                     cut = c % 2 ? 0 : n / block_of(f) / 2 * block_of(f);
@@ -287,13 +289,13 @@ static void int8_products_equal_their_twin(void **state) {
                         unsigned char *unit = units + (size_t)u * row_bytes;
                         block_pack(unit, at + (size_t)u * row_bytes, row_bytes,
                                    rows - u < UNIT ? rows - u : UNIT, type, count);
-                        if (T == 1)
-                            table->dot_q8[type](y + u, 0, &q, 0, from, unit, 1,
+                        if (T <= few)
+                            table->dot_q8[type](y + u, (size_t)rows, &q, 0, from, unit, T,
                                                 rows - u < UNIT ? rows - u : UNIT, part, from > 0);
                         else
                             table->open_q8[type](panel, u, unit, part);
                     }
-                    if (T > 1)
+                    if (T > few)
                         table->mul_q8[type](y, (size_t)rows, &q, 0, from, panel, T, rows, part, from > 0);
                 }
                 for (int t = 0; t < T; t++)

@@ -40,8 +40,8 @@ enum { I16_PIECE = 256 }; /* numbers of an int16 product's sum */
 static inline size_t q8_panel_bytes(int width, int k) { return (size_t)width * (size_t)k / 4 * 5; }
 /* The first k weights of a unit into the columns from `column` on. */
 typedef void unit_open(void *panel, int column, const void *unit, int k);
-/* y [m, n] (+)= x w^T for activation rows from `row` and their k weights from `from` on; w is a unit (m 1, n
- * up to UNIT) or a panel (n up to width_q8). */
+/* y [m, n] (+)= x w^T for activation rows from `row` and their k weights from `from` on; w is a unit (n up
+ * to UNIT) or a panel (n up to width_q8). */
 typedef void unit_mul(float *y, size_t ldy, const struct q8_rows *x, int row, int from, const void *w, int m,
                       int n, int k, bool add);
 
@@ -115,7 +115,7 @@ struct kern {
     /* ---- int8 products, by format of the weights; NULL in the reference ----
      * A sum runs over groups in their order, in f32, whatever m is and wherever k is cut. */
     void (*quantise)(const struct q8_rows *to, int row, const float *x);
-    unit_mul *const *dot_q8; /* one token, from a unit as it was packed */
+    unit_mul *const *dot_q8; /* few tokens, from a unit as it was packed */
     unit_open *const *open_q8;
     unit_mul *const *mul_q8; /* many tokens, from a panel */
 

@@ -65,6 +65,17 @@ static void kv_get(float *x, const void *row, int D, enum kv_form form) {
     }
 }
 
+/* Asks for the rows that follow at a distance, while these are worked on; none past the last. */
+INLINE void ask_ahead(const unsigned char *row, const unsigned char *end, size_t bytes) {
+    if (READ_AHEAD > 0 && end - row > READ_AHEAD)
+        for (size_t i = 0; i < bytes; i += 64)
+            __builtin_prefetch(row + READ_AHEAD + i);
+}
+
+INLINE const unsigned char *end_of(struct kv_rows r) {
+    return (const unsigned char *)r.data + (size_t)r.n * r.stride;
+}
+
 /* ---- scores ---- */
 
 INLINE void score_step(vf *sum, const float *q, const unsigned char *row, size_t stride, int D, int i, int m,
@@ -97,6 +108,7 @@ INLINE void scores_few(float *s, size_t lds, const float *q, struct kv_rows k, i
     float out[4];
     int j = 0;
     for (; j + rows <= k.n; j += rows, row += (size_t)rows * k.stride) {
+        ask_ahead(row, end_of(k), (size_t)rows * k.stride);
         score_tile(sum, q, row, k.stride, D, form, rows, G);
         UNROLLED_FOR (int i = 0; i < rows * G; i += 4) {
             v4_store(out, vf_sum4(sum[i], sum[i + 1], sum[i + 2], sum[i + 3]));
@@ -119,12 +131,14 @@ INLINE void weigh_tile(float *y, size_t ldy, const float *p, size_t ldp, const u
         UNROLLED_FOR (int c = 0; c < columns; c++)
             sum[g * columns + c] =
                 vf_load_n(y + (size_t)g * ldy + at + c * LANES, c < columns - 1 ? LANES : rest);
-    for (size_t j = 0; j < (size_t)v.n; j++, row += v.stride)
+    for (size_t j = 0; j < (size_t)v.n; j++, row += v.stride) {
+        ask_ahead(row, end_of(v), at ? 0 : v.stride);
         UNROLLED_FOR (int c = 0; c < columns; c++) {
             vf value = kv_load(row, at + c * LANES, c < columns - 1 ? LANES : rest, form);
             UNROLLED_FOR (int g = 0; g < G; g++)
                 sum[g * columns + c] = vf_fma(vf_set(p[(size_t)g * ldp + j]), value, sum[g * columns + c]);
         }
+    }
     UNROLLED_FOR (int g = 0; g < G; g++)
         UNROLLED_FOR (int c = 0; c < columns; c++)
             vf_store_n(y + (size_t)g * ldy + at + c * LANES, sum[g * columns + c],

@@ -1,8 +1,8 @@
 /* kern_units.h: int8 products with quantised weights, UNIT rows side by side. Part of kern_body.h.
- * A step is four neighbouring weights of each row, a word a lane. One token takes steps straight from units
- * as they are packed, which is as fast as memory; many share panels, where a unit is opened once: levels as
- * bytes, scales as floats. Both are layouts of one tile, so a token's sums don't depend on how many there
- * are. */
+ * A step is four neighbouring weights of each row, a word a lane. Few tokens take steps straight from units
+ * as they are packed, which is as fast as memory for one; many share panels, where a unit is opened once:
+ * levels as bytes, scales as floats. Both are layouts of one tile, so a token's sums don't depend on how many
+ * there are. */
 
 /* A layout, known to the compiler. Each function gives a vector of rows, the c-th of the block's. */
 struct layout {
@@ -18,6 +18,7 @@ struct layout {
 enum {
     UNIT_VECTORS = UNIT / LANES,
     PANEL = Q8_VECTORS * LANES, /* rows of a panel */
+    TALLEST = Q8_STRIP > Q8_FEW ? Q8_STRIP : Q8_FEW,
     WIDEST = UNIT_VECTORS > Q8_VECTORS ? UNIT_VECTORS : Q8_VECTORS,
 };
 
@@ -182,10 +183,11 @@ struct q8_at {
     size_t ld, ld32, ld_start;
 };
 
-/* sum = the integer products of group g of a block: m rows of activations with v vectors of weights. */
-INLINE void tile_group(vi sum[Q8_STRIP][WIDEST], struct q8_at x, const unsigned char *w, int g, int m, int v,
-                       struct layout f) {
-    vi part[Q8_STRIP][WIDEST];
+/* sum = the integer products of group g of a block: m rows of activations with v vectors of weights, the
+ * first of them the c0-th. */
+INLINE void tile_group(vi sum[TALLEST][WIDEST], struct q8_at x, const unsigned char *w, int g, int m, int c0,
+                       int v, struct layout f) {
+    vi part[TALLEST][WIDEST];
     if (f.wide || f.shift)
         UNROLLED_FOR (int i = 0; i < m; i++) {
             int32_t below = x.start[(size_t)i * x.ld_start];
@@ -197,7 +199,7 @@ INLINE void tile_group(vi sum[Q8_STRIP][WIDEST], struct q8_at x, const unsigned 
         bool first = !f.wide && s % f.hold == 0 && !(s == 0 && f.shift);
         vi u[WIDEST];
         UNROLLED_FOR (int c = 0; c < v; c++)
-            u[c] = f.level(w, g * (f.group / 4) + s, c);
+            u[c] = f.level(w, g * (f.group / 4) + s, c0 + c);
         UNROLLED_FOR (int i = 0; i < m; i++) {
             int32_t four;
             memcpy(&four, x.q + (size_t)i * x.ld + 4 * s, 4);
@@ -220,8 +222,8 @@ INLINE void tile_group(vi sum[Q8_STRIP][WIDEST], struct q8_at x, const unsigned 
 }
 
 INLINE void tile_q8(float *y, size_t ldy, struct q8_at x, const unsigned char *w, int n, int k, bool more,
-                    int m, int v, bool ahead, struct layout f) {
-    vf total[Q8_STRIP][WIDEST];
+                    int m, int c0, int v, bool ahead, struct layout f) {
+    vf total[TALLEST][WIDEST];
     UNROLLED_FOR (int i = 0; i < m; i++)
         UNROLLED_FOR (int c = 0; c < v; c++)
             total[i][c] = !more                    ? vf_set(0)
@@ -233,11 +235,11 @@ INLINE void tile_q8(float *y, size_t ldy, struct q8_at x, const unsigned char *w
         UNROLLED_FOR (int g = 0; g < f.weights / f.group; g++) {
             if (ahead)
                 UNROLLED_FOR (int i = 0; i < share; i += 64)
-                    __builtin_prefetch(w + Q8_AHEAD + g * share + i);
-            vi sum[Q8_STRIP][WIDEST];
-            tile_group(sum, x, w, g, m, v, f);
+                    __builtin_prefetch(w + READ_AHEAD + g * share + i);
+            vi sum[TALLEST][WIDEST];
+            tile_group(sum, x, w, g, m, c0, v, f);
             UNROLLED_FOR (int c = 0; c < v; c++) {
-                vf scales = f.scale(w, g, c), offsets = f.offset ? f.offset(w, g, c) : vf_set(0);
+                vf scales = f.scale(w, g, c0 + c), offsets = f.offset ? f.offset(w, g, c0 + c) : vf_set(0);
                 UNROLLED_FOR (int i = 0; i < m; i++) {
                     vf by = scales * vf_set(x.scale[(size_t)i * x.ld32]);
                     total[i][c] = vf_fma(vi_float(sum[i][c]), by, total[i][c]);
@@ -278,21 +280,37 @@ INLINE struct q8_at rows_from(const struct q8_rows *x, int row, int from, int gr
 INLINE void strips_q8(float *y, size_t ldy, const struct q8_rows *x, int row, int from,
                       const unsigned char *w, int m, int n, int k, bool more, struct layout f) {
     for (; m >= Q8_STRIP; m -= Q8_STRIP, row += Q8_STRIP, y += Q8_STRIP * ldy)
-        tile_q8(y, ldy, rows_from(x, row, from, f.group), w, n, k, more, Q8_STRIP, Q8_VECTORS, false, f);
+        tile_q8(y, ldy, rows_from(x, row, from, f.group), w, n, k, more, Q8_STRIP, 0, Q8_VECTORS, false, f);
     for (; m > 0; m--, row++, y += ldy)
-        tile_q8(y, ldy, rows_from(x, row, from, f.group), w, n, k, more, 1, Q8_VECTORS, false, f);
+        tile_q8(y, ldy, rows_from(x, row, from, f.group), w, n, k, more, 1, 0, Q8_VECTORS, false, f);
 }
 
-#define PACKED(format)                                                                                      \
-    static void format##_dot(float *y, size_t ldy, const struct q8_rows *x, int row, int from,              \
-                             const void *w, int m, int n, int k, bool more) {                               \
-        const struct layout f = format##_layout;                                                            \
-        (void)m;                                                                                            \
-        tile_q8(y, ldy, rows_from(x, row, from, f.group), w, n, k, more, 1, UNIT_VECTORS, Q8_AHEAD > 0, f); \
-    }                                                                                                       \
-    static void format##_open(void *panel, int column, const void *unit, int k) {                           \
-        const struct layout f = format##_layout;                                                            \
-        open_unit(panel, column, unit, k, f);                                                               \
+/* m rows with a unit as it is packed, v vectors of it at a time. */
+INLINE void few_q8(float *y, size_t ldy, struct q8_at x, const unsigned char *w, int n, int k, bool more,
+                   int m, int v, struct layout f) {
+    UNROLLED_FOR (int c = 0; c < UNIT_VECTORS; c += v)
+        tile_q8(y + c * LANES, ldy, x, w, n - c * LANES, k, more, m, c, v, READ_AHEAD > 0 && c == 0, f);
+}
+
+INLINE void unit_q8(float *y, size_t ldy, const struct q8_rows *x, int row, int from, const unsigned char *w,
+                    int m, int n, int k, bool more, struct layout f) {
+    for (; m >= Q8_FEW; m -= Q8_FEW, row += Q8_FEW, y += Q8_FEW * ldy)
+        few_q8(y, ldy, rows_from(x, row, from, f.group), w, n, k, more, Q8_FEW, Q8_FEW_VECTORS, f);
+    for (; m >= 2; m -= 2, row += 2, y += 2 * ldy)
+        few_q8(y, ldy, rows_from(x, row, from, f.group), w, n, k, more, 2, UNIT_VECTORS, f);
+    if (m)
+        few_q8(y, ldy, rows_from(x, row, from, f.group), w, n, k, more, 1, UNIT_VECTORS, f);
+}
+
+#define PACKED(format)                                                                         \
+    static void format##_dot(float *y, size_t ldy, const struct q8_rows *x, int row, int from, \
+                             const void *w, int m, int n, int k, bool more) {                  \
+        const struct layout f = format##_layout;                                               \
+        unit_q8(y, ldy, x, row, from, w, m, n, k, more, f);                                    \
+    }                                                                                          \
+    static void format##_open(void *panel, int column, const void *unit, int k) {              \
+        const struct layout f = format##_layout;                                               \
+        open_unit(panel, column, unit, k, f);                                                  \
     }
 #define PRODUCTS(format)                                                                       \
     PACKED(format)                                                                             \

@@ -8,8 +8,10 @@
 #define STRIP 6 /* 6 x 2 accumulators of 16 registers */
 #define Q8_VECTORS 2
 #define Q8_STRIP 3
-/* Bytes from a token's weights to those that are asked for meanwhile: Zen 3 alone doesn't read as fast. */
-#define Q8_AHEAD 2048
+#define Q8_FEW 4 /* rows that take a unit as it is packed, and how many vectors of it at a time */
+#define Q8_FEW_VECTORS 1
+/* Bytes from what is worked on to what is asked for meanwhile: Zen 3 alone doesn't read as fast. */
+#define READ_AHEAD 2048
 
 typedef __m256 vf;
 typedef __m256i vi;

@@ -9,7 +9,9 @@
 #define STRIP 6      /* rows of a tile: 6 x 4 accumulators leave room for a step of weights */
 #define Q8_VECTORS 2 /* the int8 tile has a second set of accumulators */
 #define Q8_STRIP 6
-#define Q8_AHEAD 0 /* Zen 4 reads as fast without */
+#define Q8_FEW 6 /* rows that take a unit as it is packed, and how many vectors of it at a time */
+#define Q8_FEW_VECTORS 1
+#define READ_AHEAD 0 /* Zen 4 reads as fast without */
 
 typedef __m512 vf;
 typedef __m512i vi;

@@ -11,7 +11,9 @@
 #define STRIP 6
 #define Q8_VECTORS 4
 #define Q8_STRIP 3
-#define Q8_AHEAD 0
+#define Q8_FEW 3 /* rows that take a unit as it is packed, and how many vectors of it at a time */
+#define Q8_FEW_VECTORS 4
+#define READ_AHEAD 0
 
 typedef float32x4_t vf;
 typedef int32x4_t vi;

@@ -1,6 +1,6 @@
 /* linear_q8.c: y = x W^T with x quantised a block of 32 at a time and W in units (kern/block.h). A matrix
  * that has room for its units keeps them, packed when they are first wanted; another's are packed each time,
- * a piece at a time. One token takes the units as they are, many share panels opened from them. How a sum is
+ * a piece at a time. Few tokens take the units as they are, many share panels opened from them. How a sum is
  * cut depends on neither, nor on threads. */
 #include "tensor/linear_q8.h"
 
@@ -10,7 +10,8 @@
 
 enum {
     PIECE = 1024, /* weights of a row at a time, whole super-blocks: a panel of them stays near */
-    GRAIN = 2,    /* units that one token goes through together */
+    GRAIN = 2,    /* units that few tokens go through together */
+    FEW = 8,      /* tokens that opening a panel does not pay for */
 };
 
 struct job {
@@ -120,8 +121,8 @@ static void multiply(void *ctx, size_t first, size_t last, int worker) {
         for (int at = 0; at < w->in; at += PIECE) {
             int k = w->in - at < PIECE ? w->in - at : PIECE;
             bool add = at > 0 || j->bias[i];
-            if (j->T == 1) {
-                j->k->dot_q8[w->type](y, ldy, j->x, 0, at, unit_at(w, from, at, k, room), 1, to - from, k,
+            if (j->T <= FEW) {
+                j->k->dot_q8[w->type](y, ldy, j->x, 0, at, unit_at(w, from, at, k, room), j->T, to - from, k,
                                       add);
                 continue;
             }
@@ -136,7 +137,7 @@ void q8_linear(struct ops *o, float *const *y, const int *ldy, const struct q8_r
                const struct matrix *const *w, const float *const *bias, int n, int T) {
     assert(n <= MOST);
     size_t mark = arena_mark(o->scratch), pieces = 0;
-    struct job j = {o->kern, x, y, ldy, w, bias, n, T, T == 1 ? UNIT : o->kern->width_q8, NULL, 0};
+    struct job j = {o->kern, x, y, ldy, w, bias, n, T, T <= FEW ? UNIT : o->kern->width_q8, NULL, 0};
     j.work_each = (UNIT_ROOM + q8_panel_bytes(o->kern->width_q8, PIECE) + 63) / 64 * 64;
     j.work = take(o, (size_t)pool_threads(o->pool), j.work_each);
     for (int i = 0; i < n; i++)
@@ -144,7 +145,7 @@ void q8_linear(struct ops *o, float *const *y, const int *ldy, const struct q8_r
     bool packing[MOST];
     for (int i = 0; i < n; i++)
         packing[i] = w[i]->units && w[i]->units->left > 0;
-    run(o, pieces, T == 1 ? GRAIN : 1, false, multiply, &j);
+    run(o, pieces, T <= FEW ? GRAIN : 1, false, multiply, &j);
     for (int i = 0; i < n; i++)
         if (packing[i] && w[i]->units->mapped && w[i]->units->left == 0)
             map_release(w[i]->data, (size_t)w[i]->out * w[i]->row_bytes);
