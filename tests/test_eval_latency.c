@@ -1,10 +1,9 @@
 /* The figures of `plm-eval latency`, from answers that are made up. */
+#include <arpa/inet.h>
 #include <math.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <cmocka.h>
+#include <sys/socket.h>
+
+#include "support_folder.h"
 
 #include "base/base.h"
 #include "plm-eval/latency.h"
@@ -48,10 +47,70 @@ static void failures_are_counted_and_not_timed(void **state) {
                 isnan(f.added));
 }
 
+/* Somebody who listens and never says a word. */
+static int listener(int *port) {
+    struct sockaddr_in here = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t size = sizeof here;
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    assert_int_equal(bind(fd, (struct sockaddr *)&here, size) | listen(fd, 8), 0);
+    assert_int_equal(getsockname(fd, (struct sockaddr *)&here, &size), 0);
+    *port = ntohs(here.sin_port);
+    return fd;
+}
+
+static plm_status ask_nobody(const char *questions, const char *key, int port, plm_error *err) {
+    struct questions q = {NULL, 0};
+    struct endpoint *e = NULL;
+    struct proxy *p = NULL;
+    struct asked a = {ANSWERED, 0, 0, 0, ""};
+    char url[64];
+    snprintf(url, sizeof url, "http://127.0.0.1:%d/v1/", port);
+    plm_status st = questions_read(&q, questions, 9, err);
+    if (st == PLM_OK)
+        st = endpoint_open(&e, url, "a model", key, NULL, 5, 0.02, err);
+    if (st == PLM_OK)
+        st = proxy_open(&p, endpoint_host(e), endpoint_port(e), 1, err);
+    if (st == PLM_OK)
+        st = proxy_set(p, &(struct network){.round_trip = 0.001}, err);
+    if (st == PLM_OK)
+        st = endpoint_ask(e, p, q.v[q.n - 1], &a, err);
+    /* The proxy has no memory of its own to fail with: without any it is a connection that breaks. */
+    if (st == PLM_OK)
+        assert_true(q.n == 2 && (a.outcome == SILENT || a.outcome == CUT) && a.why[0] && isnan(a.whole));
+    proxy_close(p);
+    endpoint_close(e);
+    questions_free(&q);
+    return st;
+}
+
+static void each_failing_allocation_is_a_clean_status(void **state) {
+    struct folder *f = *state;
+    char key[80], questions[2][80];
+    static const char *const text[] = {"one?\n\ntwo?\n", "[{\"input\": \"one?\"}, {\"input\": \"two?\"}]"};
+    int port, fd = listener(&port);
+    snprintf(key, sizeof key, "%s/key", f->path);
+    assert_int_equal(file_replace(key, "a-key\n", 6, NULL), PLM_OK);
+    for (int i = 0; i < 2; i++) {
+        snprintf(questions[i], sizeof questions[i], "%s/questions%d", f->path, i);
+        assert_int_equal(file_replace(questions[i], text[i], strlen(text[i]), NULL), PLM_OK);
+        plm_status st = PLM_ENOMEM;
+        for (long n = 1; st != PLM_OK; n++) {
+            plm_error err = {0};
+            mem_fail_at(n, false);
+            st = ask_nobody(questions[i], key, port, &err);
+            mem_fail_at(0, false);
+            assert_true(st == PLM_OK || (st == PLM_ENOMEM && err.text[0]));
+            assert_true(n < 1000);
+        }
+    }
+    close(fd);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_percentile_is_one_of_the_values),
         cmocka_unit_test(failures_are_counted_and_not_timed),
+        cmocka_unit_test_setup_teardown(each_failing_allocation_is_a_clean_status, folder_make, folder_drop),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
