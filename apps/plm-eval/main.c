@@ -81,15 +81,13 @@ static const struct command commands[] = {
      cmd_score},
     {"latency", "--questions FILE [--model FILE] [--endpoint URL]",
      "how long answers take on this device and from a server, through networks from good to none",
-     "The same questions, one at a time, are answered on the device and by the server: directly, and\n"
-     "through a proxy of plm-eval's own that adds round trips, lets some answers stall, and refuses "
-     "connections\n"
-     "for a tenth of the questions. Each is asked once, on a connection of its own. One question is asked\n"
-     "beforehand, of which nothing is counted. Without --endpoint or without --model the other side is left "
-     "out.\n"
+     "The same questions, one at a time, are answered on the device and by the server: directly,\n"
+     "and through a proxy of plm-eval's own that adds round trips, lets some answers stall, and\n"
+     "refuses connections for a tenth of the questions. Each is asked once, on a connection of its\n"
+     "own. One question is asked beforehand, of which nothing is counted. Without --endpoint or\n"
+     "without --model the other side is left out.\n"
      "\n"
-     "first token     from the question to the first text of its answer, over the questions that were "
-     "answered\n"
+     "first token     from the question to the first text, over the questions that were answered\n"
      "whole answer    from the question to the answer's end\n"
      "p50, p95        half of them, nineteen in twenty of them, took no longer\n"
      "directly        no proxy: for a server on this machine, its own computing\n"
