@@ -209,6 +209,8 @@ static void write_text(const char *path, const char *text) {
     assert_int_equal(file_replace(path, text, strlen(text), NULL), PLM_OK);
 }
 
+static long fail_at; /* 0: every allocation of a run by files succeeds */
+
 /* How a run by files ends when its results hold this text. */
 static plm_status run_by_files(struct person *p, const char *request, const char *results, double max_cost,
                                plm_error *err) {
@@ -226,7 +228,9 @@ static plm_status run_by_files(struct person *p, const char *request, const char
     plm_teacher *t = NULL;
     plm_augment_run run = {.user = "ada", .consent = 1};
     assert_int_equal(plm_teacher_open(&t, &o, NULL), PLM_OK);
+    mem_fail_at(fail_at, false);
     plm_status st = plm_augment_write(p->store, request, t, &run, &candidates, err);
+    mem_fail_at(0, false);
     assert_null(candidates);
     plm_teacher_close(t);
     return st;
@@ -267,6 +271,13 @@ static void odd_results_of_a_batch_are_named_or_asked_for_again(void **s) {
     }
     assert_int_equal(run_by_files(&p, request, passing.data, 0, &err), PLM_EREMOTE);
     assert_non_null(strstr(err.text, "for the service"));
+    plm_status st = PLM_ENOMEM;
+    for (fail_at = 1; st == PLM_ENOMEM; fail_at += 1 + fail_at / 20) {
+        st = run_by_files(&p, request, passing.data, 0, &err);
+        assert_true(st == PLM_ENOMEM || st == PLM_EREMOTE);
+    }
+    assert_true(fail_at > 100 && strstr(err.text, "for the service"));
+    fail_at = 0;
     struct bytes again;
     bytes_init(&again, 1 << 24);
     assert_int_equal(file_read(path, 1 << 24, &again, NULL), PLM_OK);

@@ -271,10 +271,10 @@ static plm_status lay_out(struct local *l, struct seat *s, plm_error *err) {
     return same ? PLM_OK : plm_session_use(s->session, NULL, 0, err);
 }
 
-static bool end_none(struct seat *s, const char *why) {
+static void end_none(struct seat *s, const char *why) {
     s->a.finish = "none";
     s->a.why = why;
-    return s->done = true;
+    s->done = true;
 }
 
 // How many tokens of context a call needs; *fits false: more than there are.
