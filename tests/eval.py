@@ -214,16 +214,17 @@ def test_no_text_is_in_the_results():
 
 
 def test_a_planted_leak_is_left_out_and_counted():
-    near = {}
-    for name, words in (("clean", ()), ("leak", ("--plant-leak",))):
-        data = people(name, *words, users=4)
-        run("LaMP_4", data, name, "base", "--points", "all")
-        run("LaMP_4", data, name, "base", "--points", "all", "--no-guard")
-        for line in lines(name):
-            near[name, line["user"], line["guarded"]] = line["guard"]["near"]
-    for user in range(4):
-        more = near["leak", user, True] - near["clean", user, True]
-        assert (more > 0) == (user % 2 == 0) and near["leak", user, False] == 0, near
+    for task in ("LaMP_1", "LaMP_4"):
+        near = {}
+        for name, words in (("clean", ()), ("leak", ("--plant-leak",))):
+            data = people(name, *words, users=4)
+            run(task, data, name + task, "base", "--points", "all")
+            run(task, data, name + task, "base", "--points", "all", "--no-guard")
+            for line in lines(name + task):
+                near[name, line["user"], line["guarded"]] = line["guard"]["near"]
+        for user in range(4):
+            more = near["leak", user, True] - near["clean", user, True]
+            assert (more > 0) == (user % 2 == 0) and near["leak", user, False] == 0, (task, near)
 
 
 def test_shuffled_labels_take_away_what_a_counter_knows():

@@ -496,7 +496,7 @@ static plm_status plot_filters(const json_t *section, bool dark, struct bytes *s
     struct axis x = {.from = 150, .to = WIDTH - 70};
     struct canvas v;
     double most = 0, bottom = 30 + ROW * (double)n;
-    char s[80];
+    char s[96];
     if (!point)
         return PLM_OK;
     for (size_t i = 0; i < n; i++)

@@ -44,7 +44,7 @@ static bool has_run(const struct words *x, size_t a, const struct words *y, size
 }
 
 static bool near_words(const struct words *x, const struct words *y) {
-    if (x->n == y->n && same_words(x, 0, y, 0, x->n))
+    if (x->n && x->n == y->n && same_words(x, 0, y, 0, x->n))
         return true;
     for (size_t a = 0; a + RUN <= x->n; a++)
         if (has_run(x, a, y, RUN))
@@ -61,32 +61,44 @@ static bool near_words(const struct words *x, const struct words *y) {
     return either && (double)both >= alike * (double)either;
 }
 
-/* The words of a prompt's own text: without the instruction, which all of them share. */
-static plm_status own_words(const struct task *t, const char *prompt, struct words *out, plm_error *err) {
+/* The words of a prompt's own text: without the instruction, which all of them share. Of a question about a
+ * paper: of the paper's title (part 0), or of the references (part 1). */
+static plm_status own_words(const struct task *t, const char *prompt, int part, struct words *out,
+                            plm_error *err) {
+    const char *open = strchr(prompt, '"'), *close = open ? strchr(open + 1, '"') : NULL;
     struct bytes b;
     bytes_init(&b, TEXT_MAX);
-    plm_status st = task_query_text(t, prompt, &b, err);
+    plm_status st = PLM_OK;
+    if (part == 0 && !t->mark && close)
+        bytes_put(&b, open + 1, (size_t)(close - open - 1));
+    else
+        st = task_query_text(t, prompt, &b, err);
     if (st == PLM_OK)
-        st = words_split(out, b.data, b.len, WORDS_UNICODE, err);
+        st = bytes_status(&b, "a question", err);
+    if (st == PLM_OK)
+        st = words_split(out, b.data ? b.data : "", b.len, WORDS_UNICODE, err);
     bytes_free(&b);
     return st;
 }
 
 static plm_status leaks(const struct view *v, const struct task *t, const char *prompt, bool *out,
                         plm_error *err) {
-    struct words mine, theirs;
+    plm_status st = PLM_OK;
     *out = false;
-    plm_status st = own_words(t, prompt, &mine, err);
-    if (st)
-        return st;
-    for (size_t i = 0; st == PLM_OK && i < v->n_queries && !*out; i++) {
-        st = own_words(t, v->queries[i].prompt, &theirs, err);
-        if (st == PLM_OK) {
-            *out = near_words(&mine, &theirs);
-            words_free(&theirs);
+    for (int part = 0; st == PLM_OK && part < (t->mark ? 1 : 2); part++) {
+        struct words mine, theirs;
+        st = own_words(t, prompt, part, &mine, err);
+        if (st)
+            return st;
+        for (size_t i = 0; st == PLM_OK && i < v->n_queries && !*out; i++) {
+            st = own_words(t, v->queries[i].prompt, part, &theirs, err);
+            if (st == PLM_OK) {
+                *out = near_words(&mine, &theirs);
+                words_free(&theirs);
+            }
         }
+        words_free(&mine);
     }
-    words_free(&mine);
     return st;
 }
 
