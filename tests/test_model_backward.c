@@ -350,6 +350,35 @@ static void fast_gradients_point_the_same_way(void **state) {
     }
 }
 
+/* As in Qwen2, whose keys have biases of hundreds: scores multiply what rounding q and k to sixteen bits
+ * would leave, so kept activations may not. The biases are the same for both kernels. */
+static void large_biases_of_queries_and_keys_survive_keeping(void **state) {
+    (void)state;
+    float *grad[2], bias[2][64];
+    size_t n = 0;
+    for (int i = 0; i < 64; i++) {
+        bias[0][i] = (float)(i * 37 % 64 - 32) * 0.5f;
+        bias[1][i] = (float)(i * 23 % 64 - 32) * 4;
+    }
+    for (int c = 0; c < 2; c++) {
+        plm_model *m = open_tiny(&qwen2, c ? "auto" : "ref", 2);
+        plm_adapter *a = random_adapter(m, 3, PLM_ALL_LINEAR, 5);
+        struct packed p = {0};
+        int32_t ids[40];
+        for (int l = 0; l < m->cfg.layers; l++)
+            m->layer[l].bias[LORA_Q] = bias[0], m->layer[l].bias[LORA_K] = bias[1];
+        random_ids(ids, 40, m->cfg.vocab, 6);
+        add_example(&p, ids, 40, 4, 1);
+        grad[c] = gradient(m, &p, a->lora, UINT64_MAX, NULL);
+        n = a->lora->parameters;
+        plm_adapter_free(a);
+        plm_model_close(m);
+    }
+    assert_true(distance(grad[1], grad[0], n) < 0.02);
+    free(grad[0]);
+    free(grad[1]);
+}
+
 /* Each target alone has the gradient that it has among all seven: none is lost where backward stops early. */
 static void some_linears_have_the_gradients_of_all(void **state) {
     (void)state;
@@ -423,6 +452,7 @@ int main(void) {
         cmocka_unit_test(a_trace_holds_what_it_said),
         cmocka_unit_test(threads_do_not_change_a_bit),
         cmocka_unit_test(fast_gradients_point_the_same_way),
+        cmocka_unit_test(large_biases_of_queries_and_keys_survive_keeping),
         cmocka_unit_test(some_linears_have_the_gradients_of_all),
         cmocka_unit_test(without_weights_there_is_only_the_loss),
     };
