@@ -19,7 +19,8 @@ import subprocess
 import sys
 import threading
 import time
-import traceback
+
+import tap
 
 sys.dont_write_bytecode = True
 from cloud_support import *
@@ -730,23 +731,7 @@ def test_a_device_killed_at_random_ends_with_the_same_adapter():
 
 def main():
     subprocess.run([str(BUILD / "tests" / "make-tiny-model"), MODEL, "--context", "1024"], check=True)
-    tests = [
-        (n, f)
-        for n, f in globals().items()
-        if n.startswith("test_") and (len(sys.argv) < 3 or sys.argv[2] in n)
-    ]
-    failed = 0
-    print(f"1..{len(tests)}")
-    for i, (name, test) in enumerate(tests, 1):
-        start = time.monotonic()
-        try:
-            verdict = "ok %d # SKIP %s" if test() == "SKIP" else "ok %d - %s"
-        except Exception as e:  # a failing test must not hide the others
-            verdict = "not ok %d - %s"
-            failed += 1
-            where = traceback.extract_tb(e.__traceback__)[1:]
-            print(f"# {type(e).__name__}: {e} at line {[w.lineno for w in where]}")
-        print(verdict % (i, name), f"# {time.monotonic() - start:.1f} s", flush=True)
+    failed = tap.run(globals(), "".join(sys.argv[2:3]))
     shutil.rmtree(HOME, ignore_errors=True)
     sys.exit(1 if failed else 0)
 

@@ -1,6 +1,7 @@
 """Runs the test_... functions of a script and speaks TAP."""
 
 import time
+import traceback
 
 
 def run(functions, only=""):
@@ -15,6 +16,7 @@ def run(functions, only=""):
         except Exception as e:  # a failing test must not hide the others
             verdict = "not ok %d - %s"
             failed += 1
-            print("# " + f"{type(e).__name__}: {e}".replace("\n", "\n# "))
+            lines = [frame.lineno for frame in traceback.extract_tb(e.__traceback__)[1:]]
+            print("# " + f"{type(e).__name__}: {e} at line {lines}".replace("\n", "\n# "))
         print(verdict % (i, name), f"# {time.monotonic() - start:.1f} s", flush=True)
     return failed
