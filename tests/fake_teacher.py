@@ -343,9 +343,10 @@ class Teacher(http.server.BaseHTTPRequestHandler):
             self.reply(503, "{}") if crowded else good()
             with LOCK:
                 BUSY[how] -= 1
-        elif how == "noschema" and "response_format" in body:
+        elif how in ("noschema", "lateschema") and "response_format" in body:
+            time.sleep(0.5 * (how == "lateschema") * (digest(json.dumps(body)) % 2))
             self.reply(400, json.dumps({"error": {"message": "response_format is not known here"}}))
-        elif how == "noschema":
+        elif how in ("noschema", "lateschema"):
             good()
         elif how == "schema":  # one document, spread over lines
             lines = [json.loads(x) for x in good_text(body).splitlines()]

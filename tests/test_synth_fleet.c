@@ -212,9 +212,13 @@ static void a_schema_is_asked_for_and_given_up_where_it_is_not_known(void **s) {
     char *plain = lines_run("noschema", &sent, &calls);
     assert_string_equal(good, plain);
     assert_true(sent > calls && sent < 2 * calls); // in vain: only what was on its way at the first refusal
+    // A refusal that comes when others have shown that the schema was it is no reply either.
+    char *late = lines_run("lateschema", &sent, &calls);
+    assert_string_equal(good, late);
     plm_free(good);
     plm_free(listed);
     plm_free(plain);
+    plm_free(late);
 }
 
 /* ---- a network that fails ---- */

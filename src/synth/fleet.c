@@ -332,7 +332,7 @@ static void take_reply(struct fleet *f, struct shot *s, const struct http_done *
         return;
     }
     bool this_call = d->status == 400 || d->status == 413 || d->status == 422;
-    bool schema_to_blame = !d->good && was.schema && a->schema == 0 && (this_call || d->status == 501);
+    bool schema_to_blame = !d->good && was.schema && a->schema < 1 && (this_call || d->status == 501);
     if (schema_to_blame) {
         j->plain = true; // seen in the next attempt
     } else if (d->good || this_call) {
