@@ -8,8 +8,6 @@
 #include "fake_teacher.h"
 #include "net/net.h"
 
-static struct fake_teacher fake;
-
 struct waits {
     int n;
     double seconds[32];
@@ -229,17 +227,6 @@ static void key_with_a_line_break_is_refused(void **s) {
     http_reply_free(&r);
 }
 
-static int start(void **s) {
-    (void)s;
-    return fake_start(&fake);
-}
-
-static int stop(void **s) {
-    (void)s;
-    fake_stop(&fake);
-    return 0;
-}
-
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(good_reply_arrives_with_the_key),
@@ -257,5 +244,5 @@ int main(void) {
         cmocka_unit_test(unsafe_addresses_are_refused),
         cmocka_unit_test(key_with_a_line_break_is_refused),
     };
-    return cmocka_run_group_tests(tests, start, stop);
+    return cmocka_run_group_tests(tests, fake_open, fake_close);
 }

@@ -4,8 +4,6 @@
 
 #include "fake_teacher.h"
 
-static struct fake_teacher fake;
-
 static plm_absorb_report absorb(struct person *p, const plm_augment_policy *policy, const char *request,
                                 const char *candidates) {
     plm_absorb_report r = {0};
@@ -376,17 +374,6 @@ static void foreign_addresses_are_refused_as_teachers(void **s) {
     }
 }
 
-static int start(void **s) {
-    (void)s;
-    return fake_start(&fake);
-}
-
-static int stop(void **s) {
-    (void)s;
-    fake_stop(&fake);
-    return 0;
-}
-
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(notes_become_examples),
@@ -404,5 +391,5 @@ int main(void) {
         cmocka_unit_test(cost_cap_stops_before_the_next_call),
         cmocka_unit_test(foreign_addresses_are_refused_as_teachers),
     };
-    return cmocka_run_group_tests(tests, start, stop);
+    return cmocka_run_group_tests(tests, fake_open, fake_close);
 }

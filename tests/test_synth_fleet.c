@@ -11,8 +11,6 @@
 #include "fake_teacher.h"
 #include "synth/inside.h"
 
-static struct fake_teacher fake;
-
 struct result {
     plm_status st;
     char *candidates;
@@ -253,17 +251,6 @@ static void corrupt_replies_end_in_text_or_in_nothing(void **s) {
     plm_free(r.candidates);
 }
 
-static int start(void **s) {
-    (void)s;
-    return fake_start(&fake);
-}
-
-static int stop(void **s) {
-    (void)s;
-    fake_stop(&fake);
-    return 0;
-}
-
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(slow_replies_are_waited_for_together),
@@ -277,5 +264,5 @@ int main(void) {
         cmocka_unit_test(cut_and_late_replies_change_nothing),
         cmocka_unit_test(corrupt_replies_end_in_text_or_in_nothing),
     };
-    return cmocka_run_group_tests(tests, start, stop);
+    return cmocka_run_group_tests(tests, fake_open, fake_close);
 }

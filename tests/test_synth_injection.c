@@ -15,8 +15,6 @@
 
 enum { RECORDS = 40 };
 
-static struct fake_teacher fake;
-
 static struct tally { size_t records, replies, bodies, kept, frames, leaks; } all;
 
 /* ---- records ---- */
@@ -242,21 +240,10 @@ static void a_real_model_opens_no_frame_and_takes_no_canary(void **s) {
     plm_model_close(m);
 }
 
-static int start(void **s) {
-    (void)s;
-    return fake_start(&fake);
-}
-
-static int stop(void **s) {
-    (void)s;
-    fake_stop(&fake);
-    return 0;
-}
-
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(attacks_open_no_frame_and_take_no_canary),
         cmocka_unit_test(a_real_model_opens_no_frame_and_takes_no_canary),
     };
-    return cmocka_run_group_tests(tests, start, stop);
+    return cmocka_run_group_tests(tests, fake_open, fake_close);
 }

@@ -10,8 +10,6 @@
 #include "augment/inside.h"
 #include "synth/inside.h"
 
-static struct fake_teacher fake;
-
 struct result {
     size_t calls;
     plm_absorb_report r;
@@ -181,17 +179,6 @@ static void labels_are_judged(void **s) {
     person_close(&p);
 }
 
-static int start(void **s) {
-    (void)s;
-    return fake_start(&fake);
-}
-
-static int stop(void **s) {
-    (void)s;
-    fake_stop(&fake);
-    return 0;
-}
-
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(pairs_come_in_balanced_order),
@@ -200,5 +187,5 @@ int main(void) {
         cmocka_unit_test(plans_follow_the_share_that_survives),
         cmocka_unit_test(labels_are_judged),
     };
-    return cmocka_run_group_tests(tests, start, stop);
+    return cmocka_run_group_tests(tests, fake_open, fake_close);
 }

@@ -7,8 +7,6 @@
 
 #include "fake_teacher.h"
 
-static struct fake_teacher fake;
-
 static char *draft(struct person *p, plm_augment_policy *policy) {
     char *request = NULL;
     person_add_notes(p, 20);
@@ -297,17 +295,6 @@ static void odd_results_of_a_batch_are_named_or_asked_for_again(void **s) {
     person_close(&p);
 }
 
-static int start(void **s) {
-    (void)s;
-    return fake_start(&fake);
-}
-
-static int stop(void **s) {
-    (void)s;
-    fake_stop(&fake);
-    return 0;
-}
-
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(kept_replies_are_not_asked_for_again),
@@ -318,5 +305,5 @@ int main(void) {
         cmocka_unit_test(odd_results_of_a_batch_are_named_or_asked_for_again),
         cmocka_unit_test(each_failing_allocation_is_a_clean_status),
     };
-    return cmocka_run_group_tests(tests, start, stop);
+    return cmocka_run_group_tests(tests, fake_open, fake_close);
 }

@@ -27,21 +27,6 @@ static const char head[] =
     "@media(prefers-color-scheme:dark){body{color:#e8e8e8;background:#16181c}td,th{border-color:#3a3d42}}"
     "</style>\n";
 
-static void escaped(struct bytes *b, const char *text) {
-    for (; *text; text++) {
-        if (*text == '<')
-            bytes_puts(b, "&lt;");
-        else if (*text == '>')
-            bytes_puts(b, "&gt;");
-        else if (*text == '&')
-            bytes_puts(b, "&amp;");
-        else if (*text == '"')
-            bytes_puts(b, "&quot;");
-        else
-            bytes_putc(b, *text);
-    }
-}
-
 static const char *text(const json_t *o, const char *key) {
     const char *t = json_string_value(json_object_get(o, key));
     return t ? t : "";
@@ -49,7 +34,7 @@ static const char *text(const json_t *o, const char *key) {
 
 static void element(struct bytes *b, const char *tag, const char *content) {
     bytes_printf(b, "<%s>", tag);
-    escaped(b, content);
+    bytes_html(b, content);
     bytes_printf(b, "</%s>\n", tag);
 }
 
@@ -59,7 +44,7 @@ static void table_row(struct bytes *b, const char *tag, const json_t *row) {
     bytes_puts(b, "<tr>");
     json_array_foreach(row, i, cell) {
         bytes_printf(b, "<%s>", tag);
-        escaped(b, json_string_value(cell));
+        bytes_html(b, json_string_value(cell));
     }
     bytes_puts(b, "\n");
 }
@@ -110,7 +95,7 @@ static plm_status put_plot(struct bytes *b, const json_t *doc, const json_t *blo
         bytes_printf(b, "<picture><source media=\"(prefers-color-scheme: dark)\" srcset=\"%s", data);
         bytes_puts(b, dark);
         bytes_puts(b, "\"><img alt=\"");
-        escaped(b, text(block, "alt"));
+        bytes_html(b, text(block, "alt"));
         bytes_printf(b, "\" src=\"%s", data);
         bytes_puts(b, bright);
         bytes_puts(b, "\"></picture>\n");

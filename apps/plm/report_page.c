@@ -16,21 +16,6 @@ static const char head[] =
     "code{font-size:.85em;word-break:break-all}svg{max-width:100%;height:auto}"
     "h2{margin-top:1.6em;font-size:1.1em}</style>\n";
 
-static void escaped(struct bytes *b, const char *text) {
-    for (; text && *text; text++) {
-        if (*text == '<')
-            bytes_puts(b, "&lt;");
-        else if (*text == '>')
-            bytes_puts(b, "&gt;");
-        else if (*text == '&')
-            bytes_puts(b, "&amp;");
-        else if (*text == '"')
-            bytes_puts(b, "&quot;");
-        else
-            bytes_putc(b, *text);
-    }
-}
-
 static const char *text(const json_t *o, const char *key) {
     const char *t = json_string_value(json_object_get(o, key));
     return t ? t : "";
@@ -43,7 +28,7 @@ static double number(const json_t *o, const char *key) {
 
 static void row_text(struct bytes *b, const char *name, const char *value) {
     bytes_printf(b, "<tr><td>%s<td>", name);
-    escaped(b, value);
+    bytes_html(b, value);
     bytes_puts(b, "\n");
 }
 
@@ -58,9 +43,9 @@ static void imported(struct bytes *b, const json_t *list) {
                "<h2>Imported</h2><table><tr><th>Source<th>Format<th>Added<th>Known<th>Others'<th>Skipped\n");
     json_array_foreach(list, i, one) {
         bytes_puts(b, "<tr><td>");
-        escaped(b, text(one, "source"));
+        bytes_html(b, text(one, "source"));
         bytes_puts(b, "<td>");
-        escaped(b, text(one, "format"));
+        bytes_html(b, text(one, "format"));
         bytes_printf(b, "<td class=n>%.0f<td class=n>%.0f<td class=n>%.0f<td class=n>%.0f\n",
                      number(one, "added"), number(one, "known"), number(one, "others"),
                      number(one, "skipped"));
@@ -84,7 +69,7 @@ static void augmented(struct bytes *b, const json_t *a) {
     row_number(b, "Kept", number(a, "kept"), "");
     json_object_foreach(json_object_get(a, "dropped"), rule, count) if (json_integer_value(count)) {
         bytes_puts(b, "<tr><td>Dropped by ");
-        escaped(b, rule);
+        bytes_html(b, rule);
         bytes_printf(b, "<td>%lld\n", (long long)json_integer_value(count));
     }
     bytes_puts(b, "</table>\n");
@@ -97,7 +82,7 @@ static void gate_table(struct bytes *b, const json_t *gate) {
     if (!json_is_object(gate))
         return;
     bytes_printf(b, "<h2>The gate</h2><p>");
-    escaped(b, text(gate, "way"));
+    bytes_html(b, text(gate, "way"));
     bytes_printf(b,
                  " (%.0f). Lower is better.<table><tr><th>Arm<th>Scale<th>Nats a token<th>Against base<th>\n",
                  number(gate, "held_out"));
@@ -106,7 +91,7 @@ static void gate_table(struct bytes *b, const json_t *gate) {
         if (i == 0)
             base = nll;
         bytes_printf(b, "<tr%s><td>", json_is_true(json_object_get(row, "winner")) ? " class=win" : "");
-        escaped(b, text(row, "name"));
+        bytes_html(b, text(row, "name"));
         bytes_printf(b, "<td class=n>%.2f<td class=n>%.4f<td class=n>%+.1f %%<td>%s\n", number(row, "scale"),
                      nll, 100 * (nll / base - 1),
                      json_is_true(json_object_get(row, "harmful"))  ? "refused: hurts general text"
@@ -182,7 +167,7 @@ static void arms(struct bytes *b, const json_t *list) {
     json_t *a;
     json_array_foreach(list, i, a) {
         bytes_puts(b, "<h2>Learned: ");
-        escaped(b, text(a, "name"));
+        bytes_html(b, text(a, "name"));
         bytes_printf(b,
                      "</h2><p>%.0f real and %.0f synthetic examples, %.0f real ones to stop by; %.0f steps, "
                      "the best was %.0f; %.0f tokens in %.0f s.</p>",
@@ -190,7 +175,7 @@ static void arms(struct bytes *b, const json_t *list) {
                      number(a, "best_step"), number(a, "tokens"), number(a, "seconds"));
         plot(b, json_object_get(a, "curve"));
         bytes_puts(b, "<p><code>sha256 ");
-        escaped(b, text(a, "sha256"));
+        bytes_html(b, text(a, "sha256"));
         bytes_puts(b, "</code></p>\n");
     }
 }
@@ -201,9 +186,9 @@ plm_status report_page(const json_t *doc, char **html, plm_error *err) {
     bytes_init(&b, PAGE_MOST);
     bytes_puts(&b, head);
     bytes_puts(&b, "<h1>");
-    escaped(&b, text(doc, "user"));
+    bytes_html(&b, text(doc, "user"));
     bytes_puts(&b, ": ");
-    escaped(&b, text(doc, "task"));
+    bytes_html(&b, text(doc, "task"));
     bytes_printf(&b, "</h1><p>%.0f records, %.0f s, peak memory %.0f MB.</p>\n", number(doc, "records"),
                  number(doc, "seconds"), number(doc, "peak_rss_bytes") / 1e6);
     imported(&b, json_object_get(doc, "imported"));
@@ -211,9 +196,9 @@ plm_status report_page(const json_t *doc, char **html, plm_error *err) {
     gate_table(&b, json_object_get(doc, "gate"));
     arms(&b, json_object_get(doc, "arms"));
     bytes_puts(&b, "<h2>Model</h2><p><code>");
-    escaped(&b, text(model, "path"));
+    bytes_html(&b, text(model, "path"));
     bytes_puts(&b, "<br>sha256 ");
-    escaped(&b, text(model, "sha256"));
+    bytes_html(&b, text(model, "sha256"));
     bytes_puts(&b, "</code></p></html>\n");
     plm_status st = bytes_status(&b, "the report", err);
     if (st == PLM_OK)

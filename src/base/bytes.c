@@ -129,6 +129,21 @@ void bytes_json(struct bytes *b, const char *text, size_t len) {
     bytes_putc(b, '"');
 }
 
+void bytes_html(struct bytes *b, const char *text) {
+    for (; text && *text; text++) {
+        if (*text == '<')
+            bytes_puts(b, "&lt;");
+        else if (*text == '>')
+            bytes_puts(b, "&gt;");
+        else if (*text == '&')
+            bytes_puts(b, "&amp;");
+        else if (*text == '"')
+            bytes_puts(b, "&quot;");
+        else
+            bytes_putc(b, *text);
+    }
+}
+
 plm_status bytes_status(const struct bytes *b, const char *what, plm_error *err) {
     switch (b->st) {
     case PLM_OK:

@@ -19,6 +19,8 @@ void bytes_putc(struct bytes *b, char c);
 void bytes_printf(struct bytes *b, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 /* A quoted JSON string; bad UTF-8 becomes U+FFFD. */
 void bytes_json(struct bytes *b, const char *text, size_t len);
+/* Escaped, for an element or a quoted attribute; NULL: nothing. */
+void bytes_html(struct bytes *b, const char *text);
 plm_status bytes_status(const struct bytes *b, const char *what, plm_error *err); /* OK, ENOMEM or ELIMIT */
 char *bytes_take(struct bytes *b); /* the caller's; b is empty again. NULL on failure */
 #endif
