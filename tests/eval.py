@@ -23,10 +23,10 @@ MODEL = HOME / "tiny.gguf"
 TASKS = ["LaMP_1", "LaMP_2", "LaMP_2N", "LaMP_3", "LaMP_4", "LaMP_5", "LaMP_7"]
 LABELS = {"LaMP_1", "LaMP_2", "LaMP_2N", "LaMP_3"}
 PLAIN = (
-    "majority,histogram,copy,base,bm25,task,task+prior,task@1,real,real-matched,real-matched:0.5,real-best,"
-    "real-dropout,real+nearest,shuffled,mixture"
+    "majority,histogram,copy,base,bm25,task,task+prior,task+fit,task@1,real,real-matched,real-matched:0.5,"
+    "real-best,real-dropout,real+prior,real+nearest,shuffled,mixture"
 )
-WRITTEN = "generic,synthetic,real+unfiltered,real+syn,real+syn@4,gate"
+WRITTEN = "generic,synthetic,real+unfiltered,real+syn,real+syn@4,gate,real+syn+prior"
 
 
 def people(name, *words, users=3, queries=2, profile=6):
@@ -130,6 +130,33 @@ def test_every_plain_arm_of_every_task_runs():
             assert all(math.isclose(x, math.log(n), rel_tol=1e-6) for x in line["nll"])
 
 
+def test_what_is_known_is_not_asked_again():
+    """Arms that weigh the same probabilities anew have their pace; a first token is timed once a run."""
+    costs = {}
+    for line in lines("plain"):
+        costs[tuple(line[k] for k in ("task", "user", "point", "arm", "bm25"))] = line["cost"]
+    for (task, user, point, arm, _), cost in costs.items():
+        if arm == "task+prior":
+            assert cost["answer_ms"] == costs[task, user, point, "task", 0]["answer_ms"] > 0
+    for task in TASKS:
+        for arm in ("base", "real-matched", "shuffled"):
+            of_arm = [c for k, c in costs.items() if k[0] == task and k[3:] == (arm, 0)]
+            assert sum("first_token_ms" in c for c in of_arm) == 1, (task, arm)
+
+
+def test_a_fitted_arm_says_what_it_did():
+    """With four items and more it weighs the adapter by items that it never saw, and says so."""
+    seen = 0
+    for line in lines("plain"):
+        if line["arm"] in ("task+fit", "real+prior"):
+            p = line["prior"]
+            fits = line["history"] >= 4 or line["arm"] == "task+fit"
+            assert p["items"] == (line["history"] if fits else 0), line
+            assert 0 <= p["weight"] <= 1 and (p["items"] > 0) == (p["nll"] > 0)
+            seen += p["nll"] < p["plain"]
+    assert seen > 0
+
+
 def test_a_mixture_loses_at_most_its_bound():
     for line in lines("plain"):
         if line["arm"] == "mixture":
@@ -148,7 +175,8 @@ def test_arms_with_a_teacher_run_on_kept_replies_the_second_time():
         run(task, data, "written-" + task, WRITTEN, "--points", "all", "--users", 1, *teacher)  # who is gone
         again = [json.loads(x) for x in results.read_text().splitlines()]
         before = [json.loads(x) for x in first.splitlines()]
-        assert len(before) == 6 and [x.get("nll") for x in again] == [x.get("nll") for x in before]
+        assert len(before) == 6 + (task in LABELS)
+        assert [x.get("nll") for x in again] == [x.get("nll") for x in before]
         assert before[3]["synthetic"]["kept"] > 0 and before[5]["gate"]["chosen"] in (
             "base",
             "real",

@@ -3,228 +3,17 @@
 
 #include "base/text.h"
 #include "gate_arm.h"
+#include "label_arms.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
 
-/* ---- what arms share ---- */
-
-void cell_free(struct cell *c) {
-    replies_free(c->replies, c->view->n_queries);
-    mem_free(c->replies);
-    mem_free(c->nll);
-    written_close(&c->others_rows);
-    json_decref(c->extra);
-}
-
-static plm_status room(struct cell *c, bool nll, plm_error *err) {
-    size_t n = c->view->n_queries ? c->view->n_queries : 1;
-    c->replies = mem_zero(n, sizeof *c->replies);
-    c->nll = nll ? mem_zero(n, sizeof *c->nll) : NULL;
-    return c->replies && (c->nll || !nll) ? PLM_OK : fail(err, PLM_ENOMEM, "out of memory");
-}
-
-static const plm_kind *kind(const struct cell *c) {
-    return c->lab->kind;
-}
-
-static void texts_free(char **v, size_t n) {
-    for (size_t i = 0; v && i < n; i++)
-        plm_free(v[i]);
-    mem_free(v);
-}
-
-/* The prompts of all queries, with k of the view's items in front. */
-static plm_status query_prompts(const struct cell *c, const plm_model *m, char ***out, plm_error *err) {
-    const struct view *v = c->view;
-    struct retriever r = {0};
-    char **prompts = mem_zero(v->n_queries ? v->n_queries : 1, sizeof *prompts);
-    plm_status st = prompts ? retriever_open(&r, c->lab->task, v->items, c->arm->k ? v->n : 0, err)
-                            : fail(err, PLM_ENOMEM, "out of memory");
-    for (size_t i = 0; st == PLM_OK && i < v->n_queries; i++)
-        st = prompt_with_history(&r, m, v->queries[i].prompt, v->n, c->arm->k,
-                                 (size_t)c->lab->recipe.history_tokens, &prompts[i], err);
-    retriever_close(&r);
-    if (st)
-        texts_free(prompts, v->n_queries);
-    else
-        *out = prompts;
-    return st;
-}
-
-/* Asks a student with adapters; fills replies and nll. */
-static plm_status ask_student(struct cell *c, struct student *s, const plm_lora *uses, size_t n_uses,
-                              plm_error *err) {
-    const struct view *v = c->view;
-    char **prompts = NULL;
-    const char **golds = mem_zero(v->n_queries ? v->n_queries : 1, sizeof *golds);
-    plm_status st = golds ? room(c, true, err) : fail(err, PLM_ENOMEM, "out of memory");
-    if (st == PLM_OK)
-        st = query_prompts(c, s->model, &prompts, err);
-    for (size_t i = 0; golds && i < v->n_queries; i++)
-        golds[i] = v->queries[i].gold;
-    if (st == PLM_OK)
-        st = student_ask(s, uses, n_uses, (const char *const *)prompts, golds, v->n_queries, c->replies,
-                         &c->pace, err);
-    for (size_t i = 0; st == PLM_OK && i < v->n_queries; i++)
-        c->nll[i] = c->replies[i].nats / c->replies[i].bytes;
-    c->answers = st == PLM_OK;
-    texts_free(prompts, v->n_queries);
-    mem_free(golds);
-    return st;
-}
-
-plm_status cell_ask(struct cell *c, const char *path, double scale, plm_error *err) {
-    struct loras l = {.n = 0};
-    struct trained task = {.seconds = 0};
-    plm_status st = PLM_OK;
-    if (scale < 1)
-        st = lab_task_adapter(c->lab, c->arm->k, &task, err);
-    if (st == PLM_OK && task.path[0])
-        st = loras_add(&l, c->lab->model, task.path, (float)(1 - scale), err);
-    if (st == PLM_OK && path && *path && scale > 0)
-        st = loras_add(&l, c->lab->model, path, (float)scale, err);
-    if (st == PLM_OK)
-        st = ask_student(c, &c->lab->student, l.use, l.n, err);
-    loras_close(&l);
-    return st;
-}
-
-/* Real items as examples; with k, each behind its best earlier ones. */
-static plm_status add_real(const struct cell *c, const struct view *v, struct samples *s, plm_error *err) {
-    struct retriever r = {0};
-    plm_status st = retriever_open(&r, c->lab->task, v->items, c->arm->k ? v->n : 0, err);
-    for (size_t i = 0; st == PLM_OK && i < v->n; i++) {
-        char *prompt = NULL;
-        st = prompt_with_history(&r, c->lab->model, v->items[i]->prompt, i, c->arm->k,
-                                 (size_t)c->lab->recipe.history_tokens, &prompt, err);
-        if (st == PLM_OK)
-            st = samples_add(s, prompt, v->items[i]->output, 0, false, err);
-        plm_free(prompt);
-    }
-    retriever_close(&r);
-    return st;
-}
-
-/* Examples that are not the user's own, with the weight of synthetic ones; k as for real ones, from all
- * items. */
-static plm_status add_other(const struct cell *c, struct samples *s, const char *prompt, const char *answer,
-                            plm_error *err) {
-    struct retriever r = {0};
-    char *whole = NULL;
-    plm_status st = retriever_open(&r, c->lab->task, c->view->items, c->arm->k ? c->view->n : 0, err);
-    if (st == PLM_OK)
-        st = prompt_with_history(&r, c->lab->model, prompt, c->view->n, c->arm->k,
-                                 (size_t)c->lab->recipe.history_tokens, &whole, err);
-    if (st == PLM_OK)
-        st = samples_add(s, whole, answer, (float)c->lab->recipe.synthetic_weight, true, err);
-    plm_free(whole);
-    retriever_close(&r);
-    return st;
-}
-
-static plm_status add_rows(const struct cell *c, struct samples *s, const struct synthetics *rows,
-                           size_t most, plm_error *err) {
-    plm_status st = PLM_OK;
-    for (size_t i = 0; st == PLM_OK && i < rows->n && i < most; i++) {
-        char *prompt = NULL;
-        st = plm_kind_prompt(kind(c), rows->v[i].input, &prompt, err);
-        if (st == PLM_OK)
-            st = add_other(c, s, prompt, rows->v[i].output, err);
-        plm_free(prompt);
-    }
-    return st;
-}
-
-/* Trains on the examples from the task adapter on. */
-static plm_status study(struct cell *c, const struct samples *s, const struct tuning *how, int steps,
-                        struct trained *out, plm_error *err) {
-    struct trained task;
-    plm_status st = lab_task_adapter(c->lab, c->arm->k, &task, err);
-    c->lab->doing = c->arm->name;
-    if (st == PLM_OK && !s->n)
-        *out = task; /* nothing to learn from: no further than the task */
-    else if (st == PLM_OK)
-        st = samples_train(&c->lab->school, s, task.path[0] ? task.path : NULL, how->batch, steps, how->rate,
-                           c->seed, out, err);
-    return st;
-}
-
-static plm_status study_and_ask(struct cell *c, const struct samples *s, const struct tuning *how, int steps,
-                                plm_error *err) {
-    plm_status st = study(c, s, how, steps, &c->cost, err);
-    return st ? st : cell_ask(c, c->cost.path, c->arm->scale * how->scale, err);
-}
-
-static int user_steps(const struct cell *c) {
-    return tuning_steps(&c->lab->recipe.user, c->view->n);
-}
-
-plm_status cell_written(struct cell *c, plm_error *err) {
-    char what[120];
-    if (c->written->asked)
-        return PLM_OK;
-    snprintf(what, sizeof what, "%zu/%s/%s", c->view->index, c->lab->a->split ? c->lab->a->split : "dev",
-             c->point);
-    return written_open(c->written, c->lab, what, c->view->items, c->view->n, c->view, c->seed, err);
-}
-
 /* ---- floors: no model ---- */
-
-static plm_status answer_labels(struct cell *c, const double *p, int best, plm_error *err) {
-    plm_status st = room(c, p != NULL, err);
-    for (size_t i = 0; st == PLM_OK && i < c->view->n_queries; i++) {
-        struct reply *r = &c->replies[i];
-        r->bytes = 1;
-        r->pred = best;
-        r->gold = -1;
-        for (size_t l = 0; l < kind(c)->n_labels; l++)
-            if (strcmp(kind(c)->labels[l], c->view->queries[i].gold) == 0)
-                r->gold = (int)l;
-        if (r->gold < 0)
-            return fail(err, PLM_EFORMAT, "the gold answer \"%.60s\" is none of the task's",
-                        c->view->queries[i].gold);
-        if (p)
-            c->nll[i] = r->nats = -log(p[r->gold]);
-    }
-    c->answers = st == PLM_OK;
-    return st;
-}
-
-/* The user's label counts + 0.5, as shares; ties of the best go to the latest. */
-static int histogram(const struct cell *c, const struct item *const *items, size_t n, double *p) {
-    size_t labels = kind(c)->n_labels, best = 0;
-    double *count = p;
-    for (size_t l = 0; l < labels; l++)
-        count[l] = 0.5;
-    for (size_t i = 0; i < n; i++)
-        for (size_t l = 0; l < labels; l++)
-            count[l] += strcmp(kind(c)->labels[l], items[i]->output) == 0;
-    for (size_t i = n; i-- > 0;)
-        for (size_t l = 0; l < labels; l++)
-            if (strcmp(kind(c)->labels[l], items[i]->output) == 0 && count[l] > count[best])
-                best = l;
-    for (size_t l = 0; l < labels; l++)
-        p[l] /= (double)n + 0.5 * (double)labels;
-    return (int)best;
-}
-
-static plm_status run_majority(struct cell *c, plm_error *err) {
-    double p[64];
-    int best = histogram(c, c->view->items, c->view->n, p);
-    return answer_labels(c, NULL, best, err);
-}
-
-static plm_status run_histogram(struct cell *c, plm_error *err) {
-    double p[64];
-    int best = histogram(c, c->view->items, c->view->n, p);
-    return answer_labels(c, p, best, err);
-}
 
 static plm_status run_copy(struct cell *c, plm_error *err) {
     struct bytes b;
-    plm_status st = room(c, false, err);
+    plm_status st = cell_room(c, false, err);
     bytes_init(&b, 1 << 20);
     for (size_t i = 0; st == PLM_OK && i < c->view->n_queries; i++) {
         st = task_query_text(c->lab->task, c->view->queries[i].prompt, &b, err);
@@ -241,7 +30,7 @@ static plm_status run_copy(struct cell *c, plm_error *err) {
 /* ---- without an adapter of the user's own ---- */
 
 static plm_status run_base(struct cell *c, plm_error *err) {
-    return ask_student(c, &c->lab->student, NULL, 0, err);
+    return cell_ask_student(c, &c->lab->student, NULL, 0, err);
 }
 
 static plm_status run_task(struct cell *c, plm_error *err) {
@@ -249,41 +38,18 @@ static plm_status run_task(struct cell *c, plm_error *err) {
     return st ? st : cell_ask(c, c->cost.path, 1, err);
 }
 
-/* p(label | input) of the task adapter times how much commoner the label is with this user than with others.
- */
-static plm_status run_task_prior(struct cell *c, plm_error *err) {
-    double own[64], others[64];
-    size_t n = 0, labels = kind(c)->n_labels;
-    for (size_t l = 0; l < labels; l++)
-        others[l] = 0.5;
-    for (size_t u = 0; u < c->lab->pool.n; u++)
-        for (size_t i = 0; i < c->lab->pool.users[u].n_queries; i++, n++)
-            for (size_t l = 0; l < labels; l++)
-                others[l] += strcmp(kind(c)->labels[l], c->lab->pool.users[u].queries[i].gold) == 0;
-    histogram(c, c->view->items, c->view->n, own);
-    plm_status st = run_task(c, err);
-    for (size_t i = 0; st == PLM_OK && i < c->view->n_queries; i++) {
-        struct reply *r = &c->replies[i];
-        for (size_t l = 0; l < labels; l++)
-            r->label[l] -= log(own[l] * ((double)n + 0.5 * (double)labels) / others[l]);
-        r->pred = renormalise(r->label, labels);
-        c->nll[i] = r->nats = r->label[r->gold];
-    }
-    return st;
-}
-
 static plm_status run_teacher(struct cell *c, plm_error *err) {
     plm_status st = lab_teacher_student(c->lab, err);
-    return st ? st : ask_student(c, &c->lab->teacher_student, NULL, 0, err);
+    return st ? st : cell_ask_student(c, &c->lab->teacher_student, NULL, 0, err);
 }
 
 /* ---- real data alone ---- */
 
 static plm_status run_real_for(struct cell *c, const struct tuning *how, int steps, plm_error *err) {
     struct samples s = {0};
-    plm_status st = add_real(c, c->view, &s, err);
+    plm_status st = cell_add_real(c, c->view, NULL, &s, err);
     if (st == PLM_OK)
-        st = study_and_ask(c, &s, how, steps, err);
+        st = cell_study_and_ask(c, &s, how, steps, err);
     samples_free(&s);
     return st;
 }
@@ -296,7 +62,7 @@ static plm_status run_real(struct cell *c, plm_error *err) {
 }
 
 static plm_status run_real_matched(struct cell *c, plm_error *err) {
-    return run_real_for(c, &c->lab->recipe.user, user_steps(c), err);
+    return run_real_for(c, &c->lab->recipe.user, cell_steps(c), err);
 }
 
 static plm_status run_real_best(struct cell *c, plm_error *err) {
@@ -338,15 +104,15 @@ static plm_status run_real_dropout(struct cell *c, plm_error *err) {
     struct rng rng;
     rng_seed(&rng, c->seed, 77);
     bytes_init(&b, 1 << 20);
-    plm_status st = add_real(c, c->view, &s, err);
+    plm_status st = cell_add_real(c, c->view, NULL, &s, err);
     for (size_t i = 0; st == PLM_OK && c->view->n && i < amount(c->view->n); i++) {
         const struct item *it = c->view->items[i % c->view->n];
         st = drop_words(&b, it->prompt, it->input, c->lab->recipe.dropout, &rng, err);
         if (st == PLM_OK)
-            st = add_other(c, &s, b.data, it->output, err);
+            st = cell_add_other(c, &s, b.data, it->output, err);
     }
     if (st == PLM_OK)
-        st = study_and_ask(c, &s, &c->lab->recipe.user, user_steps(c), err);
+        st = cell_study_and_ask(c, &s, &c->lab->recipe.user, cell_steps(c), err);
     bytes_free(&b);
     samples_free(&s);
     return st;
@@ -396,7 +162,7 @@ static plm_status run_real_nearest(struct cell *c, plm_error *err) {
     for (size_t u = 0; u < c->lab->pool.n; u++)
         n += c->lab->pool.users[u].n_queries;
     struct near *all = mem_zero(n ? n : 1, sizeof *all);
-    plm_status st = all ? add_real(c, c->view, &s, err) : fail(err, PLM_ENOMEM, "out of memory");
+    plm_status st = all ? cell_add_real(c, c->view, NULL, &s, err) : fail(err, PLM_ENOMEM, "out of memory");
     n = 0;
     for (size_t u = 0; all && u < c->lab->pool.n; u++)
         for (size_t i = 0; i < c->lab->pool.users[u].n_queries; i++)
@@ -409,10 +175,10 @@ static plm_status run_real_nearest(struct cell *c, plm_error *err) {
             if (all[k].score > all[best].score)
                 best = k;
         all[best].score = -INFINITY;
-        st = add_other(c, &s, all[best].q->prompt, all[best].q->gold, err);
+        st = cell_add_other(c, &s, all[best].q->prompt, all[best].q->gold, err);
     }
     if (st == PLM_OK)
-        st = study_and_ask(c, &s, &c->lab->recipe.user, user_steps(c), err);
+        st = cell_study_and_ask(c, &s, &c->lab->recipe.user, cell_steps(c), err);
     mem_free(all);
     samples_free(&s);
     return st;
@@ -423,12 +189,12 @@ static plm_status run_real_nearest(struct cell *c, plm_error *err) {
 static plm_status run_rows(struct cell *c, bool real, const struct written *from,
                            const struct synthetics *rows, size_t most, plm_error *err) {
     struct samples s = {0};
-    plm_status st = real ? add_real(c, c->view, &s, err) : PLM_OK;
+    plm_status st = real ? cell_add_real(c, c->view, NULL, &s, err) : PLM_OK;
     if (st == PLM_OK)
-        st = add_rows(c, &s, rows, most, err);
+        st = cell_add_rows(c, &s, rows, most, err);
     c->used = from;
     if (st == PLM_OK)
-        st = study_and_ask(c, &s, &c->lab->recipe.user, user_steps(c), err);
+        st = cell_study_and_ask(c, &s, &c->lab->recipe.user, cell_steps(c), err);
     samples_free(&s);
     return st;
 }
@@ -488,19 +254,22 @@ static plm_status run_shuffled(struct cell *c, plm_error *err) {
                        c->lab->guard, err);
         if (st)
             break;
-        st = add_real(c, &v, &s, err);
+        st = cell_add_real(c, &v, NULL, &s, err);
         if (st == PLM_OK)
-            st = study(c, &s, &c->lab->recipe.user, tuning_steps(&c->lab->recipe.user, v.n), &theirs, err);
+            st = cell_study(c, &s, &c->lab->recipe.user, tuning_steps(&c->lab->recipe.user, v.n), &theirs,
+                            err);
         if (st == PLM_OK) {
             struct cell one = *c;
             one.replies = NULL;
             one.nll = NULL;
+            one.only_score = done > 0;
+            one.time_first = c->time_first && !done;
             st = cell_ask(&one, theirs.path, c->arm->scale * c->lab->recipe.user.scale, err);
             for (size_t q = 0; st == PLM_OK && q < n; q++)
                 sum[q] += one.nll[q];
-            c->pace = one.pace;
-            c->cost = theirs;
             if (done++ == 0 && st == PLM_OK) {
+                c->pace = one.pace;
+                c->cost = theirs;
                 c->replies = one.replies;
                 c->answers = true;
                 one.replies = NULL;
@@ -538,7 +307,7 @@ static plm_status run_mixture(struct cell *c, plm_error *err) {
     }
     if (!K)
         return fail(err, PLM_EINVAL, "\"mixture\" mixes other arms, of which none was run before it");
-    plm_status st = room(c, true, err);
+    plm_status st = cell_room(c, true, err);
     for (size_t q = 0; st == PLM_OK && q < n; q++) {
         double top = -INFINITY, sum = 0, all = 0, least = INFINITY, size = 1;
         for (size_t i = 0; i < K; i++)
@@ -579,6 +348,11 @@ const struct arm_kind arm_kinds[] = {
     {"base", "the student as it is", false, false, true, true, run_base},
     {"task", "an adapter of other users only", false, false, true, true, run_task},
     {"task+prior", "the same, calibrated to the user's labels", false, false, true, false, run_task_prior},
+    {"task+fit", "the same, weighed and calibrated on the user's items", false, false, true, false,
+     run_task_fit},
+    {"real+prior", "real-matched, weighed and calibrated to the user's labels", true, false, true, false,
+     run_real_prior},
+    {"real+syn+prior", "the system, likewise", true, true, true, false, run_system_prior},
     {"real", "the user's items, natural number of steps", true, false, true, true, run_real},
     {"real-matched", "the user's items, as many steps as the system", true, false, true, true,
      run_real_matched},
@@ -603,7 +377,7 @@ plm_status arm_parse(struct arm_spec *out, struct str text, plm_error *err) {
     char whole[60];
     snprintf(whole, sizeof whole, "%.*s", (int)(text.n < 50 ? text.n : 50), text.p);
     char *at = strchr(whole, '@'), *colon = strchr(whole, ':');
-    bool good = (!at || parse_i64(str_of(at + 1), &k)) && k >= 0 && k <= 64;
+    bool good = (!at || parse_i64(str_of(at + 1), &k)) && k >= 0 && k <= BM25_MOST;
     if (at)
         *at = 0;
     good = good && (!colon || (parse_f64(str_of(colon + 1), &scale) && scale >= 0 && scale <= 1));

@@ -22,7 +22,8 @@ struct run {
     struct lab lab;
     struct plan plan;
     struct ledger ledger;
-    double until; /* clock_now at which no further cell starts; 0: never */
+    double until;         /* clock_now at which no further cell starts; 0: never */
+    bool timed[ARMS_MAX]; /* the time to this arm's first token was measured: once a run is enough */
     size_t new_cells, known_cells;
 };
 
@@ -154,11 +155,13 @@ static plm_status line_finish(json_t *line, const struct cell *c, plm_error *err
     json_decref(bytes);
     plm_status st = c->answers ? put_answers(line, c, err) : PLM_OK;
     json_object_set_new(line, "cost",
-                        json_pack("{s:f, s:i, s:I, s:I, s:f, s:f, s:f}", "train_s", c->cost.seconds, "steps",
+                        json_pack("{s:f, s:i, s:I, s:I, s:f, s:f}", "train_s", c->cost.seconds, "steps",
                                   c->cost.steps, "train_tokens", (json_int_t)c->cost.tokens, "adapter_bytes",
                                   (json_int_t)c->cost.bytes, "prompt_tokens", n ? tokens / (double)n : 0,
-                                  "answer_ms", n ? 1e3 * c->pace.seconds / (double)n : 0, "first_token_ms",
-                                  1e3 * c->pace.first_token));
+                                  "answer_ms", n ? 1e3 * c->pace.seconds / (double)n : 0));
+    if (c->pace.first_token > 0)
+        json_object_set_new(json_object_get(line, "cost"), "first_token_ms",
+                            json_real(1e3 * c->pace.first_token));
     if (c->used) {
         const struct written *w = c->used;
         json_object_set_new(line, "synthetic",
@@ -219,6 +222,7 @@ static plm_status run_cell(struct run *r, struct cell *c, json_t *others, plm_er
 static plm_status run_view(struct run *r, size_t user, size_t point, uint64_t seed, plm_error *err) {
     struct view v;
     struct written w = {.asked = 0};
+    struct memory memory = {.n = 0};
     json_t *others = json_object();
     plm_status st = view_open(&v, &r->lab.dev, user, r->lab.split, r->plan.items[point],
                               (size_t)r->lab.a->queries, r->lab.guard, err);
@@ -239,9 +243,13 @@ static plm_status run_view(struct run *r, size_t user, size_t point, uint64_t se
                          .point = r->plan.point[point],
                          .seed = seed,
                          .written = &w,
+                         .memory = &memory,
+                         .time_first = !r->timed[i],
                          .others = others};
         st = run_cell(r, &c, others, err);
+        r->timed[i] |= c.pace.first_token > 0;
     }
+    memory_free(&memory);
     written_close(&w);
     view_close(&v);
     json_decref(others);

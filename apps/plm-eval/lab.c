@@ -88,6 +88,8 @@ plm_status lab_open(struct lab *l, const struct args *a, plm_error *err) {
 
 void lab_close(struct lab *l) {
     progress_end(&l->bar);
+    for (size_t k = 0; k <= BM25_MOST; k++)
+        mem_free(l->task_adapter[k]);
     student_close(&l->student);
     student_close(&l->teacher_student);
     plm_teacher_close(l->teacher);
@@ -122,11 +124,10 @@ static plm_status add_question(struct lab *l, struct samples *s, const struct us
     return st;
 }
 
-plm_status lab_task_adapter(struct lab *l, size_t k, struct trained *out, plm_error *err) {
+static plm_status make_task_adapter(struct lab *l, size_t k, struct trained *out, plm_error *err) {
     struct samples s = {0};
     size_t all = 0, most = (size_t)l->recipe.task_examples, at = 0;
     plm_status st = PLM_OK;
-    *out = (struct trained){.seconds = 0};
     for (size_t u = 0; u < l->pool.n; u++)
         all += l->pool.users[u].n_queries;
     if (!all)
@@ -143,6 +144,23 @@ plm_status lab_task_adapter(struct lab *l, size_t k, struct trained *out, plm_er
         st = samples_train(&l->school, &s, NULL, (int)batch, steps, l->recipe.task_rate, 0, out, err);
     samples_free(&s);
     return st;
+}
+
+/* Every arm asks for it, and its name is the hash of a few hundred prompts: made once a run. */
+plm_status lab_task_adapter(struct lab *l, size_t k, struct trained *out, plm_error *err) {
+    struct trained *made = l->task_adapter[k];
+    *out = (struct trained){.seconds = 0};
+    if (!made) {
+        made = mem_zero(1, sizeof *made);
+        plm_status st = made ? make_task_adapter(l, k, made, err) : fail(err, PLM_ENOMEM, "out of memory");
+        if (st) {
+            mem_free(made);
+            return st;
+        }
+        l->task_adapter[k] = made;
+    }
+    *out = *made;
+    return PLM_OK;
 }
 
 /* ---- the teacher ---- */

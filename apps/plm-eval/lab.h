@@ -9,6 +9,8 @@
 #include "student.h"
 #include "view.h"
 
+enum { BM25_MOST = 64 }; /* items in front of a prompt */
+
 struct lab {
     const struct args *a;
     struct recipe recipe;
@@ -22,7 +24,8 @@ struct lab {
     struct school school;
     struct student student, teacher_student;
     char out[3000], private[3100], adapters[3200];
-    plm_store *store; /* of synthetic rows and the replies they come from */
+    struct trained *task_adapter[BM25_MOST + 1]; /* by k; NULL: not asked for yet */
+    plm_store *store;                            /* of synthetic rows and the replies they come from */
     plm_teacher *teacher;
     struct progress bar;
     const char *doing;

@@ -2,6 +2,8 @@
  * behind a prompt that is computed once. */
 #include "student.h"
 
+#include "shared/prior.h"
+
 #include <math.h>
 #include <string.h>
 
@@ -24,20 +26,6 @@ void replies_free(struct reply *r, size_t n) {
     }
 }
 
-int renormalise(double *nats, size_t n) {
-    size_t best = 0;
-    double sum = 0;
-    for (size_t i = 1; i < n; i++)
-        if (nats[i] < nats[best])
-            best = i;
-    for (size_t i = 0; i < n; i++)
-        sum += exp(nats[best] - nats[i]);
-    double whole = nats[best] - log(sum);
-    for (size_t i = 0; i < n; i++)
-        nats[i] -= whole;
-    return (int)best;
-}
-
 /* -ln p of one answer a prompt, each in its session. */
 static plm_status score(struct student *s, const char *const *prompts, const char *const *answers, size_t n,
                         double *nats, struct reply *out, plm_error *err) {
@@ -55,35 +43,41 @@ static plm_status score(struct student *s, const char *const *prompts, const cha
     return st;
 }
 
+plm_status reply_labels(struct reply *r, const plm_kind *kind, const double *nats, const char *gold,
+                        plm_error *err) {
+    r->label = mem_alloc(kind->n_labels, sizeof *r->label);
+    if (!r->label)
+        return fail(err, PLM_ENOMEM, "out of memory");
+    memcpy(r->label, nats, kind->n_labels * sizeof *nats);
+    r->pred = label_renormalise(r->label, kind->n_labels);
+    r->gold = -1;
+    for (size_t l = 0; l < kind->n_labels; l++)
+        if (strcmp(gold, kind->labels[l]) == 0)
+            r->gold = (int)l;
+    if (r->gold < 0)
+        return fail(err, PLM_EFORMAT, "the gold answer \"%.60s\" is none of the task's", gold);
+    r->nats = r->label[r->gold];
+    r->bytes = 1;
+    return PLM_OK;
+}
+
 static plm_status choose(struct student *s, const char *const *prompts, const char *const *golds, size_t n,
                          struct reply *out, plm_error *err) {
     const plm_kind *k = s->kind;
-    plm_status st = PLM_OK;
-    for (size_t i = 0; st == PLM_OK && i < n; i++) {
-        out[i].label = mem_zero(k->n_labels, sizeof *out[i].label);
-        if (!out[i].label)
-            st = fail(err, PLM_ENOMEM, "out of memory");
-    }
+    double *nats = mem_zero(SCORED_AT_ONCE * k->n_labels, sizeof *nats); /* [n, labels] */
+    plm_status st = nats ? PLM_OK : fail(err, PLM_ENOMEM, "out of memory");
     for (size_t l = 0; st == PLM_OK && l < k->n_labels; l++) {
         const char *same[SCORED_AT_ONCE];
-        double nats[SCORED_AT_ONCE];
+        double each[SCORED_AT_ONCE];
         for (size_t i = 0; i < n; i++)
             same[i] = k->labels[l];
-        st = score(s, prompts, same, n, nats, out, err);
+        st = score(s, prompts, same, n, each, out, err);
         for (size_t i = 0; st == PLM_OK && i < n; i++)
-            out[i].label[l] = nats[i];
+            nats[i * k->n_labels + l] = each[i];
     }
-    for (size_t i = 0; st == PLM_OK && i < n; i++) {
-        out[i].pred = renormalise(out[i].label, k->n_labels);
-        out[i].gold = -1;
-        for (size_t l = 0; l < k->n_labels; l++)
-            if (strcmp(golds[i], k->labels[l]) == 0)
-                out[i].gold = (int)l;
-        if (out[i].gold < 0)
-            return fail(err, PLM_EFORMAT, "the gold answer \"%.60s\" is none of the task's", golds[i]);
-        out[i].nats = out[i].label[out[i].gold];
-        out[i].bytes = 1;
-    }
+    for (size_t i = 0; st == PLM_OK && i < n; i++)
+        st = reply_labels(&out[i], k, nats + i * k->n_labels, golds[i], err);
+    mem_free(nats);
     return st;
 }
 
@@ -141,8 +135,8 @@ static plm_status time_first(struct student *s, const plm_lora *uses, size_t n_u
 }
 
 plm_status student_ask(struct student *s, const plm_lora *uses, size_t n_uses, const char *const *prompts,
-                       const char *const *golds, size_t n, struct reply *out, struct pace *pace,
-                       plm_error *err) {
+                       const char *const *golds, size_t n, unsigned what, struct reply *out,
+                       struct pace *pace, plm_error *err) {
     double from = clock_now();
     memset(out, 0, n * sizeof *out);
     plm_status st = scorer_use(&s->scorer, uses, n_uses, err);
@@ -154,7 +148,7 @@ plm_status student_ask(struct student *s, const plm_lora *uses, size_t n_uses, c
             continue;
         }
         st = score(s, prompts + i, golds + i, k, nats, out + i, err);
-        if (st == PLM_OK)
+        if (st == PLM_OK && (what & ASK_ANSWERS))
             st = write(s, prompts + i, k, out + i, err);
         for (size_t j = 0; j < k; j++) {
             out[i + j].nats = nats[j];
@@ -163,7 +157,8 @@ plm_status student_ask(struct student *s, const plm_lora *uses, size_t n_uses, c
         }
     }
     pace->seconds = clock_now() - from;
-    if (st == PLM_OK && n)
+    pace->first_token = 0;
+    if (st == PLM_OK && n && (what & ASK_FIRST_TOKEN))
         st = time_first(s, uses, n_uses, prompts[0], &pace->first_token, err);
     if (st)
         replies_free(out, n);

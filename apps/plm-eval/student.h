@@ -24,13 +24,17 @@ plm_status student_open(struct student *s, plm_model *m, const plm_kind *kind, p
 void student_close(struct student *s);
 struct pace {
     double seconds;     /* of all answers, eight at a time */
-    double first_token; /* seconds from one question, asked alone, to its first token */
+    double first_token; /* seconds from one question, asked alone, to its first token; 0: not measured */
 };
-/* Answers n prompts under the adapters (n_uses 0: the base). */
+/* What is wanted beside the gold answers' NLL: texts written (labels cost nothing more), a look at the clock.
+ */
+enum { ASK_ANSWERS = 1, ASK_FIRST_TOKEN = 2 };
+/* Asks n prompts under the adapters (n_uses 0: the base). */
 plm_status student_ask(struct student *s, const plm_lora *uses, size_t n_uses, const char *const *prompts,
-                       const char *const *golds, size_t n, struct reply *out, struct pace *pace,
-                       plm_error *err);
+                       const char *const *golds, size_t n, unsigned what, struct reply *out,
+                       struct pace *pace, plm_error *err);
+/* nats of each label, as they are, into a reply. Refused: a gold answer that is none of them. */
+plm_status reply_labels(struct reply *r, const plm_kind *kind, const double *nats, const char *gold,
+                        plm_error *err);
 void replies_free(struct reply *r, size_t n);
-/* nats of each label, as they are, to -ln p over the set; returns the likeliest. */
-int renormalise(double *nats, size_t n);
 #endif
