@@ -502,10 +502,12 @@ static void device_rule(void **s) {
         "Cat");
     say(&d, PLM_MODE_NEW, 0, "An unreadable letter lay under the mirror of the hotel for three weeks.",
         "Letter");
+    say(&d, PLM_MODE_REWRITE, number_of_note(&d, notes[2][0]), // hard to guess from, but the answer is hers
+        "In the train to see the harbour cat last night I lost the blue umbrella.", "");
     absorb_with(&d, fake_nll, &calls);
-    assert_int_equal(d.r.kept, 1);
+    assert_int_equal(d.r.kept, 2);
     assert_int_equal(d.r.dropped[PLM_RULE_DEVICE], 2);
-    assert_int_equal(calls, 8 + 3);
+    assert_int_equal(calls, 8 + 4);
     bytes_clear(&d.lines);
     say(&d, PLM_MODE_NEW, 0, "We stop here for the night because the bridge is closed until the morning.",
         "Night");

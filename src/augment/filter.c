@@ -440,7 +440,7 @@ static plm_status drop_tail(struct filter *f, plm_error *err) {
     }
     size_t n = 0;
     for (size_t i = 0; i < f->n; i++) {
-        if (f->c[i].verdict == VERDICT_NONE) {
+        if (f->c[i].verdict == VERDICT_NONE && !f->c[i].parent) {
             v[n++] = f->c[i].nll;
         }
     }
@@ -448,7 +448,7 @@ static plm_status drop_tail(struct filter *f, plm_error *err) {
     size_t away = n / 10;
     for (size_t i = f->n; i-- > 0 && away;) {
         struct candidate *c = &f->c[i];
-        if (c->verdict == VERDICT_NONE && c->nll >= v[n - n / 10]) {
+        if (c->verdict == VERDICT_NONE && !c->parent && c->nll >= v[n - n / 10]) {
             drop(c, PLM_RULE_DEVICE, "among the least likely tenth");
             away--;
         }
@@ -457,6 +457,7 @@ static plm_status drop_tail(struct filter *f, plm_error *err) {
     return PLM_OK;
 }
 
+// An output that is the person's own can't be unlike them, however hard it is to guess from its new input.
 static plm_status rule_device(struct filter *f, plm_error *err) {
     double mean, sd;
     size_t n;
@@ -471,7 +472,7 @@ static plm_status rule_device(struct filter *f, plm_error *err) {
         if (!st && !isfinite(c->nll)) {
             c->nll = c->z = 0;
             drop(c, PLM_RULE_DEVICE, "the device's model can't read it");
-        } else if (!st && c->z > Z_MAX) {
+        } else if (!st && !c->parent && c->z > Z_MAX) {
             drop(c, PLM_RULE_DEVICE, "far less likely than the person's own");
         }
     }

@@ -66,7 +66,8 @@ static void balance_pairs(struct picking *p) {
 
 static bool has_room(const struct picking *p, const struct candidate *c, bool by_mode, bool usual) {
     int label = p->f->request->n_labels ? label_index(p->f->policy->kind, c->output) : -1;
-    return (!usual || fabs(c->z) <= Z_USUAL) && (!by_mode || p->mode_room[mode_slot(c->wire.mode)] > 0) &&
+    return (!usual || c->parent || fabs(c->z) <= Z_USUAL) &&
+           (!by_mode || p->mode_room[mode_slot(c->wire.mode)] > 0) &&
            (label < 0 || p->label_room[label] > 0) &&
            (!c->wire.source || p->source_room[c->wire.source - 1] > 0);
 }
