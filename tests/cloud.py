@@ -519,15 +519,19 @@ def test_tenants_get_fair_shares():
 # ---- the device ----
 
 
-def test_personalize_over_the_service_gives_the_adapter_of_the_teacher_itself():
+def test_personalize_over_tls_gives_the_adapter_of_the_teacher_itself():
+    if not shutil.which("openssl"):
+        return "SKIP"
     source = HOME / "notes.md"
     source.write_text(notes(24))
-    with Teacher() as teacher, Service(teacher.url, None, "--weak-teacher") as s:
+    tls = certificate()
+    with Teacher() as teacher, Service(teacher.url, None, "--weak-teacher", *tls) as s:
         words = ["personalize", source, *PERSONALIZE, "-m", MODEL]
         whole = json.loads(plm(*words, "--teacher", teacher.url, home=fresh("direct"))[0])
         calls = len(teacher.calls())
         key = s.tenant("ada")
-        there = f"plm+http://127.0.0.1:{s.port}"
+        there = f"plm+https://localhost:{s.port}"
+        words += ["--teacher-ca", tls[1]]
         over = json.loads(plm(*words, "--teacher", there, home=fresh("over"), key=key)[0])
         assert whole["augmented"]["kept"] > 0 and len(teacher.calls()) == 2 * calls
         assert [a["sha256"] for a in over["arms"]] == [a["sha256"] for a in whole["arms"]]
@@ -565,13 +569,9 @@ def test_it_listens_to_others_only_with_tls_and_a_name():
     cloud("serve", *base, "--listen", "nowhere", code=1)
     cloud("serve", "--no-such", code=2)
     assert "PostgreSQL" in cloud("worker", *base, code=1)[1]
-    cert, key = HOME / "cert.pem", HOME / "key.pem"
     if not shutil.which("openssl"):
         return "SKIP"
-    words = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", key, "-out", cert, "-days", "2"]
-    words += ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
-    subprocess.run(["openssl", *map(str, words)], check=True, capture_output=True)
-    tls = ["--tls-cert", cert, "--tls-key", key]
+    tls = certificate()
     assert "--hosts" in cloud("serve", *base, *tls, "--listen", "0.0.0.0:0", code=1)[1]
     (HOME / "notes.md").write_text(notes(24))
     with Teacher() as teacher, Service(teacher.url, None, *tls) as s:
@@ -580,7 +580,7 @@ def test_it_listens_to_others_only_with_tls_and_a_name():
         there = f"plm+https://localhost:{s.port}"
         words = ["augment", "--user", "ada", "--task", "note", "--teacher", there, "-q", "-m", MODEL]
         assert "certificate" in plm(*words, home=home, key=token, code=1)[1].lower()
-        out = plm(*words, "--teacher-ca", cert, "--json", home=home, key=token)[0]
+        out = plm(*words, "--teacher-ca", tls[1], "--json", home=home, key=token)[0]
         assert json.loads(out)["kept"] > 0
 
 

@@ -184,6 +184,15 @@ class Tap:
         self.listener.close()
 
 
+def certificate():
+    """The service's options for TLS under a certificate of its own; the second of them is its file."""
+    cert, key = HOME / "cert.pem", HOME / "key.pem"
+    words = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", key, "-out", cert, "-days", "2"]
+    words += ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
+    subprocess.run(["openssl", *map(str, words)], check=True, capture_output=True)
+    return ["--tls-cert", cert, "--tls-key", key]
+
+
 def request(seed=1, n=3, want=6, text="The river flooded the lower field"):
     """A request as the device makes them, without a device."""
     records = [
