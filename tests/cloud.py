@@ -446,52 +446,69 @@ def test_too_many_clients_get_answers_and_no_job_is_lost():
         assert len(set(taken)) == s.stats()["done"] == statuses[202]
 
 
+FOREIGN = [(verb, "GET") for verb in ("", "/candidates", "/audit", "/events")]
+FOREIGN += [("/cancel", "POST"), ("", "DELETE")]
+
+
 def test_no_byte_crosses_between_tenants_and_memory_stays_flat():
-    """Mixed requests of five tenants, some given up halfway; each tenant's texts hold a word of its own."""
-    rounds = 4000 if ROUNDS else 250  # of about eight requests each
+    """Mixed requests of five tenants over the same few connections, some given up halfway; each tenant's
+    texts hold a word of its own. PLM_MIXED, PLM_MIXED_SECONDS: how many requests, and how long at most."""
+    want = int(os.environ.get("PLM_MIXED", 10**6 if ROUNDS else 6000))
+    until = time.monotonic() + float(os.environ.get("PLM_MIXED_SECONDS", "1e9"))
     with Teacher() as teacher, Service(teacher.url, None, "--workers", "2") as s:
-        names = [f"tenant{i}" for i in range(5)]
-        keys = {n: s.tenant(n, "--queued", "0", "--minute-requests", "0") for n in names}
-        words = {n: f"quokka{i}zz" for i, n in enumerate(names)}
-        everybody, lock, made, memory = {n: [] for n in names}, threading.Lock(), [0], []
+        keys = [s.tenant(f"tenant{i}", "--queued", "0", "--minute-requests", "0") for i in range(5)]
+        lock, total, memory = threading.Lock(), {}, []
 
-        def give_up(path, key):
-            with contextlib.suppress(OSError):
-                with socket.create_connection(("127.0.0.1", s.port), timeout=5) as c:
-                    head = f"GET {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {key}\r\n\r\n"
-                    c.sendall(head.encode()[: random.randrange(10, 200)])
+        def one_crowd(n):
+            r, line, counts = random.Random(n), Line(s.port), {}
 
-        def round_of(i):
-            r = random.Random(i)
-            name, other = r.sample(names, 2)
-            key = keys[name]
-            status, _, body = s.submit(key, request(i, n=2, want=2, text=f"The {words[name]} slept"))
-            assert status == 202, (status, body)
-            job = json.loads(body)["id"]
+            def ask(who, path, method="GET", body=b"", idem=""):
+                if r.random() < 0.004:
+                    line.give_up()
+                status, text = line.ask(method, "/v1/jobs" + path, keys[who], body, idem)
+                assert all(int(x) == who for x in re.findall(rb"quokka(\d)zz", text)), (who, text)
+                counts[status] = counts.get(status, 0) + 1
+                return status, text
+
+            mine, week = [], n * 10**6
+            while sum(counts.values()) < want / 4 and time.monotonic() < until:
+                week, who = week + 1, r.randrange(5)
+                q = request(week, n=2, want=2, text=f"The quokka{who}zz slept")
+                body = json.dumps(q).encode()
+                status, text = ask(who, "", "POST", body, q["id"])
+                assert status == 202, (status, text)
+                mine.append((who, "/" + json.loads(text)["id"], q["id"], body))
+                if r.random() < 0.1:
+                    assert ask(who, mine[-1][1] + "/cancel", "POST")[0] == 200
+                for _ in range(30):
+                    who, job, key, body = r.choice(mine)
+                    other = (who + r.randrange(1, 5)) % 5
+                    if r.random() < 0.5:  # somebody else's job
+                        verb, method = r.choice(FOREIGN)
+                        assert ask(other, job + verb, method)[0] == 404
+                    elif r.random() < 0.1:
+                        assert json.loads(ask(who, "", "POST", body, key)[1])["id"] == job[1:]
+                    else:
+                        verb = r.choice(["", "/candidates", "/candidates", "/audit"])
+                        status, text = ask(who, job + verb)
+                        assert status == 200 or (status, verb) == (409, "/candidates")
+                        assert b"quokka" in text or verb != "/candidates" or status == 409, text
+                if len(mine) > 8:
+                    who, job, _, _ = mine.pop(r.randrange(8))
+                    assert ask(who, job, "DELETE")[0] == 204
+                    assert ask(who, job + "/candidates")[0] == 404
+                if n == 1 and week % max(1, want // 4 // 32 // 20) == 0:
+                    memory.append(resident(s.child.pid))
+            line.close()
             with lock:
-                everybody[name].append(job)
-                foreign = r.choice(everybody[other]) if everybody[other] else "none"
-            assert s.call("GET", f"/v1/jobs/{foreign}/candidates", key)[0] == 404
-            if r.random() < 0.1:
-                give_up(f"/v1/jobs/{job}/events", key)
-            if r.random() < 0.1:
-                assert s.call("DELETE", f"/v1/jobs/{job}", key)[0] == 204
-                return
-            s.wait(key, job)
-            got = s.call("GET", f"/v1/jobs/{job}/candidates", key)[2].decode()
-            assert words[name] in got, got
-            assert not any(w in got for n, w in words.items() if n != name)
-            assert s.call("DELETE", f"/v1/jobs/{job}", key)[0] == 204
-            with lock:
-                made[0] += 1
-                if made[0] % (rounds // 10) == 0:
-                    text = s.call("GET", "/metrics")[2].decode()
-                    memory.append(float(re.search(r"resident_bytes ([\d.e+]+)", text).group(1)))
+                for status, count in counts.items():
+                    total[status] = total.get(status, 0) + count
 
-        with concurrent.futures.ThreadPoolExecutor(8) as pool:
-            list(pool.map(round_of, range(10**6, 10**6 + rounds)))
+        with concurrent.futures.ThreadPoolExecutor(4) as pool:
+            list(pool.map(one_crowd, range(1, 5)))
         assert memory[-1] < memory[1] * 1.2 + (4 << 20), memory
-        print(f"# {rounds} jobs, resident MiB {[round(m / 2**20, 1) for m in memory]}")
+        print(f"# {sum(total.values())} requests {sorted(total.items())}, {s.stats()['calls_today']} calls, "
+              f"resident MiB {[round(m / 2**20, 1) for m in memory]}")
 
 
 def test_tenants_get_fair_shares():

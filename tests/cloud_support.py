@@ -7,6 +7,7 @@ import json
 import os
 import pathlib
 import random
+import re
 import shutil
 import signal
 import socket
@@ -146,6 +147,58 @@ class Service:
 
     def __exit__(self, *a):
         self.kill()
+
+
+class Line:
+    """A kept connection for many small requests, of whichever tenant: with http.client they would be slow."""
+
+    def __init__(self, port):
+        self.port, self.socket, self.rest = port, None, b""
+
+    def read(self, size):
+        while len(self.rest) < size:
+            data = self.socket.recv(65536)
+            assert data, "the service closed the connection"
+            self.rest += data
+        data, self.rest = self.rest[:size], self.rest[size:]
+        return data
+
+    def ask(self, method, path, key, body=b"", idem=""):
+        """(status, body) of one request."""
+        if not self.socket:
+            self.socket = socket.create_connection(("127.0.0.1", self.port), timeout=30)
+            self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        head = f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {key}\r\n"
+        if body:
+            head += f"Content-Type: application/json\r\nIdempotency-Key: {idem}\r\n"
+        if method == "POST":
+            head += f"Content-Length: {len(body)}\r\n"
+        self.socket.sendall(head.encode() + b"\r\n" + body)
+        while (end := self.rest.find(b"\r\n\r\n")) < 0:
+            data = self.socket.recv(65536)
+            assert data, "the service closed the connection"
+            self.rest += data
+        answer = self.read(end + 4)
+        length = re.search(rb"(?i)\r\nContent-Length: (\d+)", answer)
+        return int(answer[9:12]), self.read(int(length.group(1)) if length else 0)
+
+    def give_up(self):
+        """Leaves in the middle of a request."""
+        if self.socket:
+            with contextlib.suppress(OSError):
+                self.socket.sendall(b"GET /v1/service HTTP/1.1\r\nHost: localhost\r\nAuthor")
+        self.close()
+
+    def close(self):
+        if self.socket:
+            self.socket.close()
+        self.socket, self.rest = None, b""
+
+
+def resident(pid):
+    """Bytes of resident memory of a process."""
+    pages = int(pathlib.Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 class Tap:
