@@ -133,7 +133,6 @@ static bool shoot(struct fleet *f, struct job *j, struct address *a) {
     f->shots = s;
     if (j) {
         s->reserved = remote_reserve(f->r, strlen(body), c->max_tokens);
-        f->r->reserved += s->reserved;
         f->r->used.sent++;
         a->sent++;
         a->flying++;
@@ -148,7 +147,6 @@ static void forget_shot(struct fleet *f, struct shot *s) {
         at = &(*at)->next;
     }
     *at = s->next;
-    f->r->reserved -= s->reserved;
     if (s->job) {
         f->r->a[s->at].flying--;
         s->job->flying--;
@@ -160,9 +158,11 @@ static void forget_shot(struct fleet *f, struct shot *s) {
 static int affordable(const struct fleet *f, const struct job *j) {
     const struct remote *r = f->r;
     double next = remote_reserve(r, strlen(f->b->bodies[j->i]), f->b->calls[j->i].max_tokens);
-    return !(r->max_cost > 0) || r->used.spent + r->reserved + next <= r->max_cost ? 1
-           : r->reserved > 0                                                       ? 0
-                                                                                   : -1;
+    double reserved = 0; // added up anew, since what adding and taking away leaves is seldom nothing
+    for (const struct shot *s = f->shots; s; s = s->next) {
+        reserved += s->reserved;
+    }
+    return !(r->max_cost > 0) || r->used.spent + reserved + next <= r->max_cost ? 1 : reserved > 0 ? 0 : -1;
 }
 
 static void send_waiting(struct fleet *f, double now) {
