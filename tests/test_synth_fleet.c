@@ -66,14 +66,25 @@ static struct result run_at(const char *first, const char *second) {
     return run(at(spec, first, second), 0);
 }
 
+static char *good; /* candidates of a service without trouble */
+
+static int good_open(void **s) {
+    int rc = fake_open(s);
+    good = rc ? NULL : run_at("good", NULL).candidates;
+    return good ? rc : -1;
+}
+
+static int good_close(void **s) {
+    plm_free(good);
+    return fake_close(s);
+}
+
 static void must_be_like_good(struct result r, const char *name) {
-    struct result good = run_at("good", NULL);
     if (r.st)
         print_message("%s: %s\n", name, r.err.text);
     assert_int_equal(r.st, PLM_OK);
-    assert_string_equal(r.candidates, good.candidates);
+    assert_string_equal(r.candidates, good);
     plm_free(r.candidates);
-    plm_free(good.candidates);
 }
 
 static size_t received_by(const char *heads, const char *how) {
@@ -94,7 +105,7 @@ static void slow_replies_are_waited_for_together(void **s) {
 
 static void a_failing_address_is_left_alone(void **s) {
     (void)s;
-    static const char *const how[] = {"status-503", "status-401", "cut", "html"};
+    static const char *const how[] = {"status-503", "status-401"};
     for (size_t i = 0; i < 2; i++) {
         struct result r = run_at(how[i], "good");
         char *heads = fake_received(&fake, 1);
@@ -155,8 +166,9 @@ static void a_crowded_service_gets_what_it_can_take(void **s) {
 
 static void a_breaker_closes_again(void **s) {
     (void)s;
-    struct result r = run_at("after-7-503", NULL);
-    assert_true(r.used.sent <= r.used.calls + 8);
+    struct result r = run_at("after-6-503", NULL); // five open it, the first call after a probe once more
+    print_message("down for six calls: %.2f s\n", r.seconds);
+    assert_true(r.used.sent <= r.used.calls + 7);
     must_be_like_good(r, "after");
 }
 
@@ -196,24 +208,24 @@ static void a_schema_is_asked_for_and_given_up_where_it_is_not_known(void **s) {
     (void)s;
     size_t sent, calls;
     free(fake_received(&fake, 0));
-    char *good = lines_run("good", &sent, &calls);
+    char *lines = lines_run("good", &sent, &calls);
     assert_int_equal(sent, calls);
     char *bodies = fake_received(&fake, 0);
     assert_non_null(strstr(bodies, "\"response_format\":{\"type\":\"json_schema\""));
     free(bodies);
     char *listed = lines_run("schema", &sent, &calls);
-    struct str x = str_of(good), y = str_of(listed), lx, ly;
+    struct str x = str_of(lines), y = str_of(listed), lx, ly;
     while (str_cut(&x, '\n', &lx) && str_cut(&y, '\n', &ly))
         if (lx.n != ly.n || memcmp(lx.p, ly.p, lx.n))
             print_message("%.*s\n%.*s\n", (int)lx.n, lx.p, (int)ly.n, ly.p);
-    assert_string_equal(good, listed);
+    assert_string_equal(lines, listed);
     char *plain = lines_run("noschema", &sent, &calls);
-    assert_string_equal(good, plain);
+    assert_string_equal(lines, plain);
     assert_true(sent > calls && sent < 2 * calls); // in vain: only what was on its way at the first refusal
     // A refusal that comes when others have shown that the schema was it is no reply either.
     char *late = lines_run("lateschema", &sent, &calls);
-    assert_string_equal(good, late);
-    plm_free(good);
+    assert_string_equal(lines, late);
+    plm_free(lines);
     plm_free(listed);
     plm_free(plain);
     plm_free(late);
@@ -264,5 +276,5 @@ int main(void) {
         cmocka_unit_test(cut_and_late_replies_change_nothing),
         cmocka_unit_test(corrupt_replies_end_in_text_or_in_nothing),
     };
-    return cmocka_run_group_tests(tests, fake_open, fake_close);
+    return cmocka_run_group_tests(tests, good_open, good_close);
 }
