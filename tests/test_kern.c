@@ -372,6 +372,78 @@ static void int16_keeps_within_half_a_step_and_31_bits(void **state) {
     }
 }
 
+/* What was made of w: within half a step, in 31 bits, and no coarser than the largest weight asks for. */
+static void assert_stands_for(const int16_t *q, size_t step, float scale, const float *w, size_t ld, int k,
+                              float largest) {
+    double squares = 0;
+    for (int l = 0; l < k; l++) {
+        int16_t word = q[(size_t)(l / 2) * step + (size_t)(l % 2)];
+        assert_true(fabs((double)w[(size_t)l * ld] - (double)scale * word) <= 0.501 * (double)scale);
+        squares += (double)word * word;
+    }
+    assert_true(squares < 0x1p31 - 1);
+    assert_true((double)scale * 46300 / 16 <= 2 * (double)largest);
+}
+
+static float largest_of(const float *w, size_t ld, int rows, int n) {
+    float most = 0;
+    for (int i = 0; i < rows; i++)
+        for (int j = 0; j < n; j++)
+            most = fmaxf(most, fabsf(w[(size_t)i * ld + (size_t)j]));
+    return most;
+}
+
+static const struct {
+    int type, group;
+    block_encode *encode;
+} of_levels[] = {
+    {BLOCK_Q4_0, 32, q4_0_encode}, {BLOCK_Q4_1, 32, q4_1_encode}, {BLOCK_Q5_0, 32, q5_0_encode},
+    {BLOCK_Q5_1, 32, q5_1_encode}, {BLOCK_Q8_0, 32, q8_0_encode}, {BLOCK_Q4_K, 32, q4_k_encode},
+    {BLOCK_Q5_K, 32, q5_k_encode}, {BLOCK_Q6_K, 16, q6_k_encode},
+};
+
+static void int16_of_levels_keeps_within_half_a_step_and_31_bits(void **state) {
+    (void)state;
+    static unsigned char room[LEVELS_ROOM];
+    for (int k = 0; kern_at(k); k++)
+        for (size_t f = 0; kern_at(k)->pack_levels && f < sizeof of_levels / sizeof *of_levels; f++) {
+            const struct kern *table = kern_at(k);
+            enum { ROWS = 37, N = 256 };
+            int type = of_levels[f].type, group = of_levels[f].group, block = block_fields[type].weights,
+                width = table->width, lanes = table->lanes;
+            size_t bytes = (size_t)(N / block * block_fields[type].bytes), next = ROWS / 2 * 2 + 2;
+            unsigned char blocks[ROWS * N * 2];
+            float *w = floats(ROWS * N, 1), scales[N];
+            int16_t *panels = mem_zero(N * (ROWS + 1) + (size_t)width * N, sizeof *panels);
+            for (int i = 0; i < ROWS; i++) {
+                for (int j = 0; j < N; j++) // blocks of unlike sizes, and one of zeros
+                    w[i * N + j] *= j / 32 == 3 && i != 1 ? 0 : (float)(1 + (i + j / 32) % 7);
+                of_levels[f].encode(blocks + (size_t)i * bytes, w + i * N, N);
+                table->decode[type](w + i * N, blocks + (size_t)i * bytes, N);
+            }
+            for (int n = block; n <= N; n += block) {
+                table->pack_levels(panels, scales, width, blocks, bytes, type, lanes - 1, n);
+                for (int j = 0; j < lanes - 1; j++)
+                    assert_stands_for(panels + 2 * j, 2 * (size_t)width, scales[j], w + j * N, 1, n,
+                                      largest_of(w + j * N, N, 1, n));
+                for (int l = 0; l < n; l++)
+                    assert_int_equal(panels[l / 2 * 2 * width + 2 * (lanes - 1) + l % 2], 0);
+                table->pair_levels(panels, next * (size_t)width, scales, (size_t)width, width, room, blocks,
+                                   bytes, type, n, ROWS);
+                for (int j = 0; j < n; j++)
+                    assert_stands_for(panels + (size_t)(j / width) * next * (size_t)width + 2 * (j % width),
+                                      2 * (size_t)width, scales[j], w + j, N, ROWS,
+                                      largest_of(w + j / group * group, N, ROWS, group));
+            }
+            memset(blocks, 0xff, bytes); // NaN among the scales
+            table->pack_levels(panels, scales, width, blocks, bytes, type, 2, N);
+            assert_false(isfinite(scales[0]));
+            assert_true(isfinite(scales[1]));
+            mem_free(w);
+            mem_free(panels);
+        }
+}
+
 static void int16_products_equal_their_twin(void **state) {
     (void)state;
     for (int k = 0; kern_at(k); k++) {
@@ -524,6 +596,7 @@ int main(void) {
         cmocka_unit_test(int8_products_equal_their_twin),
         cmocka_unit_test(f32_products_equal_their_twin),
         cmocka_unit_test(int16_keeps_within_half_a_step_and_31_bits),
+        cmocka_unit_test(int16_of_levels_keeps_within_half_a_step_and_31_bits),
         cmocka_unit_test(int16_products_equal_their_twin),
         cmocka_unit_test(bf16_products_are_within_rounding),
         cmocka_unit_test(exponentials_are_near),

@@ -34,7 +34,11 @@ struct q8_rows {
     int k;
 };
 
-enum { I16_PIECE = 256 }; /* numbers of an int16 product's sum */
+enum {
+    I16_PIECE = 256,         /* numbers of an int16 product's sum */
+    LEVELS_COLUMNS = 256,    /* most of pair_levels, and what it works in */
+    LEVELS_ROOM = 96 * 1024, /* bytes */
+};
 
 /* A panel: width_q8 rows side by side, whole units, opened: levels as bytes, scales as floats. */
 static inline size_t q8_panel_bytes(int width, int k) { return (size_t)width * (size_t)k / 4 * 5; }
@@ -108,6 +112,13 @@ struct kern {
     void (*pack_i16)(int16_t *panel, float *scales, int width, const float *w, size_t ldw, int rows, int k);
     /* A whole panel from k rows of n numbers that are its columns; scales [width]. */
     void (*pair_i16)(int16_t *panel, float *scales, int width, const float *w, size_t ldw, int n, int k);
+    /* Both from the blocks of a format of integers; k and n are whole blocks of it. Columns that share their
+     * blocks share a scale. pair_levels makes n / width panels, which may end with half of one; the next
+     * panel and its scales stand so many numbers further on. */
+    void (*pack_levels)(int16_t *panel, float *scales, int width, const unsigned char *w, size_t row_bytes,
+                        int type, int rows, int k);
+    void (*pair_levels)(int16_t *panels, size_t next_panel, float *scales, size_t next_scales, int width,
+                        void *room, const unsigned char *w, size_t row_bytes, int type, int n, int k);
     /* y[i, j] (+)= by[i ldb] scales[j] (a_i . panel_j); panels have the full width */
     void (*mul_i16)(float *y, size_t ldy, const int16_t *a, size_t lda, const float *by, size_t ldb,
                     const int16_t *panel, const float *scales, int m, int n, int k, bool add);

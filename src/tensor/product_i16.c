@@ -61,6 +61,10 @@ static const unsigned char *weights_at(const struct matrix *w, int row, int col)
            (size_t)(col / t->block) * (size_t)t->bytes;
 }
 
+static bool has_levels(const struct matrix *w) {
+    return block_fields[w->type].bytes > 0;
+}
+
 static void put_rows(void *ctx, size_t from, size_t to, int worker) {
     struct job *j = ctx;
     (void)worker;
@@ -97,11 +101,17 @@ static void pack_rows(void *ctx, size_t from, size_t to, int worker) {
         for (int c = 0; c < width; c += lanes) {
             int first = j->from + panel * width + c, left = j->to - first;
             int valid = left < lanes ? left < 0 ? 0 : left : lanes;
+            int16_t *out = panel_at(j, panel, p) + 2 * c;
+            float *scales = scales_at(j, panel, p) + c;
+            if (has_levels(j->w)) {
+                const unsigned char *w = valid ? weights_at(j->w, first, j->k0 + p * I16_PIECE) : NULL;
+                j->k->pack_levels(out, scales, width, w, j->w->row_bytes, (int)j->w->type, valid, n);
+                continue;
+            }
             for (int r = 0; r < valid; r++)
                 j->k->decode[j->w->type](rows + r * I16_PIECE,
                                          weights_at(j->w, first + r, j->k0 + p * I16_PIECE), (size_t)n);
-            j->k->pack_i16(panel_at(j, panel, p) + 2 * c, scales_at(j, panel, p) + c, width, rows, I16_PIECE,
-                           valid, n);
+            j->k->pack_i16(out, scales, width, rows, I16_PIECE, valid, n);
         }
     }
 }
@@ -119,15 +129,20 @@ static void pack_columns(void *ctx, size_t from, size_t to, int worker) {
     float *rows = j->decoded + (size_t)worker * j->decoded_each;
     for (size_t i = from; i < to; i++) {
         int p = (int)i % j->pieces, n = piece_length(j, p), col = j->from + (int)i / j->pieces * step;
-        int cols = j->to - col < step ? j->to - col : step;
+        int cols = j->to - col < step ? j->to - col : step, panel = (col - j->from) / width;
+        if (has_levels(j->w)) {
+            j->k->pair_levels(panel_at(j, panel, p), (size_t)(j->depth * width), scales_at(j, panel, p),
+                              (size_t)(j->pieces * width), width, rows,
+                              weights_at(j->w, j->k0 + p * I16_PIECE, col), j->w->row_bytes, (int)j->w->type,
+                              cols, n);
+            continue;
+        }
         for (int r = 0; r < n; r++)
             j->k->decode[j->w->type](rows + r * step, weights_at(j->w, j->k0 + p * I16_PIECE + r, col),
                                      (size_t)cols);
-        for (int c = 0; c < cols; c += width) {
-            int panel = (col - j->from + c) / width;
+        for (int c = 0; c < cols; c += width, panel++)
             j->k->pair_i16(panel_at(j, panel, p), scales_at(j, panel, p), width, rows + c, (size_t)step,
                            cols - c < width ? cols - c : width, n);
-        }
     }
 }
 
