@@ -4,12 +4,14 @@
 #include "support_synth.h"
 
 #include <math.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "base/json.h"
 #include "synth/constrain.h"
+#include "synth/inside.h"
 #include "tiny_model.h"
 
 static const char *const fields[] = {"input", "output"};
@@ -200,6 +202,83 @@ static void calls_made_together_get_what_each_gets_alone(void **s) {
     }
 }
 
+enum { GUESTS = 5, EACH = 7 };
+
+struct guest {
+    pthread_t thread;
+    plm_teacher *teacher;
+    plm_call calls[EACH];
+    plm_answer a[EACH];
+    char *bodies[EACH];
+    size_t begun, back, allowed; /* allowed: calls that may leave, then it wants to stop */
+    plm_status st;
+};
+
+static plm_status may_begin(void *ctx, size_t i, plm_error *err) {
+    struct guest *g = ctx;
+    (void)i;
+    return g->begun++ < g->allowed ? PLM_OK : fail(err, PLM_ESTOPPED, "enough");
+}
+
+static plm_status is_back(void *ctx, size_t i, plm_answer *a, plm_error *err) {
+    struct guest *g = ctx;
+    (void)err;
+    g->a[i] = *a;
+    g->back++;
+    return PLM_OK;
+}
+
+static void *ask_as_guest(void *ctx) {
+    struct guest *g = ctx;
+    struct batch b = {.calls = g->calls,
+                      .bodies = g->bodies,
+                      .n = EACH,
+                      .ctx = g,
+                      .leaving = may_begin,
+                      .arrived = is_back};
+    g->st = teacher_ask_all(g->teacher, &b, NULL);
+    return NULL;
+}
+
+/* One of them stops halfway; the others get what they would alone. */
+static void threads_share_a_teacher(void **s) {
+    (void)s;
+    static struct guest g[GUESTS];
+    char path[64];
+    plm_teacher *t = random_teacher(path, "qwen2", 0);
+    for (int k = 0; k < GUESTS; k++) {
+        g[k] = (struct guest){.teacher = t, .allowed = k == 2 ? 3 : EACH};
+        for (int i = 0; i < EACH; i++)
+            g[k].calls[i] = (plm_call){.user = i % 2 ? "go on" : "tell me of the river and the town",
+                                       .temperature = .8f,
+                                       .top_p = .95f,
+                                       .max_tokens = 45 + 5 * i,
+                                       .seed = (uint64_t)(10 * k + i),
+                                       .fields = fields,
+                                       .n_fields = (size_t)i % 2,
+                                       .lines = 1};
+    }
+    for (int k = 0; k < GUESTS; k++)
+        assert_int_equal(pthread_create(&g[k].thread, NULL, ask_as_guest, &g[k]), 0);
+    for (int k = 0; k < GUESTS; k++)
+        assert_int_equal(pthread_join(g[k].thread, NULL), 0);
+    for (int k = 0; k < GUESTS; k++) {
+        assert_int_equal(g[k].st, k == 2 ? PLM_ESTOPPED : PLM_OK);
+        assert_true(k == 2 ? g[k].back <= 3 : g[k].back == EACH);
+        for (int i = 0; i < EACH; i++) {
+            plm_answer alone;
+            if (g[k].a[i].text) {
+                assert_int_equal(plm_teacher_ask(t, &g[k].calls[i], 1, &alone, NULL), PLM_OK);
+                assert_string_equal(g[k].a[i].text, alone.text);
+                plm_free(alone.text);
+                plm_free(g[k].a[i].text);
+            }
+        }
+    }
+    plm_teacher_close(t);
+    unlink(path);
+}
+
 static void a_call_that_makes_no_sense_is_refused(void **s) {
     (void)s;
     char path[64];
@@ -268,6 +347,7 @@ int main(void) {
         cmocka_unit_test(every_reply_of_a_random_model_parses),
         cmocka_unit_test(a_choice_is_one_of_the_texts),
         cmocka_unit_test(calls_made_together_get_what_each_gets_alone),
+        cmocka_unit_test(threads_share_a_teacher),
         cmocka_unit_test(a_call_that_makes_no_sense_is_refused),
         cmocka_unit_test(each_failing_allocation_is_a_clean_status),
     };

@@ -26,7 +26,7 @@ static const struct setting {
     {"tls-cert", "FILE", WORD, AT(tls_cert), "serve", "the certificate and its chain, PEM"},
     {"tls-key", "FILE", WORD, AT(tls_key), "serve", "its key, PEM"},
     {"workers", "N", NUMBER, AT(workers), "serve worker",
-     "jobs at once in this process (default: 2; 1 with a GGUF; 0: none)"},
+     "jobs at once in this process (default: 2; 0: none)"},
     {"teacher", "T", WORD, AT(teacher), "serve worker",
      "MODEL.gguf, or the address of an OpenAI-compatible API (.../v1)"},
     {"teacher-model", "NAME", WORD, AT(teacher_model), "serve worker", "what the API calls its model"},

@@ -20,7 +20,7 @@ struct hand { /* one worker */
     struct crew *crew;
     pthread_t thread;
     char name[100];
-    plm_teacher *teacher;
+    plm_teacher *teacher; /* its own, or the one GGUF of all */
     pthread_mutex_t lock; /* of work and working, for the beat */
     struct work work;
     bool working, quota;
@@ -303,12 +303,20 @@ static plm_status read_key(const struct config *c, struct bytes *key, plm_error 
     return st;
 }
 
+static bool is_remote(const struct config *c) {
+    return c->teacher && strstr(c->teacher, "://");
+}
+
 static plm_status hire(struct crew *c, struct hand *h, size_t number, const char *key, plm_error *err) {
     char host[40] = "";
     gethostname(host, sizeof host - 1);
     snprintf(h->name, sizeof h->name, "%s/%ld/%zu", host, (long)getpid(), number);
     h->crew = c;
     pthread_mutex_init(&h->lock, NULL);
+    if (number > 1 && !is_remote(c->config)) {
+        h->teacher = c->hands[0].teacher;
+        return PLM_OK;
+    }
     plm_teacher_options opt = {.spec = c->config->teacher,
                                .model_name = c->config->teacher_model,
                                .key = *key ? key : NULL,
@@ -320,8 +328,7 @@ static plm_status hire(struct crew *c, struct hand *h, size_t number, const char
 }
 
 static size_t how_many(const struct config *c) {
-    bool remote = c->teacher && strstr(c->teacher, "://");
-    int64_t n = c->workers >= 0 ? c->workers : !c->teacher ? 0 : remote ? 2 : 1;
+    int64_t n = c->workers >= 0 ? c->workers : c->teacher ? 2 : 0;
     return (size_t)(n > HANDS_MAX ? HANDS_MAX : n);
 }
 
@@ -393,7 +400,9 @@ void crew_stop(struct crew *c, double seconds) {
         pthread_join(c->beat, NULL);
     }
     for (size_t i = 0; i < c->n; i++) {
-        plm_teacher_close(c->hands[i].teacher);
+        if (!i || c->hands[i].teacher != c->hands[0].teacher) {
+            plm_teacher_close(c->hands[i].teacher);
+        }
         pthread_mutex_destroy(&c->hands[i].lock);
     }
     pthread_cond_destroy(&c->wake);
@@ -408,8 +417,8 @@ const char *crew_teacher(const struct crew *c) {
 }
 
 bool crew_is_capable(const struct crew *c) {
-    bool remote = c->config->teacher && strstr(c->config->teacher, "://");
-    return !c->config->weak_teacher && (!c->n || remote || plm_teacher_is_capable(c->hands[0].teacher));
+    return !c->config->weak_teacher &&
+           (!c->n || is_remote(c->config) || plm_teacher_is_capable(c->hands[0].teacher));
 }
 
 void crew_count(struct crew *c, struct crew_counts *out) {

@@ -98,8 +98,9 @@ struct batch {
     char *const *bodies;
     size_t n;
     void *ctx;
-    /* Both are called from the caller's thread: before bytes of call i leave, and with its answer, whose text
-     * the callee takes. After an error nothing more is sent; what is under way is still waited for. */
+    /* Both are called while the caller waits, by its thread or by that of another caller of the same teacher:
+     * before bytes of call i leave, and with its answer, whose text the callee takes. After an error nothing
+     * more is sent; what is under way is still waited for. */
     plm_status (*leaving)(void *ctx, size_t i, plm_error *err);
     plm_status (*arrived)(void *ctx, size_t i, plm_answer *a, plm_error *err);
 };

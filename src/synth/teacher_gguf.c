@@ -1,11 +1,12 @@
 /* teacher_gguf.c: a teacher in this process: a GGUF model with its own chat template, through plm.h alone.
  * Several calls are at work at once, each in a seat with a session of its own; a pass takes the next step of
- * all, and whoever is done makes room for the next call. What a call gets never depends on the others, nor on
- * the calls before it, or a job that was stopped and goes on would get other replies than one that was not.
- * Sums are made in another order where a text is read in other pieces, so every prompt is read in the same
- * three: the system's turn but for its last token, which alone can be kept from call to call; that token; and
- * the rest. */
+ * all, and whoever is done makes room for the next call. Threads that ask at once are guests at one table:
+ * one of them makes the passes for all. What a call gets never depends on the others, nor on the calls before
+ * it, or a job that was stopped and goes on would get other replies than one that was not. Sums are made in
+ * another order where a text is read in other pieces, so every prompt is read in the same three: the system's
+ * turn but for its last token, which alone can be kept from call to call; that token; and the rest. */
 #include <math.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -30,9 +31,19 @@ struct likely {
     int32_t id;
 };
 
+struct guest { /* a thread with a batch, until all of it is back */
+    const struct batch *b;
+    plm_teacher_usage *used;
+    size_t next, seated; /* calls begun; those at work */
+    plm_status st;       /* what ended it, or why nothing more is begun */
+    plm_error *err;
+    struct guest *after;
+};
+
 struct seat { /* a call at work */
     bool taken, done;
-    size_t i; /* of the batch */
+    struct guest *guest;
+    size_t i; /* of its batch */
     const plm_call *call;
     plm_message asked[3]; /* the last one is for a choice */
     size_t n_asked;
@@ -52,6 +63,10 @@ struct seat { /* a call at work */
 };
 
 struct local {
+    pthread_mutex_t lock; /* of guests and driven; let go during a pass */
+    pthread_cond_t news;  /* a guest may go, or the next may drive */
+    struct guest *guests;
+    bool driven; /* whoever does alone touches what follows */
     plm_model *model;
     int context, vocab;
     struct seat seat[SEATS];
@@ -90,6 +105,8 @@ plm_status local_open(struct local **out, const plm_teacher_options *opt, char n
     if (!l) {
         return fail(err, PLM_ENOMEM, "no memory for a teacher");
     }
+    pthread_mutex_init(&l->lock, NULL);
+    pthread_cond_init(&l->news, NULL);
     plm_model_options how = {.threads = opt->threads, .cpu = opt->cpu, .digest_cache = opt->digest_cache};
     char hex[65];
     plm_status st = plm_model_open(&l->model, opt->spec, &how, err);
@@ -128,6 +145,8 @@ void local_close(struct local *l) {
         mem_free(l->bytes);
         mem_free(l->from);
         mem_free(l->likely);
+        pthread_cond_destroy(&l->news);
+        pthread_mutex_destroy(&l->lock);
         mem_free(l);
     }
 }
@@ -473,65 +492,124 @@ static plm_status check(const plm_call *c, plm_error *err) {
     return odd ? fail(err, PLM_EINVAL, "a call's temperature is from 0 and its top_p from 0 to 1") : PLM_OK;
 }
 
-static plm_status seat_more(struct local *l, const struct batch *b, size_t *next, plm_error *err) {
-    plm_status st = PLM_OK;
-    for (size_t k = 0; k < l->seats && *next < b->n && !st; k++) {
-        if (!l->seat[k].taken) {
-            st = check(&b->calls[*next], err);
-            st = st ? st : b->leaving(b->ctx, *next, err);
-            st = st ? st : sit_down(l, &l->seat[k], &b->calls[*next], *next, err);
-            if (st) {
-                leave_seat(&l->seat[k]);
-            }
-            ++*next;
+// The guest that has calls to begin and the fewest at work; of those the one that came first.
+static struct guest *who_sits(const struct local *l) {
+    struct guest *best = NULL;
+    for (struct guest *g = l->guests; g; g = g->after) {
+        if (!g->st && g->next < g->b->n && (!best || g->seated < best->seated)) {
+            best = g;
         }
     }
-    return st;
+    return best;
 }
 
-static plm_status hand_over(struct local *l, const struct batch *b, plm_teacher_usage *used, plm_error *err) {
-    plm_status st = PLM_OK;
-    for (size_t k = 0; k < l->seats && !st; k++) {
-        struct seat *s = &l->seat[k];
-        if (s->taken && s->done) {
-            plm_answer a = {0};
-            st = answer(l, s, &a, err);
-            if (!st) {
-                used->calls++;
-                used->tokens_in += a.tokens_in;
-                used->tokens_out += a.tokens_out;
-                st = b->arrived(b->ctx, s->i, &a, err);
-            }
-            leave_seat(s);
-        }
-    }
-    return st;
+static void stand_up(struct seat *s) {
+    s->guest->seated--;
+    leave_seat(s);
 }
 
-static bool any_taken(const struct local *l) {
-    bool any = false;
+static void seat_more(struct local *l) {
+    struct guest *g;
     for (size_t k = 0; k < l->seats; k++) {
-        any = any || l->seat[k].taken;
+        while (!l->seat[k].taken && (g = who_sits(l))) {
+            size_t i = g->next++;
+            g->st = check(&g->b->calls[i], g->err);
+            g->st = g->st ? g->st : g->b->leaving(g->b->ctx, i, g->err);
+            if (!g->st) {
+                l->seat[k].guest = g;
+                g->seated++;
+                g->st = sit_down(l, &l->seat[k], &g->b->calls[i], i, g->err);
+                if (g->st) {
+                    stand_up(&l->seat[k]);
+                }
+            }
+        }
     }
-    return any;
+}
+
+// A failure that ends a guest's calls at work too. What it said first stays said.
+static void send_away(struct local *l, struct guest *g, plm_status st, const plm_error *why) {
+    if (!g->st && g->err && why) {
+        *g->err = *why;
+    }
+    g->st = g->st ? g->st : st;
+    for (size_t k = 0; k < l->seats; k++) {
+        if (l->seat[k].taken && l->seat[k].guest == g) {
+            stand_up(&l->seat[k]);
+        }
+    }
+}
+
+static void hand_over(struct local *l) {
+    for (size_t k = 0; k < l->seats; k++) {
+        struct seat *s = &l->seat[k];
+        struct guest *g = s->guest;
+        plm_error err = {0};
+        plm_answer a = {0};
+        if (!s->taken || !s->done) {
+            continue;
+        }
+        plm_status st = answer(l, s, &a, &err);
+        if (!st) {
+            g->used->calls++;
+            g->used->tokens_in += a.tokens_in;
+            g->used->tokens_out += a.tokens_out;
+            st = g->b->arrived(g->b->ctx, s->i, &a, &err);
+        }
+        stand_up(s);
+        if (st) {
+            send_away(l, g, st, &err);
+        }
+    }
+}
+
+// What may not begin any more does not end what is at work, unless somebody wants to stop.
+static void pass(struct local *l) {
+    plm_error err = {0};
+    seat_more(l);
+    for (struct guest *g = l->guests; g; g = g->after) {
+        if (g->st == PLM_ESTOPPED) {
+            send_away(l, g, PLM_ESTOPPED, NULL);
+        }
+    }
+    pthread_mutex_unlock(&l->lock);
+    plm_status st = write_all(l, &err);
+    st = st ? st : choose_all(l, &err);
+    pthread_mutex_lock(&l->lock);
+    for (struct guest *g = l->guests; g && st; g = g->after) {
+        send_away(l, g, st, &err);
+    }
+    hand_over(l);
+    pthread_cond_broadcast(&l->news);
+}
+
+static bool is_over(const struct guest *g) {
+    return !g->seated && (g->st || g->next == g->b->n);
 }
 
 plm_status local_ask_all(struct local *l, const struct batch *b, plm_teacher_usage *used, plm_error *err) {
-    size_t next = 0;
-    plm_status st = PLM_OK, refused = PLM_OK;
-    // What may not begin any more does not end what is under way, unless somebody wants to stop.
-    while (!st && ((!refused && next < b->n) || any_taken(l))) {
-        refused = refused ? refused : seat_more(l, b, &next, err);
-        if (refused == PLM_ESTOPPED) {
-            break;
+    struct guest g = {.b = b, .used = used, .err = err}, **at = &l->guests;
+    pthread_mutex_lock(&l->lock);
+    while (*at) {
+        at = &(*at)->after;
+    }
+    *at = &g;
+    while (!is_over(&g)) {
+        if (l->driven) {
+            pthread_cond_wait(&l->news, &l->lock);
+            continue;
         }
-        plm_error *why = refused ? NULL : err;
-        st = write_all(l, why);
-        st = st ? st : choose_all(l, why);
-        st = st ? st : hand_over(l, b, used, why);
+        l->driven = true;
+        while (!is_over(&g)) {
+            pass(l);
+        }
+        l->driven = false;
     }
-    for (size_t k = 0; k < SEATS; k++) {
-        leave_seat(&l->seat[k]);
+    for (at = &l->guests; *at != &g;) {
+        at = &(*at)->after;
     }
-    return refused ? refused : st;
+    *at = g.after;
+    pthread_cond_broadcast(&l->news);
+    pthread_mutex_unlock(&l->lock);
+    return g.st;
 }
