@@ -84,6 +84,9 @@ struct kern {
     void (*scores)(float *s, size_t lds, const float *q /* [G, D] */, int G, struct kv_rows k, int D);
     /* y[g] += sum over j of p[g, j] v_j, one after the other; rows of y are ldy apart */
     void (*weigh)(float *y, size_t ldy, const float *p, size_t ldp, int G, struct kv_rows v, int D);
+    /* y [T, n] += u [T, r] B for B [r, ldb] in f16, in f32 for the reference; the sum as weigh's */
+    void (*low_rank)(float *y, size_t ldy, const float *u, size_t ldu, int T, const void *B, size_t ldb,
+                     int r, int n);
     /* y[i] (+)= by * (w_i . x) for rows of n, ld apart */
     void (*rows_dot)(float *y, const float *w, size_t ld, int rows, const float *x, int n, float by,
                      bool add);

@@ -198,3 +198,10 @@ static void weigh(float *y, size_t ldy, const float *p, size_t ldp, int G, struc
     case KV_FORM_Q8: weigh_of(y, ldy, p, ldp, G, v, D, KV_FORM_Q8); break;
     }
 }
+
+/* Its arguments are plain, so that none is read back before all that was written earlier is. */
+static void low_rank(float *y, size_t ldy, const float *u, size_t ldu, int T, const void *B, size_t ldb,
+                     int r, int n) {
+    const struct kv_rows rows = {B, 2 * ldb, r, KV_FORM_F16};
+    weigh_of(y, ldy, u, ldu, T, rows, n, KV_FORM_F16);
+}

@@ -444,6 +444,6 @@ static double read_bytes(const void *data, size_t bytes) {
     .dot = dot, .rmsnorm = rmsnorm, .rmsnorm_back = rmsnorm_back, .rope = rope, .cos_sin = cos_sin,       \
     .swiglu = swiglu, .swiglu_back = swiglu_back, .geglu = geglu, .geglu_back = geglu_back, .max = max,   \
     .exp_sum = exp_sum, .kv_put = kv_put, .kv_get = kv_get, .scores = scores, .weigh = weigh,             \
-    .rows_dot = rows_dot, .decode = decoders, .mul_f32 = mul_f32, .pack_f32 = pack_f32,                   \
-    .quantise = quantise, .dot_q8 = dots, .open_q8 = openers, .mul_q8 = muls, .peak_f32 = peak_f32,       \
-    .peak_q8 = peak_q8, .read = read_bytes
+    .low_rank = low_rank, .rows_dot = rows_dot, .decode = decoders, .mul_f32 = mul_f32,                   \
+    .pack_f32 = pack_f32, .quantise = quantise, .dot_q8 = dots, .open_q8 = openers, .mul_q8 = muls,       \
+    .peak_f32 = peak_f32, .peak_q8 = peak_q8, .read = read_bytes

@@ -162,6 +162,11 @@ static void weigh(float *y, size_t ldy, const float *p, size_t ldp, int G, struc
                 y[i] += p[j] * kv_at(kv_row(v, j), i, v.form);
 }
 
+static void low_rank(float *y, size_t ldy, const float *u, size_t ldu, int T, const void *B, size_t ldb,
+                     int r, int n) {
+    weigh(y, ldy, u, ldu, T, (struct kv_rows){B, ldb * sizeof(float), r, KV_FORM_F32}, n);
+}
+
 static void rows_dot(float *y, const float *w, size_t ld, int rows, const float *x, int n, float by,
                      bool more) {
     for (int i = 0; i < rows; i++) {
@@ -248,6 +253,7 @@ const struct kern *kern_ref(void) {
         .kv_get = kv_get,
         .scores = scores,
         .weigh = weigh,
+        .low_rank = low_rank,
         .rows_dot = rows_dot,
         .decode = block_decoders,
         .mul_f32 = mul_f32,

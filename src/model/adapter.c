@@ -128,15 +128,26 @@ static void copy_pairs(void *ctx, size_t from, size_t to, int worker) {
     }
 }
 
+/* Each product of a token reads a few pages of it, so the pages had better be large. */
+static plm_status room_for_copy(plm_adapter *a, size_t bytes, plm_error *err) {
+    enum { LARGE = 2 << 20 };
+    if (arena_open(&a->room, bytes + LARGE, NULL))
+        return fail(err, PLM_ENOMEM, "no memory for a copy of an adapter");
+    size_t skip = LARGE - (uintptr_t)a->room.base % LARGE;
+    a->copy = a->room.base + skip;
+    mem_large_pages(a->copy, bytes);
+    return PLM_OK;
+}
+
 plm_status adapter_prepare(const plm_adapter *adapter, plm_error *err) {
     plm_adapter *a = (plm_adapter *)adapter; // the copy is no part of what it says; the lock guards it
     plm_model *m = (plm_model *)a->model;
     pthread_mutex_lock(&m->lock);
     struct copy c = {.k = m->kern, .from = a->lora, .size = lora_copy_form(m->kern) == CACHE_F16 ? 2 : 4};
     plm_status st = PLM_OK;
-    if (!a->copy && !(a->copy = mem_aligned(a->lora->parameters, c.size)))
-        st = fail(err, PLM_ENOMEM, "no memory for a copy of an adapter");
-    else if (!a->copied || a->copied != a->lora->edits + 1) {
+    if (!a->copy)
+        st = room_for_copy(a, a->lora->parameters * c.size, err);
+    if (!st && a->copied != a->lora->edits + 1) {
         c.to = a->copy;
         pool_for(m->pool, (size_t)a->lora->layers * LORA_LINEARS, 1, copy_pairs, &c);
         a->copied = a->lora->edits + 1;
@@ -148,7 +159,7 @@ plm_status adapter_prepare(const plm_adapter *adapter, plm_error *err) {
 void plm_adapter_free(plm_adapter *a) {
     if (!a)
         return;
-    mem_free(a->copy);
+    arena_close(&a->room);
     lora_free(a->lora);
     mem_free(a);
 }

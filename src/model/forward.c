@@ -7,49 +7,52 @@
 
 enum { MAX_USES = 16 };
 
-/* y += scale B (A x), for each adapter of a sequence that has a pair there */
-static void adapt_many(const struct pass *p, const struct part *s, int l, int linear, float *y,
-                       const float *x, const struct acts *a) {
-    for (size_t i = 0; i < s->n_use; i++) {
-        const struct lora *lora = s->use[i].lora;
-        const struct lora_pair *pair = &lora->pair[l * LORA_LINEARS + linear];
-        if (!pair->A || s->use[i].scale == 0)
-            continue;
+/* Whether a sequence's adapters take few_parts. */
+static bool is_few(const struct part *s) {
+    for (size_t i = 0; i < s->n_use; i++)
+        if (!s->use[i].copy)
+            return false;
+    return s->kv && s->n <= LORA_FEW;
+}
+
+/* y += scale B (A x) for each sequence of many tokens and each of its adapters that has a pair there */
+static void adapt_many(const struct pass *p, int l, int linear, float *y, const float *x,
+                       const struct acts *a) {
+    for (int j = 0; j < p->n_part; j++) {
+        const struct part *s = &p->part[j];
         size_t from = (size_t)s->from;
-        op_lora(p->ops, y + from * (size_t)pair->out, pair->out, a->u[linear] + from * (size_t)pair->rank,
-                x + from * (size_t)pair->in, pair->A, pair->B, lora_scale(lora, pair, s->use[i].scale), s->n,
-                pair->in, pair->rank, pair->out);
+        for (size_t i = 0; !is_few(s) && i < s->n_use; i++) {
+            const struct lora *lora = s->use[i].lora;
+            const struct lora_pair *pair = &lora->pair[l * LORA_LINEARS + linear];
+            if (pair->A && s->use[i].scale != 0)
+                op_lora(p->ops, y + from * (size_t)pair->out, pair->out,
+                        a->u[linear] + from * (size_t)pair->rank, x + from * (size_t)pair->in, pair->A,
+                        pair->B, lora_scale(lora, pair, s->use[i].scale), s->n, pair->in, pair->rank,
+                        pair->out);
+        }
     }
 }
 
-/* The same as a sum of parts, for few rows; false: it has none. */
-static bool few_sum(const struct pass *p, const struct part *s, int l, int linear, float *y, const float *x,
-                    struct lora_sum *sum, struct lora_part *part) {
+/* The same for a sequence of few tokens, as parts of an operation. Returns how many there are. */
+static int few_parts(const struct pass *p, const struct part *s, int l, int linear, int nth,
+                     struct lora_part *part) {
     size_t size = lora_copy_form(p->m->kern) == CACHE_F16 ? 2 : 4;
-    *sum = (struct lora_sum){.T = s->n, .part = part};
+    int n = 0;
     for (size_t i = 0; i < s->n_use; i++) {
         const struct use *u = &s->use[i];
         const struct lora_pair *pair = &u->lora->pair[l * LORA_LINEARS + linear];
         if (!pair->A || u->scale == 0)
             continue;
         const unsigned char *copy = u->copy;
-        part[sum->n++] = (struct lora_part){.A = copy + (size_t)(pair->A - u->lora->values) * size,
-                                            .Bt = copy + (size_t)(pair->B - u->lora->values) * size,
-                                            .scale = lora_scale(u->lora, pair, u->scale),
-                                            .r = pair->rank};
-        sum->in = pair->in;
-        sum->out = pair->out;
-        sum->y = y + (size_t)s->from * (size_t)pair->out;
-        sum->x = x + (size_t)s->from * (size_t)pair->in;
+        part[n++] = (struct lora_part){.A = copy + (size_t)(pair->A - u->lora->values) * size,
+                                       .B = copy + (size_t)(pair->B - u->lora->values) * size,
+                                       .scale = lora_scale(u->lora, pair, u->scale),
+                                       .r = pair->rank,
+                                       .linear = nth,
+                                       .from = s->from,
+                                       .T = s->n};
     }
-    return sum->n > 0;
-}
-
-static bool is_few(const struct part *s) {
-    for (size_t i = 0; i < s->n_use; i++)
-        if (!s->use[i].copy)
-            return false;
-    return s->kv && s->n <= ATTENTION_FEW;
+    return n;
 }
 
 static void *scratch(const struct pass *p, size_t n, size_t size) {
@@ -58,32 +61,25 @@ static void *scratch(const struct pass *p, size_t n, size_t size) {
     return room;
 }
 
-/* What adapters add to n linears over the same x: sequences of few tokens all in one operation. */
-static void adapt(const struct pass *p, int l, int first, int n, float *const *ys, const float *x,
-                  const struct acts *a) {
-    size_t mark = arena_mark(p->ops->scratch), parts = 0, at = 0;
-    int sums = 0;
+/* Of n linears over one x all parts of sequences of few tokens, in scratch. */
+static struct lora_parts parts_of(const struct pass *p, int l, int first, int n) {
+    size_t uses = 0;
+    struct lora_parts all = {.in = linear_in(&p->m->cfg, first)};
     for (int i = 0; i < p->n_part; i++)
-        parts += p->part[i].n_use;
-    if (!parts)
-        return;
-    struct lora_sum *sum = scratch(p, (size_t)(n * p->n_part), sizeof *sum);
-    struct lora_part *part = scratch(p, (size_t)n * parts, sizeof *part);
-    for (int i = 0; i < p->n_part; i++)
-        for (int j = 0; j < n; j++) {
-            if (!is_few(&p->part[i]))
-                adapt_many(p, &p->part[i], l, first + j, ys[j], x, a);
-            else if (few_sum(p, &p->part[i], l, first + j, ys[j], x, &sum[sums], part + at))
-                at += (size_t)sum[sums++].n;
-        }
-    if (sums)
-        op_lora_few(p->ops, sum, sums);
-    arena_reset(p->ops->scratch, mark);
+        uses += is_few(&p->part[i]) ? p->part[i].n_use : 0;
+    struct lora_part *part = scratch(p, (size_t)n * uses, sizeof *part);
+    for (int i = 0; uses && i < p->n_part; i++)
+        for (int j = 0; is_few(&p->part[i]) && j < n; j++)
+            all.n += few_parts(p, &p->part[i], l, first + j, j, part + all.n);
+    all.part = part;
+    return all;
 }
 
-/* ys[i] = W_i x + b_i, for n linears from the first on */
+/* ys[i] = W_i x + b_i, and what adapters add, for n linears from the first on */
 static void linears(const struct pass *p, int l, int first, int n, float *const *ys, const float *x,
                     const struct acts *a) {
+    static const int together[LORA_LINEARS + 1] = {
+        [LORA_Q] = 3, [LORA_O] = 1, [LORA_GATE] = 2, [LORA_DOWN] = 1};
     const struct layer_weights *w = &p->m->layer[l];
     const struct matrix *ws[3] = {0};
     const float *bias[3] = {0};
@@ -91,8 +87,16 @@ static void linears(const struct pass *p, int l, int first, int n, float *const 
         ws[i] = &w->linear[first + i];
         bias[i] = w->bias[first + i];
     }
-    op_linear_n(p->ops, ys, x, ws, bias, n, p->b->T);
-    adapt(p, l, first, n, ys, x, a);
+    size_t mark = arena_mark(p->ops->scratch);
+    struct lora_parts parts = parts_of(p, l, first, n), next = {0};
+    if (first + n < LORA_LINEARS)
+        next = parts_of(p, l, first + n, together[first + n]);
+    else if (l + 1 < p->m->cfg.layers)
+        next = parts_of(p, l + 1, LORA_Q, together[LORA_Q]);
+    op_linear_lora(p->ops, ys, x, ws, bias, n, p->b->T, &parts, &next);
+    arena_reset(p->ops->scratch, mark);
+    for (int j = 0; j < n; j++)
+        adapt_many(p, l, first + j, ys[j], x, a);
 }
 
 /* y = x + out */
@@ -219,7 +223,7 @@ void layer_forward(const struct pass *p, int l, float *x_out, const float *x_in,
     linears(s, l, LORA_GATE, 2, (float *const[]){a->gate, a->up}, a->norm, a);
     gate_forward(o, c, a->act, a->gate, a->up, T);
     if (!x_out && !w->ffn_out_norm) {
-        adapt(s, l, LORA_DOWN, 1, &a->ffn_out, a->act, a); // for its u; the sum goes nowhere
+        adapt_many(s, l, LORA_DOWN, a->ffn_out, a->act, a); // for its u; the sum goes nowhere
         return;
     }
     linears(s, l, LORA_DOWN, 1, &a->ffn_out, a->act, a);
@@ -292,8 +296,14 @@ plm_status runner_open(struct runner **out, const plm_model *m, int max_tokens, 
     r->m = m;
     r->max_tokens = max_tokens;
     plm_status st = arena_open(&r->keep, runner_need(&m->cfg, max_tokens), err);
+    size_t lanes = (size_t)(max_tokens < MAX_LANES ? max_tokens : MAX_LANES), few = LORA_FEW * lanes;
+    size_t tokens = few < (size_t)max_tokens ? few : (size_t)max_tokens;
     if (!st)
-        st = arena_open(&r->scratch, ops_scratch(max_tokens, widest(&m->cfg), pool_threads(m->pool)), err);
+        st = arena_open(
+            &r->scratch,
+            ops_scratch(max_tokens, widest(&m->cfg), pool_threads(m->pool)) +
+                ops_lora_scratch(2 * 3 * MAX_USES * lanes, 3 * MAX_USES * ADAPTER_MAX_RANK * tokens),
+            err);
     if (st) {
         runner_close(r);
         return st;

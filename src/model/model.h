@@ -55,7 +55,8 @@ struct plm_adapter {
     const struct plm_model *model; /* NULL: only described */
     struct lora *lora;
     plm_adapter_facts facts;
-    void *copy;      /* of lora->values as op_lora_few reads them; NULL: not yet used */
+    struct arena room; /* of copy */
+    void *copy;        /* of lora->values as op_linear_lora reads them; NULL: not yet used */
     uint64_t copied; /* lora->edits + 1 at that time */
 };
 /* Makes the copy that decoding reads, where there is none or values were edited since. */

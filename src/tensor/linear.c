@@ -24,9 +24,10 @@ void op_linear(struct ops *o, float *y, int ldy, const float *x, const struct ma
                int T) {
     double began = op_began(o);
     if (q8_takes(o, w)) {
+        struct lora_few none = {0};
         size_t mark = arena_mark(o->scratch);
         struct q8_rows q = q8_prepare(o, x, T, w->in);
-        q8_linear(o, &y, &ldy, &q, &w, &bias, 1, T);
+        q8_linear(o, &y, &ldy, &q, &w, &bias, &(int){0}, 1, T, &none);
         arena_reset(o->scratch, mark);
     } else {
         linear_float(o, y, ldy, x, w, bias, T);
@@ -36,29 +37,54 @@ void op_linear(struct ops *o, float *y, int ldy, const float *x, const struct ma
 
 void op_linear_n(struct ops *o, float *const *y, const float *x, const struct matrix *const *w,
                  const float *const *bias, int n, int T) {
+    static const struct lora_parts none;
+    op_linear_lora(o, y, x, w, bias, n, T, &none, &none);
+}
+
+/* Adapters beside layers that are not of integers. */
+struct beside {
+    struct lora_few *few;
+    float *y;
+    int linear, out;
+};
+
+static void add_beside(void *ctx, size_t from, size_t to, int worker) {
+    const struct beside *b = ctx;
+    (void)worker;
+    lora_few_add(b->few, b->linear, b->y + from, (size_t)b->out, (int)from, (int)to, b->out);
+}
+
+void op_linear_lora(struct ops *o, float *const *y, const float *x, const struct matrix *const *w,
+                    const float *const *bias, int n, int T, const struct lora_parts *parts,
+                    const struct lora_parts *next) {
     const struct matrix *ints[MOST];
     float *to[MOST];
     const float *add[MOST];
-    int ld[MOST], taken = 0;
+    int ld[MOST], nth[MOST], taken = 0;
     double began = op_began(o);
+    size_t mark = arena_mark(o->scratch);
+    struct lora_few few;
+    lora_few_open(&few, o, x, parts, next);
     assert(n <= MOST);
     for (int i = 0; i < n; i++) {
         const float *b = bias ? bias[i] : NULL;
         if (!q8_takes(o, w[i])) {
             linear_float(o, y[i], w[i]->out, x, w[i], b, T);
+            if (few.chunks)
+                run(o, (size_t)w[i]->out, 512, false, add_beside, &(struct beside){&few, y[i], i, w[i]->out});
             continue;
         }
         ints[taken] = w[i];
         to[taken] = y[i];
         add[taken] = b;
+        nth[taken] = i;
         ld[taken++] = w[i]->out;
     }
     if (taken) {
-        size_t mark = arena_mark(o->scratch);
-        struct q8_rows q = q8_prepare(o, x, T, ints[0]->in);
-        q8_linear(o, to, ld, &q, ints, add, taken, T);
-        arena_reset(o->scratch, mark);
+        struct q8_rows q = q8_prepare(o, x, T, w[0]->in);
+        q8_linear(o, to, ld, &q, ints, add, nth, taken, T, &few);
     }
+    arena_reset(o->scratch, mark);
     op_ended_linear(o, OP_LINEAR, began, w, n, T);
 }
 
@@ -67,106 +93,6 @@ void op_linear_back(struct ops *o, float *dx, const float *dy, const struct matr
     product_nn(o, dx, (size_t)w->in, dy, (size_t)w->out, w, T, product_half(o), true);
     op_ended_linear(o, OP_LINEAR_BACK, began, &w, 1, T);
 }
-
-/* ---- few rows of inference ---- */
-
-struct few {
-    const struct kern *k;
-    const struct lora_sum *sums;
-    int n;
-    float *u; /* of all parts of all sums, one after the other: [T, r] */
-    enum cache_form form;
-};
-
-enum { SLICE = 512, SMALL = 3 << 13 }; /* outputs of a piece; numbers of A or B that one thread reads alone */
-
-enum cache_form lora_copy_form(const struct kern *k) {
-    return k->exact ? CACHE_F32 : CACHE_F16;
-}
-
-void lora_copy_pair(const struct kern *k, void *A, void *Bt, const float *from_A, const float *from_B, int in,
-                    int r, int out) {
-    enum kv_form form = (enum kv_form)lora_copy_form(k);
-    size_t size = form == KV_FORM_F16 ? 2 : 4;
-    float column[SLICE];
-    k->kv_put(A, from_A, r * in, form);
-    for (int i = 0; i < r; i++)
-        for (int at = 0; at < out; at += SLICE) {
-            int n = out - at < SLICE ? out - at : SLICE;
-            for (int j = 0; j < n; j++)
-                column[j] = from_B[(size_t)(at + j) * (size_t)r + (size_t)i];
-            k->kv_put((unsigned char *)Bt + ((size_t)i * (size_t)out + (size_t)at) * size, column, n, form);
-        }
-}
-
-static struct kv_rows copied(const struct few *f, const void *data, int at, int width, int r) {
-    size_t size = f->form == CACHE_F16 ? 2 : 4;
-    return (struct kv_rows){(const unsigned char *)data + (size_t)at * size, (size_t)width * size, r,
-                            (enum kv_form)f->form};
-}
-
-/* A unit: a part. u = scale x A^T */
-static void few_down(void *ctx, size_t from, size_t to, int worker) {
-    struct few *f = ctx;
-    (void)worker;
-    float *u = f->u;
-    size_t at = 0;
-    for (int i = 0; i < f->n; i++) {
-        const struct lora_sum *s = &f->sums[i];
-        for (int j = 0; j < s->n; j++, at++) {
-            const struct lora_part *part = &s->part[j];
-            if (at >= from && at < to) {
-                f->k->scores(u, (size_t)part->r, s->x, s->T, copied(f, part->A, 0, s->in, part->r), s->in);
-                f->k->scale(u, part->scale, (size_t)(s->T * part->r));
-            }
-            u += s->T * part->r;
-        }
-    }
-}
-
-/* A unit: SLICE outputs of a sum. y += u B^T */
-static void few_up(void *ctx, size_t from, size_t to, int worker) {
-    struct few *f = ctx;
-    (void)worker;
-    const float *u = f->u;
-    size_t unit = 0;
-    for (int i = 0; i < f->n; i++) {
-        const struct lora_sum *s = &f->sums[i];
-        for (int at = 0; at < s->out; at += SLICE, unit++) {
-            const float *mine = u;
-            int n = s->out - at < SLICE ? s->out - at : SLICE;
-            for (int j = 0; unit >= from && unit < to && j < s->n; mine += s->T * s->part[j++].r)
-                f->k->weigh(s->y + at, (size_t)s->out, mine, (size_t)s->part[j].r, s->T,
-                            copied(f, s->part[j].Bt, at, s->out, s->part[j].r), n);
-        }
-        for (int j = 0; j < s->n; j++)
-            u += s->T * s->part[j].r;
-    }
-}
-
-void op_lora_few(struct ops *o, const struct lora_sum *sums, int n) {
-    double began = op_began(o);
-    size_t mark = arena_mark(o->scratch), parts = 0, slices = 0, down = 0, up = 0, products = 0, rows = 0;
-    for (int i = 0; i < n; i++) {
-        const struct lora_sum *s = &sums[i];
-        parts += (size_t)s->n;
-        slices += (size_t)((s->out + SLICE - 1) / SLICE);
-        for (int j = 0; j < s->n; j++) {
-            size_t r = (size_t)s->part[j].r, T = (size_t)s->T;
-            down += r * (size_t)s->in;
-            up += r * (size_t)s->out;
-            rows += r * T;
-            products += r * T * (size_t)(s->in + s->out);
-        }
-    }
-    struct few f = {o->kern, sums, n, take(o, rows, sizeof(float)), lora_copy_form(o->kern)};
-    run(o, parts, 1, down < SMALL, few_down, &f);
-    run(o, slices, 1, up < SMALL, few_up, &f);
-    arena_reset(o->scratch, mark);
-    op_ended(o, OP_LORA, began, 2.0 * (double)products);
-}
-
-/* ---- many ---- */
 
 /* u = x A^T; y += scale u B^T, a token at a time */
 static void lora_rows(const struct kern *k, float *y, int ldy, float *u, const float *x, const float *A,

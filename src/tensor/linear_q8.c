@@ -21,7 +21,10 @@ struct job {
     const int *ldy;
     const struct matrix *const *w;
     const float *const *bias;
-    int n, T, rows;      /* matrices; tokens; rows of a piece */
+    const int *nth;
+    struct lora_few *few;
+    int n, T, rows; /* matrices; tokens; rows of a piece */
+    size_t pieces;
     unsigned char *work; /* a piece for each thread: of a unit, and of a panel */
     size_t work_each;
 };
@@ -66,16 +69,21 @@ size_t q8_scratch(int T, int width, int threads) {
            arena_need((size_t)threads, UNIT_ROOM + q8_panel_bytes(4 * UNIT, PIECE) + 64);
 }
 
-/* Pieces are numbered through all matrices; which matrix, and its rows from .. to. */
-static int piece_rows(const struct job *j, size_t piece, int *from, int *to) {
-    for (int i = 0;; i++) {
-        size_t pieces = (size_t)((j->w[i]->out + j->rows - 1) / j->rows);
-        if (piece < pieces) {
-            *from = (int)piece * j->rows;
-            *to = j->w[i]->out - *from < j->rows ? j->w[i]->out : *from + j->rows;
-            return i;
+/* Pieces are numbered through all matrices. Which matrix the first of some is of, and the rows from .. to of
+ * those that are of the same; returns how many pieces these are. */
+static size_t pieces_rows(const struct job *j, size_t first, size_t last, int *i, int *from, int *to) {
+    for (*i = 0;; ++*i) {
+        int out = j->w[*i]->out;
+        size_t pieces = (size_t)((out + j->rows - 1) / j->rows);
+        if (first < pieces) {
+            size_t n = (last < pieces ? last : pieces) - first;
+            *from = (int)first * j->rows;
+            *to = (int)(first + n) * j->rows;
+            *to = *to < out ? *to : out;
+            return n;
         }
-        piece -= pieces;
+        first -= pieces;
+        last -= pieces;
     }
 }
 
@@ -108,44 +116,62 @@ static void put_bias(float *y, size_t ldy, const float *bias, int n, int T) {
         memcpy(y + t * ldy, bias, (size_t)n * sizeof *y);
 }
 
+/* Rows from .. to of matrix i. */
+static void multiply_piece(const struct job *j, int i, int from, int to, unsigned char *room) {
+    const struct matrix *w = j->w[i];
+    unsigned char *panel = room + UNIT_ROOM;
+    float *y = j->y[i] + from;
+    size_t ldy = (size_t)j->ldy[i];
+    if (j->bias[i])
+        put_bias(y, ldy, j->bias[i] + from, to - from, j->T);
+    for (int at = 0; at < w->in; at += PIECE) {
+        int k = w->in - at < PIECE ? w->in - at : PIECE;
+        bool add = at > 0 || j->bias[i];
+        if (j->T <= FEW) {
+            j->k->dot_q8[w->type](y, ldy, j->x, 0, at, unit_at(w, from, at, k, room), j->T, to - from, k,
+                                  add);
+            continue;
+        }
+        for (int row = from; row < to; row += UNIT)
+            j->k->open_q8[w->type](panel, row - from, unit_at(w, row, at, k, room), k);
+        j->k->mul_q8[w->type](y, ldy, j->x, 0, at, panel, j->T, to - from, k, add);
+    }
+}
+
 static void multiply(void *ctx, size_t first, size_t last, int worker) {
     struct job *j = ctx;
-    unsigned char *room = j->work + (size_t)worker * j->work_each, *panel = room + UNIT_ROOM;
-    for (size_t p = first; p < last; p++) {
-        int from, to, i = piece_rows(j, p, &from, &to);
-        const struct matrix *w = j->w[i];
-        float *y = j->y[i] + from;
-        size_t ldy = (size_t)j->ldy[i];
-        if (j->bias[i])
-            put_bias(y, ldy, j->bias[i] + from, to - from, j->T);
-        for (int at = 0; at < w->in; at += PIECE) {
-            int k = w->in - at < PIECE ? w->in - at : PIECE;
-            bool add = at > 0 || j->bias[i];
-            if (j->T <= FEW) {
-                j->k->dot_q8[w->type](y, ldy, j->x, 0, at, unit_at(w, from, at, k, room), j->T, to - from, k,
-                                      add);
-                continue;
-            }
-            for (int row = from; row < to; row += UNIT)
-                j->k->open_q8[w->type](panel, row - from, unit_at(w, row, at, k, room), k);
-            j->k->mul_q8[w->type](y, ldy, j->x, 0, at, panel, j->T, to - from, k, add);
+    unsigned char *room = j->work + (size_t)worker * j->work_each;
+    lora_few_help(j->few);
+    lora_few_ask_next(j->few, first, last, j->pieces);
+    while (first < last) {
+        int i, from, to, next;
+        first += pieces_rows(j, first, last, &i, &from, &to);
+        lora_few_ask(j->few, j->nth[i], from, to);
+        for (int at = from; at < to; at = next) {
+            next = to - at < j->rows ? to : at + j->rows;
+            multiply_piece(j, i, at, next, room);
         }
+        lora_few_add(j->few, j->nth[i], j->y[i] + from, (size_t)j->ldy[i], from, to, j->w[i]->out);
     }
 }
 
 void q8_linear(struct ops *o, float *const *y, const int *ldy, const struct q8_rows *x,
-               const struct matrix *const *w, const float *const *bias, int n, int T) {
+               const struct matrix *const *w, const float *const *bias, const int *nth, int n, int T,
+               struct lora_few *few) {
     assert(n <= MOST);
-    size_t mark = arena_mark(o->scratch), pieces = 0;
-    struct job j = {o->kern, x, y, ldy, w, bias, n, T, T <= FEW ? UNIT : o->kern->width_q8, NULL, 0};
+    size_t mark = arena_mark(o->scratch);
+    struct job j = {.k = o->kern, .x = x, .y = y, .ldy = ldy, .w = w, .bias = bias, .nth = nth, .few = few};
+    j.n = n;
+    j.T = T;
+    j.rows = T <= FEW ? UNIT : o->kern->width_q8;
     j.work_each = (UNIT_ROOM + q8_panel_bytes(o->kern->width_q8, PIECE) + 63) / 64 * 64;
     j.work = take(o, (size_t)pool_threads(o->pool), j.work_each);
     for (int i = 0; i < n; i++)
-        pieces += (size_t)((w[i]->out + j.rows - 1) / j.rows);
+        j.pieces += (size_t)((w[i]->out + j.rows - 1) / j.rows);
     bool packing[MOST];
     for (int i = 0; i < n; i++)
         packing[i] = w[i]->units && w[i]->units->left > 0;
-    run(o, pieces, T <= FEW ? GRAIN : 1, false, multiply, &j);
+    run(o, j.pieces, T <= FEW ? GRAIN : 1, false, multiply, &j);
     for (int i = 0; i < n; i++)
         if (packing[i] && w[i]->units->mapped && w[i]->units->left == 0)
             map_release(w[i]->data, (size_t)w[i]->out * w[i]->row_bytes);

@@ -122,6 +122,8 @@ const char *ops_kernel_name(const struct kern *k);
 bool ops_kernel_exact(const struct kern *k); /* the reference table: precision is always PREC_EXACT */
 /* Scratch bytes that any op needs for up to T tokens with widths up to `width`, heads etc. */
 size_t ops_scratch(int T, int width, int threads);
+/* Beside it: so many parts of op_linear_lora, of T r numbers in all. */
+size_t ops_lora_scratch(size_t parts, size_t numbers);
 /* What training needs of them, at most: the ops of a layer with pairs of this rank, and op_cross_entropy. */
 size_t ops_layer_scratch(int T, int width, int rank, int heads, int threads);
 size_t ops_loss_scratch(int T, int width, int vocab, int threads);
@@ -184,25 +186,28 @@ void op_round_f16(struct ops *o, float *x, size_t n); /* there and back */
 /* u = x A^T; y += scale u B^T. A [r, in], B [out, r], u [T, r] is kept for backward */
 void op_lora(struct ops *o, float *y, int ldy, float *u, const float *x, const float *A, const float *B,
              float scale, int T, int in, int r, int out);
-/* The same for few rows of inference, from copies made for it: A [r, in] and B transposed, [r, out], in f16
- * (f32 with exact kernels). */
+/* The same for few rows of inference, from copies made for it in f16 (f32 with exact kernels): A as it is,
+ * and B in the order in which outputs are computed. */
 struct lora_part {
-    const void *A, *Bt;
+    const void *A, *B;
     float scale;
-    int r;
+    int r, linear; /* linear: which of the layers it belongs to */
+    int from, T;   /* rows of x and y */
 };
-/* y [T, out] += the sum of its parts, in order, over x [T, in] */
-struct lora_sum {
-    float *y;
-    const float *x;
-    int T, in, out;
+enum { LORA_FEW = 8 }; /* rows of a part at most */
+/* Parts beside the layers of one operation; A of all have rows of `in`. */
+struct lora_parts {
     const struct lora_part *part;
-    int n;
+    int n, in;
 };
-void op_lora_few(struct ops *o, const struct lora_sum *sums, int n);
+/* op_linear_n, and for each part, in order, y += scale B A x in its rows. next: the parts of the operation
+ * after it, which are asked for meanwhile. */
+void op_linear_lora(struct ops *o, float *const *y, const float *x, const struct matrix *const *w,
+                    const float *const *bias, int n, int T, const struct lora_parts *parts,
+                    const struct lora_parts *next);
 enum cache_form lora_copy_form(const struct kern *k);
-/* B [out, r] becomes Bt; A is copied as it is. */
-void lora_copy_pair(const struct kern *k, void *A, void *Bt, const float *from_A, const float *from_B, int in,
+/* Copies A [r, in] and B [out, r]; as many numbers as they hold. */
+void lora_copy_pair(const struct kern *k, void *A, void *B, const float *from_A, const float *from_B, int in,
                     int r, int out);
 
 /* ---- backward, in the order of the forward; d* accumulate (+=) only where said ---- */
