@@ -265,13 +265,13 @@ static void make_extreme(int f, unsigned char *data, size_t bytes, float *x, siz
  * bits. */
 static void int8_products_equal_their_twin(void **state) {
     (void)state;
-    static const int tokens[] = {1, 2, 3, 7, 8, 17};
+    static const int tokens[] = {1, 2, 3, 4, 5, 6, 7, 8, 17};
     for (int k = 0; kern_at(k); k++)
         for (int f = 0; kern_at(k)->mul_q8 && f < FORMATS; f++)
-            for (int way = 0; way < 24; way++) {
+            for (int way = 0; way < 36; way++) {
                 const struct kern *table = kern_at(k);
-                int c = way % 12, few = way < 12 ? 1 : 8;
-                int type = formats[f], T = tokens[c % 6], width = table->width_q8, rows = width - 3 * c % 17;
+                int c = way % 18, few = way < 18 ? 1 : 8;
+                int type = formats[f], T = tokens[c % 9], width = table->width_q8, rows = width - 3 * c % 17;
                 int n = block_of(f) == QK ? 96 + 32 * c : 512,
                     cut = c % 2 ? 0 : n / block_of(f) / 2 * block_of(f);
                 size_t row_bytes = (size_t)(n / block_of(f)) * format_bytes[f];

@@ -13,12 +13,12 @@ struct layout {
     int hold;                                                   /* steps whose products 16 bits hold */
     int shift;                                                  /* 2^shift is the levels' zero point */
     bool wide;                                                  /* levels are signed bytes */
+    bool plain;                                                 /* a word gives levels by itself */
 };
 
 enum {
     UNIT_VECTORS = UNIT / LANES,
     PANEL = Q8_VECTORS * LANES, /* rows of a panel */
-    TALLEST = Q8_STRIP > Q8_FEW ? Q8_STRIP : Q8_FEW,
     WIDEST = UNIT_VECTORS > Q8_VECTORS ? UNIT_VECTORS : Q8_VECTORS,
 };
 
@@ -115,11 +115,11 @@ INLINE vi q6_k_level(const unsigned char *block, int step, int c) {
 #define LAYOUT(format, count, ...)                 \
     static const struct layout format##_layout = { \
         .level = format##_level, .bytes = UNIT * sizeof(struct format), .weights = count, __VA_ARGS__}
-LAYOUT(q4_0, QK, .scale = scale_of, .group = 32, .hold = 8, .shift = 3);
-LAYOUT(q4_1, QK, .scale = scale_of, .offset = minimum_of, .group = 32, .hold = 8);
+LAYOUT(q4_0, QK, .scale = scale_of, .group = 32, .hold = 8, .shift = 3, .plain = true);
+LAYOUT(q4_1, QK, .scale = scale_of, .offset = minimum_of, .group = 32, .hold = 8, .plain = true);
 LAYOUT(q5_0, QK, .scale = scale_of, .group = 32, .hold = 8, .shift = 4);
 LAYOUT(q5_1, QK, .scale = scale_of, .offset = minimum_of, .group = 32, .hold = 4);
-LAYOUT(q8_0, QK, .scale = scale_of, .group = 32, .wide = true);
+LAYOUT(q8_0, QK, .scale = scale_of, .group = 32, .wide = true, .plain = true);
 LAYOUT(q4_k, QK_K, .scale = k_scale, .offset = k_offset, .group = 32, .hold = 8);
 LAYOUT(q5_k, QK_K, .scale = k_scale, .offset = k_offset, .group = 32, .hold = 4);
 LAYOUT(q6_k, QK_K, .scale = q6_k_scale, .group = 16, .hold = 4, .shift = 5);
@@ -183,11 +183,10 @@ struct q8_at {
     size_t ld, ld32, ld_start;
 };
 
-/* sum = the integer products of group g of a block: m rows of activations with v vectors of weights, the
- * first of them the c0-th. */
-INLINE void tile_group(vi sum[TALLEST][WIDEST], struct q8_at x, const unsigned char *w, int g, int m, int c0,
-                       int v, struct layout f) {
-    vi part[TALLEST][WIDEST];
+/* sum = the integer products of group g of a block: m rows of activations with v vectors of weights. */
+INLINE void tile_group(vi sum[Q8_STRIP][WIDEST], struct q8_at x, const unsigned char *w, int g, int m, int v,
+                       struct layout f) {
+    vi part[Q8_STRIP][WIDEST];
     if (f.wide || f.shift)
         UNROLLED_FOR (int i = 0; i < m; i++) {
             int32_t below = x.start[(size_t)i * x.ld_start];
@@ -199,14 +198,20 @@ INLINE void tile_group(vi sum[TALLEST][WIDEST], struct q8_at x, const unsigned c
         bool first = !f.wide && s % f.hold == 0 && !(s == 0 && f.shift);
         vi u[WIDEST];
         UNROLLED_FOR (int c = 0; c < v; c++)
-            u[c] = f.level(w, g * (f.group / 4) + s, c0 + c);
+            u[c] = f.level(w, g * (f.group / 4) + s, c);
         UNROLLED_FOR (int i = 0; i < m; i++) {
             int32_t four;
             memcpy(&four, x.q + (size_t)i * x.ld + 4 * s, 4);
+            vi all = vi_set(four);
             UNROLLED_FOR (int c = 0; c < v; c++)
-                part[i][c] = f.wide  ? vi_bytes(part[i][c], u[c], vi_set(four))
-                             : first ? vi_first_levels(u[c], vi_set(four))
-                                     : vi_levels(part[i][c], u[c], vi_set(four));
+                if (f.wide)
+                    part[i][c] = vi_bytes(part[i][c], u[c], all);
+                else if (first)
+                    part[i][c] = vi_first_levels(u[c], all);
+                else if (v == 1)
+                    part[i][c] = vi_levels(part[i][c], u[c], all);
+                else if (c % 2)
+                    vi_levels_two(&part[i][c - 1], &u[c - 1], all);
         }
         if (!f.wide && (s + 1) % f.hold == 0)
             UNROLLED_FOR (int i = 0; i < m; i++)
@@ -222,8 +227,8 @@ INLINE void tile_group(vi sum[TALLEST][WIDEST], struct q8_at x, const unsigned c
 }
 
 INLINE void tile_q8(float *y, size_t ldy, struct q8_at x, const unsigned char *w, int n, int k, bool more,
-                    int m, int c0, int v, bool ahead, struct layout f) {
-    vf total[TALLEST][WIDEST];
+                    int m, int v, bool ahead, struct layout f) {
+    vf total[Q8_STRIP][WIDEST];
     UNROLLED_FOR (int i = 0; i < m; i++)
         UNROLLED_FOR (int c = 0; c < v; c++)
             total[i][c] = !more                    ? vf_set(0)
@@ -233,13 +238,14 @@ INLINE void tile_q8(float *y, size_t ldy, struct q8_at x, const unsigned char *w
     const int share = f.bytes / (f.weights / f.group); // of a group
     for (; k > 0; k -= f.weights, w += f.bytes)
         UNROLLED_FOR (int g = 0; g < f.weights / f.group; g++) {
+            __asm__("" : "+r"(w)); // or words that groups share would be kept, and spilled
             if (ahead)
                 UNROLLED_FOR (int i = 0; i < share; i += 64)
                     __builtin_prefetch(w + READ_AHEAD + g * share + i);
-            vi sum[TALLEST][WIDEST];
-            tile_group(sum, x, w, g, m, c0, v, f);
+            vi sum[Q8_STRIP][WIDEST];
+            tile_group(sum, x, w, g, m, v, f);
             UNROLLED_FOR (int c = 0; c < v; c++) {
-                vf scales = f.scale(w, g, c0 + c), offsets = f.offset ? f.offset(w, g, c0 + c) : vf_set(0);
+                vf scales = f.scale(w, g, c), offsets = f.offset ? f.offset(w, g, c) : vf_set(0);
                 UNROLLED_FOR (int i = 0; i < m; i++) {
                     vf by = scales * vf_set(x.scale[(size_t)i * x.ld32]);
                     total[i][c] = vf_fma(vi_float(sum[i][c]), by, total[i][c]);
@@ -277,56 +283,62 @@ INLINE struct q8_at rows_from(const struct q8_rows *x, int row, int from, int gr
     };
 }
 
+/* m rows with v vectors of weights. */
 INLINE void strips_q8(float *y, size_t ldy, const struct q8_rows *x, int row, int from,
-                      const unsigned char *w, int m, int n, int k, bool more, struct layout f) {
+                      const unsigned char *w, int m, int n, int k, bool more, int v, bool ahead,
+                      struct layout f) {
     for (; m >= Q8_STRIP; m -= Q8_STRIP, row += Q8_STRIP, y += Q8_STRIP * ldy)
-        tile_q8(y, ldy, rows_from(x, row, from, f.group), w, n, k, more, Q8_STRIP, 0, Q8_VECTORS, false, f);
-    for (; m > 0; m--, row++, y += ldy)
-        tile_q8(y, ldy, rows_from(x, row, from, f.group), w, n, k, more, 1, 0, Q8_VECTORS, false, f);
-}
-
-/* m rows with a unit as it is packed, v vectors of it at a time. */
-INLINE void few_q8(float *y, size_t ldy, struct q8_at x, const unsigned char *w, int n, int k, bool more,
-                   int m, int v, struct layout f) {
-    UNROLLED_FOR (int c = 0; c < UNIT_VECTORS; c += v)
-        tile_q8(y + c * LANES, ldy, x, w, n - c * LANES, k, more, m, c, v, READ_AHEAD > 0 && c == 0, f);
-}
-
-INLINE void unit_q8(float *y, size_t ldy, const struct q8_rows *x, int row, int from, const unsigned char *w,
-                    int m, int n, int k, bool more, struct layout f) {
-    for (; m >= Q8_FEW; m -= Q8_FEW, row += Q8_FEW, y += Q8_FEW * ldy)
-        few_q8(y, ldy, rows_from(x, row, from, f.group), w, n, k, more, Q8_FEW, Q8_FEW_VECTORS, f);
+        tile_q8(y, ldy, rows_from(x, row, from, f.group), w, n, k, more, Q8_STRIP, v, ahead, f);
     for (; m >= 2; m -= 2, row += 2, y += 2 * ldy)
-        few_q8(y, ldy, rows_from(x, row, from, f.group), w, n, k, more, 2, UNIT_VECTORS, f);
+        tile_q8(y, ldy, rows_from(x, row, from, f.group), w, n, k, more, 2, v, ahead, f);
     if (m)
-        few_q8(y, ldy, rows_from(x, row, from, f.group), w, n, k, more, 1, UNIT_VECTORS, f);
+        tile_q8(y, ldy, rows_from(x, row, from, f.group), w, n, k, more, 1, v, ahead, f);
 }
 
-#define PACKED(format)                                                                         \
-    static void format##_dot(float *y, size_t ldy, const struct q8_rows *x, int row, int from, \
-                             const void *w, int m, int n, int k, bool more) {                  \
-        const struct layout f = format##_layout;                                               \
-        unit_q8(y, ldy, x, row, from, w, m, n, k, more, f);                                    \
-    }                                                                                          \
-    static void format##_open(void *panel, int column, const void *unit, int k) {              \
-        const struct layout f = format##_layout;                                               \
-        open_unit(panel, column, unit, k, f);                                                  \
+static unit_open *const openers[BLOCK_TYPES];
+static unit_mul *const muls[BLOCK_TYPES];
+
+/* m rows with a unit that is opened, a piece at a time that stays near: what several strips need. */
+static void opened_dot(float *y, size_t ldy, const struct q8_rows *x, int row, int from,
+                       const unsigned char *w, int m, int n, int k, bool more, int type) {
+    enum { PIECE = QK_K };
+    float panel[PANEL * (2 + 8) * (PIECE / 32)];
+    const struct block_fields f = block_fields[type];
+    for (int at = 0; at < k; at += PIECE) {
+        int part = k - at < PIECE ? k - at : PIECE;
+        openers[type](panel, 0, w + (size_t)(at / f.weights * f.bytes) * UNIT, part);
+        muls[type](y, ldy, x, row, from + at, panel, m, n, part, more || at > 0);
     }
-#define PRODUCTS(format)                                                                       \
-    PACKED(format)                                                                             \
+}
+
+#define PACKED(format, type)                                                                    \
+    static void format##_dot(float *y, size_t ldy, const struct q8_rows *x, int row, int from,  \
+                             const void *w, int m, int n, int k, bool more) {                   \
+        const struct layout f = format##_layout;                                                \
+        if (m <= Q8_FEW || f.plain)                                                             \
+            strips_q8(y, ldy, x, row, from, w, m, n, k, more, UNIT_VECTORS, READ_AHEAD > 0, f); \
+        else                                                                                    \
+            opened_dot(y, ldy, x, row, from, w, m, n, k, more, type);                           \
+    }                                                                                           \
+    static void format##_open(void *panel, int column, const void *unit, int k) {               \
+        const struct layout f = format##_layout;                                                \
+        open_unit(panel, column, unit, k, f);                                                   \
+    }
+#define PRODUCTS(format, type)                                                                 \
+    PACKED(format, type)                                                                       \
     static void format##_mul(float *y, size_t ldy, const struct q8_rows *x, int row, int from, \
                              const void *w, int m, int n, int k, bool more) {                  \
         const struct layout f = format##_layout;                                               \
-        strips_q8(y, ldy, x, row, from, w, m, n, k, more, opened(f));                          \
+        strips_q8(y, ldy, x, row, from, w, m, n, k, more, Q8_VECTORS, false, opened(f));       \
     }
-PRODUCTS(q4_0)
-PRODUCTS(q4_1)
-PRODUCTS(q5_0)
-PRODUCTS(q5_1)
-PRODUCTS(q8_0)
-PACKED(q4_k)
-PACKED(q5_k)
-PRODUCTS(q6_k)
+PRODUCTS(q4_0, BLOCK_Q4_0)
+PRODUCTS(q4_1, BLOCK_Q4_1)
+PRODUCTS(q5_0, BLOCK_Q5_0)
+PRODUCTS(q5_1, BLOCK_Q5_1)
+PRODUCTS(q8_0, BLOCK_Q8_0)
+PACKED(q4_k, BLOCK_Q4_K)
+PACKED(q5_k, BLOCK_Q5_K)
+PRODUCTS(q6_k, BLOCK_Q6_K)
 
 static unit_mul *const dots[BLOCK_TYPES] = {
     [BLOCK_Q4_0] = q4_0_dot, [BLOCK_Q4_1] = q4_1_dot, [BLOCK_Q5_0] = q5_0_dot, [BLOCK_Q5_1] = q5_1_dot,

@@ -7,9 +7,8 @@
 #define VECTORS 2
 #define STRIP 6 /* 6 x 2 accumulators of 16 registers */
 #define Q8_VECTORS 2
-#define Q8_STRIP 3
-#define Q8_FEW 4 /* rows that take a unit as it is packed, and how many vectors of it at a time */
-#define Q8_FEW_VECTORS 1
+#define Q8_STRIP 4 /* 4 x 2 accumulators; their sums in floats lie in memory meanwhile */
+#define Q8_FEW 4   /* rows that any unit serves as it is packed */
 /* Bytes from what is worked on to what is asked for meanwhile: Zen 3 alone doesn't read as fast. */
 #define READ_AHEAD 2048
 
@@ -134,6 +133,13 @@ INLINE vi vi_levels(vi pairs, vi u, vi s) {
     vi product; /* in assembly for the reason of vi_dot_words */
     __asm__("vpmaddubsw %2, %3, %1\n\tvpaddw %1, %0, %0" : "+x"(pairs), "=&x"(product) : "x"(s), "x"(u));
     return pairs;
+}
+/* Two of these: both products begin before either is added. */
+INLINE void vi_levels_two(vi pairs[2], const vi u[2], vi s) {
+    vi first, second;
+    __asm__("vpmaddubsw %4, %5, %2\n\tvpmaddubsw %4, %6, %3\n\tvpaddw %2, %0, %0\n\tvpaddw %3, %1, %1"
+            : "+x"(pairs[0]), "+x"(pairs[1]), "=&x"(first), "=&x"(second)
+            : "x"(s), "x"(u[0]), "x"(u[1]));
 }
 INLINE vi vi_first_levels(vi u, vi s) { return _mm256_maddubs_epi16(u, s); }
 INLINE vi vi_total(vi pairs) { return _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)); }

@@ -9,8 +9,7 @@
 #define STRIP 6      /* rows of a tile: 6 x 4 accumulators leave room for a step of weights */
 #define Q8_VECTORS 2 /* the int8 tile has a second set of accumulators */
 #define Q8_STRIP 6
-#define Q8_FEW 6 /* rows that take a unit as it is packed, and how many vectors of it at a time */
-#define Q8_FEW_VECTORS 1
+#define Q8_FEW 8     /* rows that any unit serves as it is packed */
 #define READ_AHEAD 0 /* Zen 4 reads as fast without */
 
 typedef __m512 vf;
@@ -92,6 +91,10 @@ INLINE void vi_put_bytes(int8_t *p, vi x) { _mm_storeu_si128((void *)p, _mm512_c
 
 /* Four u8 x s8 of each lane. They may begin below zero by what the levels' zero point 2^shift adds. */
 INLINE vi vi_levels(vi sum, vi u, vi s) { return _mm512_dpbusd_epi32(sum, u, s); }
+INLINE void vi_levels_two(vi sums[2], const vi u[2], vi s) {
+    sums[0] = vi_levels(sums[0], u[0], s);
+    sums[1] = vi_levels(sums[1], u[1], s);
+}
 INLINE vi vi_first_levels(vi u, vi s) { return vi_levels(vi_zero(), u, s); }
 INLINE vi vi_total(vi sum) { return sum; }
 INLINE vi vi_start(int32_t start, int shift) {

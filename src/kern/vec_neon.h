@@ -11,8 +11,7 @@
 #define STRIP 6
 #define Q8_VECTORS 4
 #define Q8_STRIP 3
-#define Q8_FEW 3 /* rows that take a unit as it is packed, and how many vectors of it at a time */
-#define Q8_FEW_VECTORS 4
+#define Q8_FEW 8 /* rows that any unit serves as it is packed */
 #define READ_AHEAD 0
 
 typedef float32x4_t vf;
@@ -136,6 +135,10 @@ INLINE vi vi_dot_signed(vi sum, int8x16_t a, int8x16_t b) {
  * 2^shift adds. */
 INLINE vi vi_levels(vi sum, vi u, vi s) {
     return vi_dot_signed(sum, vreinterpretq_s8_s32(u), vreinterpretq_s8_s32(s));
+}
+INLINE void vi_levels_two(vi sums[2], const vi u[2], vi s) {
+    sums[0] = vi_levels(sums[0], u[0], s);
+    sums[1] = vi_levels(sums[1], u[1], s);
 }
 INLINE vi vi_first_levels(vi u, vi s) { return vi_levels(vi_zero(), u, s); }
 INLINE vi vi_total(vi sum) { return sum; }
