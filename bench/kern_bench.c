@@ -105,7 +105,7 @@ static void decode(struct bench *b) {
 
 static void all_back(struct bench *b) {
     for (int i = 0; i < b->s.layers * LINEARS; i++)
-        op_linear_back(&b->ops, b->dx, b->y, b->w + i, b->T);
+        op_linear_back(&b->ops, b->dx, b->y, b->w + i, b->T, true);
 }
 
 static void lora(struct bench *b) {

@@ -89,21 +89,25 @@ static void linear_back_is_near_the_reference(void **state) {
         struct matrix w = random_matrix(&r, c.type, c.out, c.in);
         size_t n = 64 * (size_t)c.in;
         float *dy = random_floats(&r, 64 * (size_t)c.out, 1), *old = random_floats(&r, n, 1);
-        float *want = mem_alloc(n, 4), *got = mem_alloc(n, 4);
+        float *want = mem_alloc(n, 4), *got = mem_alloc(n, 4), *alone = mem_alloc(n, 4);
         struct stage s;
         memcpy(want, old, n * 4);
         stage_open(&s, ref, PREC_EXACT, 1, 64, 1800);
-        op_linear_back(&s.ops, want, dy, &w, 64);
+        op_linear_back(&s.ops, want, dy, &w, 64, true);
+        op_linear_back(&s.ops, alone, dy, &w, 64, false);
         stage_close(&s);
         for (int k = 0; kern_at(k) != ref; k++)
             for (int p = 0; p < 3; p += 2)
                 for (int t = 0; t < 7; t++) {
                     memcpy(got, old, n * 4);
                     stage_open(&s, kern_at(k), precisions[p], 1, 64, 1800);
-                    op_linear_back(&s.ops, got, dy, &w, some_T[t]);
+                    op_linear_back(&s.ops, got, dy, &w, some_T[t], true);
                     assert_close(got, want, (size_t)(some_T[t] * c.in), linear_error[precisions[p]]);
+                    op_linear_back(&s.ops, got, dy, &w, some_T[t], false);
+                    assert_close(got, alone, (size_t)(some_T[t] * c.in), linear_error[precisions[p]]);
                     stage_close(&s);
                 }
+        mem_free(alone);
         mem_free((void *)w.data);
         mem_free(dy);
         mem_free(old);

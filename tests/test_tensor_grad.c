@@ -106,7 +106,7 @@ static void gradient_of_linear(void **state) {
         p.more = &w;
         p.forward = linear_forward;
         point_input(&p, T * 256, 1);
-        op_linear_back(&p.stage.ops, p.in[0].dx, p.weight, &w, T);
+        op_linear_back(&p.stage.ops, p.in[0].dx, p.weight, &w, T, true);
         point_check(&p, 1, 1e-4);
         mem_free((void *)w.data);
         point_close(&p);

@@ -32,12 +32,12 @@ size_t layer_backward_scratch(const struct config *c, int T) {
     return ffn > attention ? ffn : attention;
 }
 
-/* Of y = W x + s B (A x): dx += W' dy + s A' (B' dy), and the pair's gradients. dx NULL: not wanted. */
-static void linear_back(const struct pass *p, int l, int linear, float *dx, const float *dy, const float *x,
-                        const struct acts *a, float *grad) {
+/* Of y = W x + s B (A x): dx (+)= W' dy + s A' (B' dy), and the pair's gradients. dx NULL: not wanted. */
+static void linear_back(const struct pass *p, int l, int linear, float *dx, bool add, const float *dy,
+                        const float *x, const struct acts *a, float *grad) {
     int T = p->b->T;
     if (dx)
-        op_linear_back(p->ops, dx, dy, &p->m->layer[l].linear[linear], T);
+        op_linear_back(p->ops, dx, dy, &p->m->layer[l].linear[linear], T, add);
     const struct lora *lora = p->part->use->lora;
     const struct lora_pair *pair = &lora->pair[l * LORA_LINEARS + linear];
     if (!pair->A)
@@ -72,15 +72,15 @@ static void ffn_backward(const struct pass *p, int l, float *dx, const struct ac
     size_t mark = arena_mark(o->scratch);
 
     const float *dout = join_back(p, dx, a->ffn_out, w->ffn_out_norm, a->ffn_out_inv_rms);
-    float *act = take(p, F), *dact = take_zero(p, F);
+    float *act = take(p, F), *dact = take(p, F);
     gate_forward(o, c, act, a->gate, a->up, T);
-    linear_back(p, l, LORA_DOWN, dact, dout, act, a, grad);
+    linear_back(p, l, LORA_DOWN, dact, false, dout, act, a, grad);
     float *dgate = take(p, F), *dup = take(p, F);
     (c->gelu ? op_geglu_back : op_swiglu_back)(o, dgate, dup, dact, a->gate, a->up, T, F);
-    float *norm = take(p, C), *dnorm = take_zero(p, C);
+    float *norm = take(p, C), *dnorm = take(p, C);
     op_rmsnorm(o, norm, NULL, a->x_mid, w->ffn_norm, T, C, c->norm_eps);
-    linear_back(p, l, LORA_UP, dnorm, dup, norm, a, grad);
-    linear_back(p, l, LORA_GATE, dnorm, dgate, norm, a, grad);
+    linear_back(p, l, LORA_UP, dnorm, false, dup, norm, a, grad);
+    linear_back(p, l, LORA_GATE, dnorm, true, dgate, norm, a, grad);
     op_rmsnorm_back(o, dx, dnorm, a->x_mid, w->ffn_norm, a->ffn_inv_rms, T, C);
 
     arena_reset(o->scratch, mark);
@@ -144,8 +144,8 @@ static void spread(const struct pass *p, float *dx, int width) {
 static void query_back(const struct pass *p, int l, float *dnorm, const float *dq, const float *norm,
                        const struct acts *a, float *grad) {
     int C = p->m->cfg.width;
-    float *some = p->asked && dnorm ? take_zero(p->asked, C) : dnorm;
-    linear_back(asked(p), l, LORA_Q, some, dq, pick(p, norm, C), a, grad);
+    float *some = p->asked && dnorm ? take(p->asked, C) : dnorm;
+    linear_back(asked(p), l, LORA_Q, some, some == dnorm, dq, pick(p, norm, C), a, grad);
     if (some != dnorm)
         add_rows(dnorm, p->asked->row, some, p->asked->b->T, C);
 }
@@ -163,7 +163,7 @@ static void attention_backward(const struct pass *p, int l, float *dx, const flo
 
     const float *dout = join_back(s, dx, a->attn_out, w->attn_out_norm, a->attn_out_inv_rms);
     if (lowest && !adapts_qkv(p, l)) {
-        linear_back(s, l, LORA_O, NULL, dout, a->y, a, grad);
+        linear_back(s, l, LORA_O, NULL, false, dout, a->y, a, grad);
         arena_reset(o->scratch, mark);
         return;
     }
@@ -172,8 +172,8 @@ static void attention_backward(const struct pass *p, int l, float *dx, const flo
         q = take(s, H * D), k = take(p, Hkv * D), q_inv_rms = take(s, H), k_inv_rms = take(p, Hkv);
         heads_forward(p, l, q, k, q_inv_rms, k_inv_rms, a->q_raw, a->k_raw);
     }
-    float *dy = take_zero(s, H * D);
-    linear_back(s, l, LORA_O, dy, dout, a->y, a, grad);
+    float *dy = take(s, H * D);
+    linear_back(s, l, LORA_O, dy, false, dout, a->y, a, grad);
     float *dq = take(s, H * D), *dk = take_zero(p, Hkv * D), *dv = take_zero(p, Hkv * D);
     keys_back(p, l, dq, dk, dv, dy, q, k, a);
     op_rope(o, dk, b->pos, T, Hkv, D, c->rotary, w->freq, c->neox, true);
@@ -182,10 +182,10 @@ static void attention_backward(const struct pass *p, int l, float *dx, const flo
         dk = norm_heads_back(p, dk, a->k_raw, w->k_norm, k_inv_rms, Hkv);
         dq = norm_heads_back(s, dq, a->q_raw, w->q_norm, q_inv_rms, H);
     }
-    float *norm = take(p, C), *dnorm = lowest ? NULL : take_zero(p, C);
+    float *norm = take(p, C), *dnorm = lowest ? NULL : take(p, C);
     op_rmsnorm(o, norm, NULL, x_in, w->attn_norm, T, C, c->norm_eps);
-    linear_back(p, l, LORA_V, dnorm, dv, norm, a, grad);
-    linear_back(p, l, LORA_K, dnorm, dk, norm, a, grad);
+    linear_back(p, l, LORA_V, dnorm, false, dv, norm, a, grad);
+    linear_back(p, l, LORA_K, dnorm, true, dk, norm, a, grad);
     query_back(p, l, dnorm, dq, norm, a, grad);
     if (!lowest) {
         spread(p, dx, C);

@@ -88,9 +88,9 @@ void op_linear_lora(struct ops *o, float *const *y, const float *x, const struct
     op_ended_linear(o, OP_LINEAR, began, w, n, T);
 }
 
-void op_linear_back(struct ops *o, float *dx, const float *dy, const struct matrix *w, int T) {
+void op_linear_back(struct ops *o, float *dx, const float *dy, const struct matrix *w, int T, bool add) {
     double began = op_began(o);
-    product_nn(o, dx, (size_t)w->in, dy, (size_t)w->out, w, T, product_half(o), true);
+    product_nn(o, dx, (size_t)w->in, dy, (size_t)w->out, w, T, product_half(o), add);
     op_ended_linear(o, OP_LINEAR_BACK, began, &w, 1, T);
 }
 

@@ -212,8 +212,8 @@ void lora_copy_pair(const struct kern *k, void *A, void *B, const float *from_A,
 
 /* ---- backward, in the order of the forward; d* accumulate (+=) only where said ---- */
 
-/* dx += dy W   (dy [T, out], dx [T, in]) */
-void op_linear_back(struct ops *o, float *dx, const float *dy, const struct matrix *w, int T);
+/* dx (+)= dy W   (dy [T, out], dx [T, in]) */
+void op_linear_back(struct ops *o, float *dx, const float *dy, const struct matrix *w, int T, bool add);
 /* dx += backward of rmsnorm; gains are frozen */
 void op_rmsnorm_back(struct ops *o, float *dx, const float *dy, const float *x, const float *gain,
                      const float *inv_rms, int T, int C);
