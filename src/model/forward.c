@@ -198,6 +198,11 @@ static void join(const struct pass *p, float *y, const float *x, const float *ou
         residual(p->ops, y, x, out, (size_t)T * (size_t)C);
 }
 
+void layer_middle(const struct pass *p, int l, const float *x_in, struct acts *a) {
+    join(asked(p), a->x_mid, pick(p, x_in, p->m->cfg.width), a->attn_out, p->m->layer[l].attn_out_norm,
+         a->attn_out_inv_rms, a);
+}
+
 void layer_forward(const struct pass *p, int l, float *x_out, const float *x_in, struct acts *a) {
     const struct config *c = &p->m->cfg;
     const struct layer_weights *w = &p->m->layer[l];
@@ -216,7 +221,7 @@ void layer_forward(const struct pass *p, int l, float *x_out, const float *x_in,
     heads_forward(p, l, a->q, a->k, NULL, NULL, a->q_raw, a->k_raw);
     attend(p, l, a);
     linears(s, l, LORA_O, 1, &a->attn_out, a->y, a);
-    join(s, a->x_mid, pick(p, x_in, C), a->attn_out, w->attn_out_norm, a->attn_out_inv_rms, a);
+    layer_middle(p, l, x_in, a);
 
     // x_out = x_mid + Wdown (gate(Wgate n) * Wup n), n = norm(x_mid)
     op_rmsnorm(o, a->norm, a->ffn_inv_rms, a->x_mid, w->ffn_norm, T, C, c->norm_eps);

@@ -39,7 +39,8 @@ struct acts {
     float *q, *k, *v;          /* what attention reads. q is q_raw, and k k_raw, turned in place, but in
                                 * training where heads are normed: then q and k are scratch */
     float *y, *lse;            /* [T, H D] what attention gathered, [T, H] */
-    float *attn_out, *ffn_out; /* [T, C] of the last linear of each half; scratch without post norms */
+    float *attn_out, *ffn_out; /* [T, C] of the last linear of each half; the second is scratch
+                                * without post norms */
     float *attn_out_inv_rms, *ffn_out_inv_rms; /* [T] */
     float *x_mid;                              /* [T, C] the residual between attention and FFN */
     float *gate, *up;                          /* [T, F] */
@@ -102,6 +103,8 @@ void gate_forward(struct ops *o, const struct config *c, float *act, const float
 /* x_out = layer l of x_in, of the tokens that are asked for; x_out NULL: only acts is wanted again, so the
  * down projection is left out. */
 void layer_forward(const struct pass *p, int l, float *x_out, const float *x_in, struct acts *a);
+/* a->x_mid again, from the layer's input and a->attn_out; a->norm is scratch */
+void layer_middle(const struct pass *p, int l, const float *x_in, struct acts *a);
 /* dx: gradient of the layer's output, of the tokens asked for, becomes that of its input, of all. grad
  * accumulates. lowest: nothing below wants a gradient, so dx is left as it is. */
 void layer_backward(const struct pass *p, int l, float *dx, const float *x_in, const struct acts *a,

@@ -3,10 +3,11 @@
  * Backward needs each layer's input x and its activations (struct acts). All x are kept. The activations of
  * the layer at work are in one set of f32. Of as many layers as the ceiling allows, the lowest, they are then
  * kept in f16; backward computes those of the others again from x, and rounds them as if they had been kept,
- * so that the ceiling changes no number. The topmost layer's are still there when backward begins. Layers
- * below the lowest adapted one keep nothing; of the last one only tokens that predict a target go through
- * more than keys and values; what they give for a sequence never changes, and model_below
- * computes it for whoever keeps it. The reference kernels keep f32. */
+ * so that the ceiling changes no number. The residual between a layer's halves is made again of x and what
+ * attention added to it. The topmost layer's are still there when backward begins. Layers below the lowest
+ * adapted one keep nothing; of the last one only tokens that predict a target go through more than keys and
+ * values; what they give for a sequence never changes, and model_below computes it for whoever keeps it. The
+ * reference kernels keep f32. */
 #include "model/inside.h"
 #include <assert.h>
 #include <inttypes.h>
@@ -36,11 +37,12 @@ struct kept {
     uint16_t *half;
 };
 
-/* One of them: [T, width]; half: sixteen bits are enough. */
+/* One of them: [T, width]. Kept as it is, or in sixteen bits, or made again. */
+enum form { WHOLE, HALF, MADE };
 struct field {
     float **at;
     int width;
-    bool half;
+    enum form form;
 };
 
 enum { FIELDS = 16 + LORA_LINEARS };
@@ -49,26 +51,26 @@ enum { FIELDS = 16 + LORA_LINEARS };
 static int fields_of(const struct trace *t, struct acts *a, struct field *f) {
     const struct config *c = &t->m->cfg;
     int q = c->heads * c->head_width, kv = c->kv_heads * c->head_width, n = 0;
-    bool half = !t->exact;
-    f[n++] = (struct field){&a->attn_inv_rms, 1, false};
-    f[n++] = (struct field){&a->ffn_inv_rms, 1, false};
-    f[n++] = (struct field){&a->lse, c->heads, false};
-    f[n++] = (struct field){&a->x_mid, c->width, false};
-    f[n++] = (struct field){&a->q_raw, q, false}; // scores multiply large q and k: rounded, they leave lse
-    f[n++] = (struct field){&a->k_raw, kv, false};
+    enum form half = t->exact ? WHOLE : HALF;
+    f[n++] = (struct field){&a->attn_inv_rms, 1, WHOLE};
+    f[n++] = (struct field){&a->ffn_inv_rms, 1, WHOLE};
+    f[n++] = (struct field){&a->lse, c->heads, WHOLE};
+    f[n++] = (struct field){&a->attn_out, c->width, half};
+    f[n++] = (struct field){&a->x_mid, c->width, MADE}; // of the layer's input and attn_out
+    f[n++] = (struct field){&a->q_raw, q, WHOLE}; // scores multiply large q and k: rounded, they leave lse
+    f[n++] = (struct field){&a->k_raw, kv, WHOLE};
     f[n++] = (struct field){&a->v, kv, half};
     f[n++] = (struct field){&a->y, q, half};
     f[n++] = (struct field){&a->gate, c->ffn, half};
     f[n++] = (struct field){&a->up, c->ffn, half};
     if (c->post_norm) {
-        f[n++] = (struct field){&a->attn_out_inv_rms, 1, false};
-        f[n++] = (struct field){&a->ffn_out_inv_rms, 1, false};
-        f[n++] = (struct field){&a->attn_out, c->width, half};
+        f[n++] = (struct field){&a->attn_out_inv_rms, 1, WHOLE};
+        f[n++] = (struct field){&a->ffn_out_inv_rms, 1, WHOLE};
         f[n++] = (struct field){&a->ffn_out, c->width, half};
     }
     for (int i = 0; i < LORA_LINEARS; i++)
         if (t->rank[i])
-            f[n++] = (struct field){&a->u[i], t->rank[i], false};
+            f[n++] = (struct field){&a->u[i], t->rank[i], WHOLE};
     assert(n <= FIELDS);
     return n;
 }
@@ -83,7 +85,8 @@ static void widths_of(const struct trace *t, int *full, int *half) {
     struct field f[FIELDS];
     *full = *half = 0;
     for (int i = 0, n = fields_of(t, &none, f); i < n; i++)
-        *(f[i].half ? half : full) += f[i].width;
+        if (f[i].form != MADE)
+            *(f[i].form == HALF ? half : full) += f[i].width;
 }
 
 static size_t work_need(const struct trace *t) {
@@ -244,7 +247,7 @@ static void trace_layer(struct trace *t, const struct pass *p, int l, float *x_o
     a->norm = floats(&t->scratch, p->b->T, c->width);
     a->act = floats(&t->scratch, p->b->T, c->ffn);
     if (!c->post_norm)
-        a->attn_out = a->ffn_out = floats(&t->scratch, p->b->T, c->width);
+        a->ffn_out = floats(&t->scratch, p->b->T, c->width);
     if (c->head_norm) {
         a->q = floats(&t->scratch, p->b->T, c->heads * c->head_width);
         a->k = floats(&t->scratch, p->b->T, c->kv_heads * c->head_width);
@@ -262,18 +265,28 @@ static void keep(struct trace *t, const struct kept *k, int T, enum keeping how)
     for (int i = 0, n = fields_of(t, &t->work, f); i < n; i++) {
         float *x = *f[i].at;
         size_t size = (size_t)T * (size_t)f[i].width;
-        if (how == ROUND && f[i].half)
+        bool to_half = f[i].form == HALF;
+        if (f[i].form == MADE)
+            continue;
+        if (how == ROUND && to_half)
             op_round_f16(&t->ops, x, size);
-        else if (how == SAVE && f[i].half)
+        else if (how == SAVE && to_half)
             op_to_f16(&t->ops, k->half + half, x, size);
-        else if (how == LOAD && f[i].half)
+        else if (how == LOAD && to_half)
             op_from_f16(&t->ops, x, k->half + half, size);
         else if (how == SAVE)
             memcpy(k->full + full, x, size * sizeof *x);
         else if (how == LOAD)
             memcpy(x, k->full + full, size * sizeof *x);
-        *(f[i].half ? &half : &full) += max * (size_t)f[i].width;
+        *(to_half ? &half : &full) += max * (size_t)f[i].width;
     }
+}
+
+static void make_middle(struct trace *t, const struct pass *p, int l, const float *x_in) {
+    size_t mark = arena_mark(&t->scratch);
+    t->work.norm = floats(&t->scratch, p->b->T, t->m->cfg.width);
+    layer_middle(p, l, x_in, &t->work);
+    arena_reset(&t->scratch, mark);
 }
 
 /* The input of the lowest adapted layer. */
@@ -326,6 +339,8 @@ static void trace_backward(struct trace *t, const struct pass *p, const struct p
             trace_layer(t, p, t->lowest + i, NULL, t->x[i]);
             keep(t, NULL, p->b->T, ROUND);
         }
+        if (i < t->n_x - 1)
+            make_middle(t, p, t->lowest + i, t->x[i]);
         layer_backward(i < t->n_x - 1 ? p : top, t->lowest + i, t->dx, t->x[i], &t->work, grad, i == 0);
     }
 }

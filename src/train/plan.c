@@ -173,7 +173,7 @@ void trainer_unplan(struct plm_trainer *t) {
 static int choose_pass(const struct plm_trainer *t, int longest, uint64_t together) {
     const struct config *c = &t->m->cfg;
     uint64_t attention = (uint64_t)(c->heads + c->kv_heads) * (uint64_t)c->head_width;
-    uint64_t token = 2 * (attention * 3 + (uint64_t)c->ffn * 2 + (uint64_t)c->width * sizeof(float)) *
+    uint64_t token = 2 * (attention * 3 + (uint64_t)c->ffn * 2 + (uint64_t)c->width * 3) *
                      (uint64_t)(c->layers - lora_first_layer(t->lora)); // most of it in f16
     uint64_t taken = t->array_bytes + t->example_bytes + SCRATCH;
     uint64_t room = taken < t->opt.memory ? (t->opt.memory - taken) / (token ? token : 1) : 0;
