@@ -298,15 +298,19 @@ INLINE void strips_q8(float *y, size_t ldy, const struct q8_rows *x, int row, in
 static unit_open *const openers[BLOCK_TYPES];
 static unit_mul *const muls[BLOCK_TYPES];
 
-/* m rows with a unit that is opened, a piece at a time that stays near: what several strips need. */
+/* m rows with a unit that is opened, a piece at a time that stays near, while the next is asked for: what
+ * several strips need. */
 static void opened_dot(float *y, size_t ldy, const struct q8_rows *x, int row, int from,
                        const unsigned char *w, int m, int n, int k, bool more, int type) {
     enum { PIECE = QK_K };
     float panel[PANEL * (2 + 8) * (PIECE / 32)];
     const struct block_fields f = block_fields[type];
-    for (int at = 0; at < k; at += PIECE) {
+    const size_t bytes = (size_t)(PIECE / f.weights * f.bytes) * UNIT;
+    for (int at = 0; at < k; at += PIECE, w += bytes) {
         int part = k - at < PIECE ? k - at : PIECE;
-        openers[type](panel, 0, w + (size_t)(at / f.weights * f.bytes) * UNIT, part);
+        openers[type](panel, 0, w, part);
+        for (size_t i = 0; READ_AHEAD && i < bytes; i += 64)
+            __builtin_prefetch(w + bytes + i);
         muls[type](y, ldy, x, row, from + at, panel, m, n, part, more || at > 0);
     }
 }
