@@ -581,6 +581,57 @@ def test_few_records_are_cross_fitted_and_fewer_need_force():
     assert out["installed"]
 
 
+def reviews(n, start=0):
+    """Of five stars, this person gives five four times out of five, whatever the text says."""
+    r = random.Random(5)
+    words = "river stone bread lamp coat train winter garden letter window".split()
+    rows = [
+        {"text": f"{' '.join(r.choice(words) for _ in range(7))} {i}", "score": "1" if i % 5 == 2 else "5"}
+        for i in range(start + n)
+    ]
+    return "".join(json.dumps(row) + "\n" for row in rows[start:])
+
+
+def test_how_often_a_person_gives_each_label_becomes_part_of_the_adapter():
+    home = fresh("labels")
+    words = ("--user", "lu", "--task", "lamp-3", "--no-teacher", "--steps", "4", "-q")
+    source = write("reviews.jsonl", reviews(26))
+    plm("import", source, "--user", "lu", "--task", "lamp-3", home=home, model=False)
+    said, _ = plm("personalize", *words, "--explain", home=home)
+    assert "nats a label" in said and "How often you give each label is part of its answers" in said, said
+    folder = next((home / "data").rglob("report.json"))
+    report = json.loads(folder.read_text())
+    gate = {row["name"]: row for row in report["gate"]["rows"]}
+    won, base = gate["real+prior"], gate["base"]
+    assert won["winner"] and 0 <= won["weight"] < 0.9 and won["nll"] < gate["real"]["nll"]
+    # A random model finds its five labels in shares of its own; the person's own counts are 21 and 5 of 26.
+    assert base["nll"] > won["nll"]
+    path = report["installed"]["path"]
+    assert report["installed"]["sha256"] == sha256(path)
+    question = ("ask", "--task", "lamp-3", "--json", "winter bread letter")
+    answer = json.loads(plm(*question, "--user", "lu", home=home)[0])
+    assert answer["answer"] == "5" and 0.4 < answer["probability"] < 0.95 and "real+prior" in answer["with"]
+    # It is in the adapter's file, for whoever is given that.
+    alone = json.loads(plm(*question, "--adapter", path, home=home)[0])
+    assert (alone["answer"], alone["probability"]) == (answer["answer"], answer["probability"])
+    # All 26 were counted, those of the gate too: forgetting one of them takes the adapter away.
+    newest = rows(plm("records", "list", "--json", home=home, model=False)[0])[-1]
+    gone = json.loads(plm("records", "forget", newest["input"], "--yes", "--json", home=home, model=False)[0])
+    assert gone["records"] == 1 and gone["adapters"] == 1 and not pathlib.Path(path).exists()
+
+
+def test_labels_are_cross_fitted_too():
+    home = fresh("few-labels")
+    words = ("--user", "lu", "--task", "lamp-3", "--no-teacher", "--steps", "4", "-q", "--json")
+    plm(
+        "import", write("few.jsonl", reviews(10)), "--user", "lu", "--task", "lamp-3", home=home, model=False
+    )
+    out = json.loads(plm("personalize", *words, home=home)[0])
+    assert "cross" in out["gate"]["way"] and out["gate"]["unit"] == "nats a label"
+    assert [r["name"] for r in out["gate"]["rows"]][-2:] == ["real", "real+prior"]
+    assert out["gate"]["rows"][-1]["winner"] and out["installed"]
+
+
 @contextlib.contextmanager
 def fake_teacher(behaviour):
     log = HOME / "teacher.log"

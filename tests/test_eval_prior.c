@@ -5,6 +5,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 #include <cmocka.h>
 
 #include "base/rng.h"
@@ -175,6 +176,58 @@ static void few_items_are_left_alone_and_odd_ones_refused(void **state) {
     assert_int_equal(prior_fit(&p, m.nats, m.gold, 8, m.count, LABELS, &err), PLM_EINVAL);
 }
 
+static const char *const names[LABELS] = {"one", "two", "three", "four", "f\xc3\xbcnf"};
+
+static void it_comes_back_from_its_text(void **state) {
+    struct made m;
+    struct prior p, back;
+    char *text = NULL;
+    (void)state;
+    make(&m, 30, uneven, 1, 3, 7);
+    assert_int_equal(prior_fit(&p, m.nats, m.gold, 30, m.count, LABELS, NULL), PLM_OK);
+    assert_int_equal(prior_write(&p, names, LABELS, &text, NULL), PLM_OK);
+    assert_null(strchr(text, '\n'));
+    assert_int_equal(prior_read(&back, text, names, LABELS, NULL), PLM_OK);
+    for (int i = 0; i < 20; i++) {
+        double one[LABELS], other[LABELS];
+        for (int l = 0; l < LABELS; l++)
+            one[l] = other[l] = m.nats[i * LABELS + l];
+        assert_int_equal(prior_apply(&p, one, LABELS), prior_apply(&back, other, LABELS));
+        for (int l = 0; l < LABELS; l++)
+            assert_float_equal(one[l], other[l], 1e-6);
+    }
+    assert_int_equal(prior_read(&back, text, names, LABELS - 1, NULL), PLM_EINVAL);
+    plm_free(text);
+}
+
+static void a_damaged_text_is_refused(void **state) {
+    static const struct {
+        const char *text;
+        plm_status st;
+    } bad[] = {
+        {"", PLM_EFORMAT},
+        {"[]", PLM_EFORMAT},
+        {"{}", PLM_EFORMAT},
+        {"{\"labels\":[\"a\",\"b\"],\"voices\":[]}", PLM_EFORMAT},
+        {"{\"labels\":[\"a\",\"c\"],\"voices\":[]}", PLM_EINVAL},
+        {"{\"labels\":[\"a\",1],\"voices\":[]}", PLM_EINVAL},
+        {"{\"labels\":[\"a\",\"b\"],\"voices\":[{\"trust\":1,\"weight\":1,\"bias\":[0]}]}", PLM_EFORMAT},
+        {"{\"labels\":[\"a\",\"b\"],\"voices\":[{\"trust\":1,\"weight\":2,\"bias\":[0,0]}]}", PLM_EFORMAT},
+        {"{\"labels\":[\"a\",\"b\"],\"voices\":[{\"trust\":1,\"weight\":1,\"bias\":[0,1e300]}]}",
+         PLM_EFORMAT},
+        {"{\"labels\":[\"a\",\"b\"],\"voices\":[{\"trust\":0.5,\"weight\":1,\"bias\":[0,0]}]}", PLM_EFORMAT},
+    };
+    static const char *const two[] = {"a", "b"};
+    (void)state;
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        struct prior p;
+        plm_error err;
+        assert_int_equal(prior_read(&p, bad[i].text, two, 2, &err), bad[i].st);
+        assert_true(err.text[0] && !strchr(err.text, '\n'));
+        assert_int_equal(p.n, 1); /* and it is the model alone */
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(shares_are_counts_and_a_half),
@@ -182,6 +235,8 @@ int main(void) {
         cmocka_unit_test(a_model_that_knows_all_but_the_habits_keeps_its_weight),
         cmocka_unit_test(the_mean_prediction_is_the_share),
         cmocka_unit_test(two_labels_agree_with_a_search_by_halves),
+        cmocka_unit_test(it_comes_back_from_its_text),
+        cmocka_unit_test(a_damaged_text_is_refused),
         cmocka_unit_test(few_items_are_left_alone_and_odd_ones_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -116,6 +116,12 @@ static void test_metadata_is_sorted_and_replaced(void **state) {
     assert_string_equal(l->meta[2].key, "plm.c");
     assert_string_equal(lora_meta_get(l, "plm.b"), "two");
     assert_null(lora_meta_get(l, "plm.d"));
+    assert_int_equal(lora_meta_set(l, "plm.b", NULL, &err), PLM_OK);
+    assert_int_equal(lora_meta_set(l, "plm.b", NULL, &err), PLM_OK); /* there is none */
+    assert_null(lora_meta_get(l, "plm.b"));
+    assert_string_equal(lora_meta_get(l, "plm.a"), "1");
+    assert_string_equal(lora_meta_get(l, "plm.c"), "3");
+    assert_int_equal(lora_meta_set(l, "plm.b", "two", &err), PLM_OK);
     assert_int_equal(lora_meta_set(l, "general.type", "x", &err), PLM_EINVAL);
     assert_int_equal(lora_meta_set(l, "plm.base.sha256", "x", &err), PLM_EINVAL);
     assert_int_equal(lora_meta_set(l, "plm.x", "\xff", &err), PLM_EINVAL);

@@ -150,6 +150,14 @@ plm_status cell_ask(struct cell *c, const char *path, double scale, plm_error *e
     return st;
 }
 
+void cell_calibrate(struct cell *c, const struct prior *p) {
+    for (size_t i = 0; i < c->view->n_queries; i++) {
+        struct reply *r = &c->replies[i];
+        r->pred = prior_apply(p, r->label, kind(c)->n_labels);
+        c->nll[i] = r->nats = r->label[r->gold];
+    }
+}
+
 /* ---- examples ---- */
 
 plm_status cell_item_prompt(const struct cell *c, struct retriever *r, const struct view *v, size_t i,

@@ -2,6 +2,7 @@
 #ifndef PLM_EVAL_CELL_H
 #define PLM_EVAL_CELL_H
 #include "lab.h"
+#include "shared/prior.h"
 #include "synthetic.h"
 
 struct arm_spec;
@@ -72,5 +73,7 @@ plm_status cell_ask_student(struct cell *c, struct student *s, const plm_lora *u
                             plm_error *err);
 /* The same with the adapter at path ("" or NULL: the base), scale of the way from the task adapter to it. */
 plm_status cell_ask(struct cell *c, const char *path, double scale, plm_error *err);
+/* What was asked, its label probabilities calibrated. */
+void cell_calibrate(struct cell *c, const struct prior *p);
 plm_status cell_written(struct cell *c, plm_error *err); /* opens c->written */
 #endif

@@ -44,6 +44,8 @@ plm_status run_gate(struct cell *c, plm_error *err) {
             c->cost.tokens += g->arm[i].tokens;
         }
         st = cell_ask(c, won ? won->path : NULL, scale, err);
+        if (st == PLM_OK && won && won->prior)
+            cell_calibrate(c, won->prior);
     }
     c->used = d && d->synthetic.n ? c->written : NULL;
     if (d)

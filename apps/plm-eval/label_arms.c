@@ -76,11 +76,8 @@ plm_status run_histogram(struct cell *c, plm_error *err) {
 /* The adapter of c->cost at the scale, its probabilities calibrated. */
 static plm_status ask_with_prior(struct cell *c, double scale, const struct prior *p, plm_error *err) {
     plm_status st = cell_ask(c, c->cost.path, scale, err);
-    for (size_t i = 0; st == PLM_OK && i < c->view->n_queries; i++) {
-        struct reply *r = &c->replies[i];
-        r->pred = prior_apply(p, r->label, kind(c)->n_labels);
-        c->nll[i] = r->nats = r->label[r->gold];
-    }
+    if (st == PLM_OK)
+        cell_calibrate(c, p);
     return st;
 }
 

@@ -64,19 +64,14 @@ plm_status reply_labels(struct reply *r, const plm_kind *kind, const double *nat
 static plm_status choose(struct student *s, const char *const *prompts, const char *const *golds, size_t n,
                          struct reply *out, plm_error *err) {
     const plm_kind *k = s->kind;
+    size_t tokens[SCORED_AT_ONCE];
     double *nats = mem_zero(SCORED_AT_ONCE * k->n_labels, sizeof *nats); /* [n, labels] */
-    plm_status st = nats ? PLM_OK : fail(err, PLM_ENOMEM, "out of memory");
-    for (size_t l = 0; st == PLM_OK && l < k->n_labels; l++) {
-        const char *same[SCORED_AT_ONCE];
-        double each[SCORED_AT_ONCE];
-        for (size_t i = 0; i < n; i++)
-            same[i] = k->labels[l];
-        st = score(s, prompts, same, n, each, out, err);
-        for (size_t i = 0; st == PLM_OK && i < n; i++)
-            nats[i * k->n_labels + l] = each[i];
-    }
-    for (size_t i = 0; st == PLM_OK && i < n; i++)
+    plm_status st = nats ? scorer_labels(&s->scorer, s->model, k, prompts, n, nats, tokens, err)
+                         : fail(err, PLM_ENOMEM, "out of memory");
+    for (size_t i = 0; st == PLM_OK && i < n; i++) {
+        out[i].prompt_tokens = tokens[i];
         st = reply_labels(&out[i], k, nats + i * k->n_labels, golds[i], err);
+    }
     mem_free(nats);
     return st;
 }

@@ -82,6 +82,7 @@ static plm_status check_recipe(struct answerer *w, const struct args *a, const p
 static plm_status choose_adapters(struct answerer *w, const struct args *a, plm_error *err) {
     plm_status st;
     snprintf(w->with, sizeof w->with, "the base model");
+    prior_none(&w->prior);
     if (a->base)
         return PLM_OK;
     if (a->adapters.n) {
@@ -92,6 +93,8 @@ static plm_status choose_adapters(struct answerer *w, const struct args *a, plm_
     }
     for (size_t i = 0; st == PLM_OK && i < w->loras.n; i++)
         st = check_recipe(w, a, w->loras.adapter[i], err);
+    if (st == PLM_OK)
+        st = loras_prior(&w->loras, w->kind, &w->prior, err);
     return st;
 }
 
@@ -152,23 +155,19 @@ static plm_status label_nll(const struct answerer *w, const char *system, const 
 
 plm_status answerer_label(const struct answerer *w, const char *system, const char *question,
                           const char **best, double *probability, plm_error *err) {
+    size_t n = w->kind->n_labels;
     char *prompt = NULL;
-    double least = INFINITY, sum = 0;
-    plm_status st = plm_kind_prompt(w->kind, question, &prompt, err);
-    for (size_t i = 0; st == PLM_OK && i < w->kind->n_labels; i++) {
-        double nll;
-        st = label_nll(w, system, prompt, w->kind->labels[i], &nll, err);
-        if (st)
-            break;
-        if (nll < least) {
-            sum = sum * exp(nll - least) + 1; /* the sum of p(label) / p(best) so far */
-            least = nll;
-            *best = w->kind->labels[i];
-        } else {
-            sum += exp(least - nll);
-        }
+    double *nats = mem_zero(n, sizeof *nats);
+    plm_status st =
+        nats ? plm_kind_prompt(w->kind, question, &prompt, err) : fail(err, PLM_ENOMEM, "out of memory");
+    for (size_t i = 0; st == PLM_OK && i < n; i++)
+        st = label_nll(w, system, prompt, w->kind->labels[i], &nats[i], err);
+    if (st == PLM_OK) {
+        int top = prior_apply(&w->prior, nats, n);
+        *best = w->kind->labels[top];
+        *probability = exp(-nats[top]);
     }
-    *probability = sum > 0 ? 1 / sum : 0;
     plm_free(prompt);
+    mem_free(nats);
     return st;
 }

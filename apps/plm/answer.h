@@ -2,6 +2,7 @@
 #ifndef PLM_ANSWER_H
 #define PLM_ANSWER_H
 #include "app.h"
+#include "shared/prior.h"
 
 struct answerer {
     plm_model *model;
@@ -9,7 +10,8 @@ struct answerer {
     plm_kinds *kinds;
     const plm_kind *kind; /* NULL: a free question */
     struct loras loras;
-    char with[200]; /* "base model", "note adapter 3 (real+syn)" */
+    struct prior prior; /* that the adapter carries */
+    char with[200];     /* "base model", "note adapter 3 (real+syn)" */
     bool raw;
 };
 /* Adapter: --adapter if given, --base none, else the store's active one of (user, task). */
@@ -18,7 +20,8 @@ void answerer_close(struct answerer *w);
 /* The ids of a question: the kind's instruction and the question, in the model's template. */
 plm_status answerer_encode(const struct answerer *w, const char *system, const char *question,
                            struct encoded *out, plm_error *err);
-/* Of a kind's closed set of answers, the likeliest; nll and best may be NULL. */
+/* Of a kind's closed set of answers, the likeliest, by the adapter and the person's label counts that it may
+ * carry. */
 plm_status answerer_label(const struct answerer *w, const char *system, const char *question,
                           const char **best, double *probability, plm_error *err);
 #endif

@@ -215,17 +215,19 @@ static plm_status copy_file(const char *from, const char *to, plm_error *err) {
     return st;
 }
 
-static plm_status install(struct job *j, const struct arm *arm, plm_error *err) {
+static plm_status install(struct job *j, struct arm *arm, plm_error *err) {
     struct bytes name;
     const struct candidate *winner = &j->gate.row[j->gate.winner];
     char *folder = app_path(PLACE_DATA, "adapters"), *path = NULL, *metrics = NULL;
     int64_t id;
+    plm_status st = winner->prior ? arm_carry(arm, &j->data, winner->prior, err) : PLM_OK;
     bytes_init(&name, 4096);
     bytes_printf(&name, "%s-%s-%.12s.gguf", app_user(j->a), j->data.kind->name, arm->sha256);
     for (size_t i = 0; i < name.len; i++)
         if (name.data[i] == '/')
             name.data[i] = '_';
-    plm_status st = bytes_status(&name, "the adapter's name", err);
+    if (st == PLM_OK)
+        st = bytes_status(&name, "the adapter's name", err);
     if (st == PLM_OK)
         st = folder ? dir_make(folder, err) : fail(err, PLM_ENOMEM, "out of memory");
     if (st == PLM_OK && !(path = path_join(folder, name.data)))
@@ -241,7 +243,7 @@ static plm_status install(struct job *j, const struct arm *arm, plm_error *err) 
                              .path = path,
                              .sha256 = arm->sha256,
                              .base_sha256 = j->data.model_sha256,
-                             .arm = arm->name,
+                             .arm = winner->name,
                              .metrics = metrics,
                              .state = "active",
                              .scale = (double)winner->scale,
@@ -267,7 +269,7 @@ static plm_status learn_and_gate(struct job *j, plm_error *err) {
     if (st)
         return st;
     report_gate(&j->report, &j->data, &j->gate);
-    const struct arm *arm = gate_arm(&j->gate);
+    struct arm *arm = gate_arm(&j->gate);
     if (arm)
         st = install(j, arm, err);
     else if (j->gate.winner >= 0)

@@ -110,8 +110,34 @@ static const json_t *best_row(const json_t *rows, const char *name) {
     return found;
 }
 
+/* How often the person gives each label, and what that did. */
+static void explain_prior(const json_t *won, const json_t *rows, FILE *to) {
+    const json_t *tried = NULL, *without;
+    size_t i;
+    json_t *row;
+    json_array_foreach(rows, i, row) if (json_object_get(row, "weight") &&
+                                         (!tried || real(row, "nll") < real(tried, "nll"))) tried = row;
+    if (json_object_get(won, "weight"))
+        tried = won;
+    if (!tried)
+        return;
+    without = best_row(rows, strncmp(text(tried, "name"), "real+syn", 8) == 0 ? "real+syn" : "real");
+    if (tried == won)
+        fprintf(
+            to,
+            "How often you give each label is part of its answers: what the adapter says of a text counts "
+            "%.0f %%, your habits the rest. Without that it was at %.4f.\n",
+            100 * real(tried, "weight"), real(without, "nll"));
+    else
+        fprintf(to,
+                "Counting how often you give each label did not help (\"%s\" was at %.4f), so it is left "
+                "out.\n",
+                text(tried, "name"), real(tried, "nll"));
+}
+
 static void explain_choice(const json_t *d, FILE *to) {
-    const json_t *rows = json_object_get(json_object_get(d, "gate"), "rows"), *won = NULL;
+    const json_t *gate = json_object_get(d, "gate"), *rows = json_object_get(gate, "rows"), *won = NULL;
+    const char *unit = text(gate, "unit");
     const json_t *base = best_row(rows, "base"), *alone = best_row(rows, "real"),
                  *both = best_row(rows, "real+syn");
     size_t i;
@@ -122,15 +148,14 @@ static void explain_choice(const json_t *d, FILE *to) {
     double from = real(base, "nll"), nll = real(won, "nll");
     if (won == base)
         fprintf(to,
-                "Nothing beat the model as it is (%.4f nats a token) by more than a tie, so nothing was "
+                "Nothing beat the model as it is (%.4f %s) by more than a tie, so nothing was "
                 "installed: "
                 "an adapter that does not help costs time and may hurt.\n",
-                from);
+                from, unit);
     else
-        fprintf(
-            to,
-            "\"%s\" at scale %g won: %.4f nats a token against %.4f of the model as it is, %.0f %% less.\n",
-            text(won, "name"), real(won, "scale"), nll, from, 100 * (1 - nll / from));
+        fprintf(to, "\"%s\" at scale %g won: %.4f %s against %.4f of the model as it is, %.0f %% less.\n",
+                text(won, "name"), real(won, "scale"), nll, unit, from, 100 * (1 - nll / from));
+    explain_prior(won, rows, to);
     if (alone && both) {
         double gain = 1 - real(both, "nll") / real(alone, "nll");
         if (fabs(gain) < 0.001)

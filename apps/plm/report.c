@@ -49,10 +49,12 @@ void report_gate(struct report *r, const struct pool_of_data *d, struct gate *g)
     json_t *rows = json_array();
     for (size_t i = 0; i < g->n; i++) {
         const struct candidate *c = &g->row[i];
-        json_array_append_new(rows, json_pack("{s:s, s:f, s:o, s:b, s:b}", "name", c->name, "scale",
-                                              (double)c->scale, "nll",
-                                              isfinite(c->nll) ? json_real(c->nll) : json_null(), "harmful",
-                                              c->harmful, "winner", (int)i == g->winner));
+        json_t *row = json_pack("{s:s, s:f, s:o, s:b, s:b}", "name", c->name, "scale", (double)c->scale,
+                                "nll", isfinite(c->nll) ? json_real(c->nll) : json_null(), "harmful",
+                                c->harmful, "winner", (int)i == g->winner);
+        if (c->prior)
+            json_object_set_new(row, "weight", json_real(prior_weight(c->prior)));
+        json_array_append_new(rows, row);
     }
     json_object_set_new(r->doc, "task", json_string(d->kind->name));
     json_object_set_new(r->doc, "records", json_integer((json_int_t)d->real.n));
@@ -60,7 +62,8 @@ void report_gate(struct report *r, const struct pool_of_data *d, struct gate *g)
                         json_pack("{s:s, s:s, s:s}", "path", plm_model_describe(d->model)->path, "sha256",
                                   d->model_sha256, "cpu", plm_model_describe(d->model)->cpu));
     json_object_set_new(r->doc, "gate",
-                        json_pack("{s:s, s:I, s:o}", "way", ways[g->way], "held_out",
+                        json_pack("{s:s, s:s, s:I, s:o}", "way", ways[g->way], "unit",
+                                  g->labels ? "nats a label" : "nats a token", "held_out",
                                   (json_int_t)(g->way == GATE_CROSS_FIT ? d->real.n : g->n_held), "rows",
                                   rows));
     for (size_t i = 0; i < g->n_arms; i++)
@@ -152,13 +155,13 @@ static void print_gate(const json_t *gate, FILE *to) {
                scale = real(row, "scale");
         if (i == 0)
             base = nll;
-        fprintf(to, "  %c %-12s", json_is_true(json_object_get(row, "winner")) ? '*' : ' ',
+        fprintf(to, "  %c %-14s", json_is_true(json_object_get(row, "winner")) ? '*' : ' ',
                 text(row, "name"));
         if (scale != 0 && scale != 1)
             fprintf(to, " x%.2f", scale);
         else
             fprintf(to, "      ");
-        fprintf(to, "  %7.4f nats a token  %+6.1f %%%s\n", nll, 100 * (nll / base - 1),
+        fprintf(to, "  %7.4f %s  %+6.1f %%%s\n", nll, text(gate, "unit"), 100 * (nll / base - 1),
                 json_is_true(json_object_get(row, "harmful")) ? "  refused: hurts general text" : "");
     }
 }

@@ -84,8 +84,8 @@ static void gate_table(struct bytes *b, const json_t *gate) {
     bytes_printf(b, "<h2>The gate</h2><p>");
     bytes_html(b, text(gate, "way"));
     bytes_printf(b,
-                 " (%.0f). Lower is better.<table><tr><th>Arm<th>Scale<th>Nats a token<th>Against base<th>\n",
-                 number(gate, "held_out"));
+                 " (%.0f), in %s. Lower is better.<table><tr><th>Arm<th>Scale<th>NLL<th>Against base<th>\n",
+                 number(gate, "held_out"), text(gate, "unit"));
     json_array_foreach(json_object_get(gate, "rows"), i, row) {
         double nll = number(row, "nll");
         if (i == 0)

@@ -172,6 +172,8 @@ static plm_status describe(const struct arm *arm, const struct pool_of_data *d, 
         st = plm_adapter_set(ad, "plm.instruction", d->kind->instruction, err);
     if (st == PLM_OK)
         st = plm_adapter_set(ad, "plm.arm", arm->name, err);
+    if (st == PLM_OK)
+        st = plm_adapter_set(ad, "plm.prior", NULL, err); /* of what it started from */
     return st;
 }
 
@@ -305,29 +307,108 @@ static plm_status use(struct scorer *s, struct loras *l, const struct pool_of_da
     return st || !l->n ? st : scorer_use(s, l->use, l->n, err);
 }
 
+bool arm_labels(const struct pool_of_data *d, int *label) {
+    for (size_t i = 0; i < d->real.n; i++) {
+        label[i] = -1;
+        for (size_t l = 0; l < d->kind->n_labels; l++)
+            if (strcmp(d->kind->labels[l], d->real.v[i].output) == 0)
+                label[i] = (int)l;
+        if (label[i] < 0)
+            return false;
+    }
+    return d->kind->n_labels > 1 && d->kind->n_labels <= PRIOR_LABELS && d->real.n;
+}
+
+/* The records at of[0 .. n), all at once. */
+static plm_status score_labels(struct device *dev, const struct pool_of_data *d, const size_t *of, size_t n,
+                               const struct prior *own, const int *label, double *nll, double *labels,
+                               plm_error *err) {
+    size_t all = d->kind->n_labels;
+    char *prompt[SCORED_AT_ONCE] = {NULL};
+    double nats[SCORED_AT_ONCE * PRIOR_LABELS];
+    plm_status st = PLM_OK;
+    for (size_t i = 0; st == PLM_OK && i < n; i++)
+        st = plm_kind_prompt(d->kind, d->real.v[of[i]].input, &prompt[i], err);
+    if (st == PLM_OK)
+        st = scorer_labels(&dev->scorer, d->model, d->kind, (const char *const *)prompt, n, nats, NULL, err);
+    for (size_t i = 0; st == PLM_OK && i < n; i++) {
+        prior_apply(own, nats + i * all, all);
+        nll[of[i]] = nats[i * all + (size_t)label[of[i]]];
+        if (labels)
+            memcpy(labels + of[i] * all, nats + i * all, all * sizeof *nats);
+    }
+    for (size_t i = 0; i < n; i++)
+        plm_free(prompt[i]);
+    return st;
+}
+
+static plm_status score_texts(struct device *dev, const struct pool_of_data *d, const size_t *of, size_t n,
+                              double *nll, plm_error *err) {
+    const char *in[SCORED_AT_ONCE], *out[SCORED_AT_ONCE];
+    double each[SCORED_AT_ONCE];
+    for (size_t i = 0; i < n; i++) {
+        in[i] = d->real.v[of[i]].input;
+        out[i] = d->real.v[of[i]].output;
+    }
+    plm_status st = device_scores(dev, in, out, n, each, err);
+    for (size_t i = 0; st == PLM_OK && i < n; i++)
+        nll[of[i]] = each[i];
+    return st;
+}
+
 plm_status arm_score(const struct pool_of_data *d, const char *adapter, float scale, const bool *held,
-                     double *nll, plm_error *err) {
+                     double *nll, double *labels, plm_error *err) {
     struct device device = {0};
     struct loras loras = {.n = 0};
-    plm_status st = device_open(&device, d->model, d->kind, err);
+    struct prior own;
+    int *label = mem_zero(d->real.n + 1, sizeof *label);
+    plm_status st =
+        label ? device_open(&device, d->model, d->kind, err) : fail(err, PLM_ENOMEM, "out of memory");
+    bool are_labels = label && arm_labels(d, label);
     if (st == PLM_OK)
         st = use(&device.scorer, &loras, d, adapter, scale, err);
+    if (st == PLM_OK)
+        st = loras_prior(&loras, d->kind, &own, err);
     for (size_t i = 0; st == PLM_OK && i < d->real.n;) {
-        const char *in[SCORED_AT_ONCE], *out[SCORED_AT_ONCE];
         size_t of[SCORED_AT_ONCE], n = 0;
-        double each[SCORED_AT_ONCE];
         for (; i < d->real.n && n < SCORED_AT_ONCE; i++) {
-            in[n] = d->real.v[i].input;
-            out[n] = d->real.v[i].output;
             of[n] = i;
             n += held[i];
         }
-        st = device_scores(&device, in, out, n, each, err);
-        for (size_t k = 0; st == PLM_OK && k < n; k++)
-            nll[of[k]] = each[k];
+        st = are_labels ? score_labels(&device, d, of, n, &own, label, nll, labels, err)
+                        : score_texts(&device, d, of, n, nll, err);
     }
+    mem_free(label);
     device_close(&device);
     loras_close(&loras);
+    return st;
+}
+
+plm_status arm_carry(struct arm *arm, const struct pool_of_data *d, const struct prior *p, plm_error *err) {
+    plm_adapter *ad = NULL;
+    char *text = NULL, path[sizeof arm->path + 8];
+    snprintf(path, sizeof path, "%.4100s+prior", arm->path);
+    plm_status st = prior_write(p, d->kind->labels, d->kind->n_labels, &text, err);
+    if (st == PLM_OK)
+        st = plm_adapter_load(&ad, d->model, arm->path, err);
+    if (st == PLM_OK)
+        st = plm_adapter_set(ad, "plm.prior", text, err);
+    if (st == PLM_OK)
+        st = plm_adapter_save(ad, path, err);
+    if (st == PLM_OK)
+        st = sha256_file(path, arm->sha256, err);
+    if (st == PLM_OK)
+        snprintf(arm->path, sizeof arm->path, "%.4190s", path);
+    size_t learned = arm->n_learned;
+    for (size_t i = 0; st == PLM_OK && i < d->real.n; i++) {
+        bool known = false;
+        for (size_t k = 0; k < learned; k++)
+            known |= arm->learned[k] == d->real.v[i].id;
+        if (!known)
+            arm->learned[arm->n_learned++] = d->real.v[i].id;
+    }
+    plm_adapter_free(ad);
+    plm_free(text);
     return st;
 }
 

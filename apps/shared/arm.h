@@ -5,6 +5,7 @@
 #include "base/json.h"
 #include "shared/device.h"
 #include "shared/learn.h"
+#include "shared/prior.h"
 #include "shared/records.h"
 
 enum { ARM_SCALES = 5 }; /* 0, .25, .5, .75, 1 */
@@ -41,10 +42,16 @@ struct arm {
  * bar: the progress line's label. */
 plm_status arm_train(struct arm *arm, const struct pool_of_data *d, const bool *held, plm_error *err);
 void arm_free(struct arm *arm);
-/* Mean target NLL over the records with held[i] set, added item by item to sum[]; the adapter at each scale
- * wanted. */
+/* How unlikely the adapter at a scale finds the answer of each record with held[i] set: nll[i]. Of text, the
+ * mean -ln p of its tokens. Of labels, -ln p among the labels, as `plm ask` chooses; all of them then go to
+ * labels [records, labels] (NULL: not wanted). */
 plm_status arm_score(const struct pool_of_data *d, const char *adapter, float scale, const bool *held,
-                     double *nll, plm_error *err);
+                     double *nll, double *labels, plm_error *err);
+/* Which label each record has: [records]. False: the kind has none, or a record has another answer, and it is
+ * scored as text. */
+bool arm_labels(const struct pool_of_data *d, int *label);
+/* The arm's file becomes one that carries the prior, which counted all records: they join what it learned. */
+plm_status arm_carry(struct arm *arm, const struct pool_of_data *d, const struct prior *p, plm_error *err);
 /* A general text's mean NLL under the adapter (NULL: what the arms start from). */
 plm_status general_nll(const struct pool_of_data *d, const char *adapter, float scale, double *nll,
                        plm_error *err);

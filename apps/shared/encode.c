@@ -143,3 +143,25 @@ plm_status scorer_run(struct scorer *c, const struct encoded *e, size_t n, doubl
     mem_free(logprob);
     return st;
 }
+
+plm_status scorer_labels(struct scorer *c, const plm_model *m, const plm_kind *kind,
+                         const char *const *prompts, size_t n, double *nats, size_t *prompt_tokens,
+                         plm_error *err) {
+    plm_status st = PLM_OK;
+    for (size_t l = 0; st == PLM_OK && l < kind->n_labels; l++) {
+        struct encoded e[SCORED_AT_ONCE] = {{0}};
+        double mean[SCORED_AT_ONCE];
+        for (size_t i = 0; st == PLM_OK && i < n; i++)
+            st = encode_turn(&e[i], m, NULL, prompts[i], kind->labels[l], false, err);
+        if (st == PLM_OK)
+            st = scorer_run(c, e, n, mean, err);
+        for (size_t i = 0; i < n; i++) {
+            if (st == PLM_OK)
+                nats[i * kind->n_labels + l] = mean[i] * (double)(e[i].n - e[i].n_prompt);
+            if (prompt_tokens)
+                prompt_tokens[i] = e[i].n_prompt;
+            encoded_free(&e[i]);
+        }
+    }
+    return st;
+}

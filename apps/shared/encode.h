@@ -26,6 +26,11 @@ void scorer_close(struct scorer *c);
 plm_status scorer_use(struct scorer *c, const plm_lora *uses, size_t n, plm_error *err);
 /* The mean of -ln p over the ids of each answer, for n <= SCORED_AT_ONCE. */
 plm_status scorer_run(struct scorer *c, const struct encoded *e, size_t n, double *nll, plm_error *err);
+/* -ln p of each label with its end behind each of n <= SCORED_AT_ONCE prompts: nats [n, labels], as they are.
+ * A prompt is computed once. prompt_tokens (NULL: not wanted): [n]. */
+plm_status scorer_labels(struct scorer *c, const plm_model *m, const plm_kind *kind,
+                         const char *const *prompts, size_t n, double *nats, size_t *prompt_tokens,
+                         plm_error *err);
 
 /* Adapters in use, owned. */
 struct loras {

@@ -4,11 +4,13 @@
 #include "shared/arm.h"
 
 struct candidate {    /* a row of the gate's table */
-    const char *name; /* "base", "real", "real+syn", "installed" */
-    double nll;       /* mean over the gate's records of the mean target NLL */
+    const char *name; /* "base", "real", "real+syn", "installed", "real+prior", "real+syn+prior" */
+    double nll;       /* mean over the gate's records, as arm_score measures it */
     float scale;
-    bool harmful;     /* raises the general text's NLL by over 5 % */
-    const char *path; /* the adapter file, its arm's or the installed one's; NULL: base */
+    bool harmful;              /* raises the general text's NLL by over 5 % */
+    const char *path;          /* the adapter file, its arm's or the installed one's; NULL: base */
+    struct arm *arm;           /* that it stands for; NULL: base or the installed one */
+    const struct prior *prior; /* calibrates it to the person's label counts; NULL: nothing does */
 };
 
 enum { GATE_MOST = 16 };
@@ -22,7 +24,9 @@ struct gate {
     size_t n;
     int winner;        /* index into row; -1: none was tested */
     struct arm arm[2]; /* real, real+syn: as trained for installation */
+    struct prior prior[2];
     size_t n_arms;
+    bool labels; /* NLL is of a label among the labels, not of a token */
 };
 
 /* Chooses the way and the held-out records by their number alone: from 20 the newest max(5, 15 %); from 5

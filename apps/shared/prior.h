@@ -9,6 +9,7 @@
 #ifndef SHARED_PRIOR_H
 #define SHARED_PRIOR_H
 #include "base/base.h"
+#include "shared/encode.h"
 
 enum {
     PRIOR_LABELS = 64,
@@ -40,6 +41,14 @@ plm_status prior_fit(struct prior *out, const double *nats, const int *gold, siz
 int prior_apply(const struct prior *p, double *nats, size_t labels);
 /* The weight of what the model says, on average: 1 is all, 0 a counter. */
 double prior_weight(const struct prior *p);
+/* As one line of text that an adapter's file can carry, and back. The labels are named in it: refused is a
+ * text that is damaged or of other labels. *text: plm_free. */
+plm_status prior_write(const struct prior *p, const char *const *label, size_t labels, char **text,
+                       plm_error *err);
+plm_status prior_read(struct prior *out, const char *text, const char *const *label, size_t labels,
+                      plm_error *err);
+/* The one that the adapters carry; kind NULL or none carried: the model alone. */
+plm_status loras_prior(const struct loras *l, const plm_kind *kind, struct prior *out, plm_error *err);
 /* nats of each label, as they are, to -ln p over the set; returns the likeliest. */
 int label_renormalise(double *nats, size_t n);
 #endif

@@ -166,14 +166,27 @@ static size_t meta_place(const struct lora *l, const char *key, bool *there) {
     return i;
 }
 
+static void meta_remove(struct lora *l, size_t i, bool there) {
+    if (!there)
+        return;
+    mem_free(l->meta[i].key);
+    mem_free(l->meta[i].value);
+    l->n_meta--;
+    memmove(l->meta + i, l->meta + i + 1, (l->n_meta - i) * sizeof *l->meta);
+}
+
 plm_status lora_meta_set(struct lora *l, const char *key, const char *value, plm_error *err) {
     if (!str_starts(str_of(key), "plm.") || strcmp(key, "plm.base.sha256") == 0 || strlen(key) > 200)
         return fail(err, PLM_EINVAL, "an adapter's own keys start with plm., unlike %.60s", key);
+    bool there;
+    size_t i = meta_place(l, key, &there);
+    if (!value) {
+        meta_remove(l, i, there);
+        return PLM_OK;
+    }
     if (strlen(value) > GGUF_MAX_STRING || !utf8_valid(value, strlen(value), NULL) ||
         !utf8_valid(key, strlen(key), NULL))
         return fail(err, PLM_EINVAL, "the value of %s is not text that an adapter can hold", key);
-    bool there;
-    size_t i = meta_place(l, key, &there);
     char *v = mem_dupz(value);
     if (!v)
         return fail(err, PLM_ENOMEM, "no memory for %s", key);

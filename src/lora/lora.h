@@ -49,7 +49,7 @@ plm_status lora_new(struct lora **out, const struct lora_shape *s, int first, in
 int lora_first_layer(const struct lora *l); /* that has a pair; l->layers: none has */
 plm_status lora_copy(struct lora **out, const struct lora *l, plm_error *err);
 void lora_free(struct lora *l);
-/* Keys start with "plm."; "plm.base.sha256" is the field above. Replaces. */
+/* Keys start with "plm."; "plm.base.sha256" is the field above. Replaces; value NULL removes. */
 plm_status lora_meta_set(struct lora *l, const char *key, const char *value, plm_error *err);
 const char *lora_meta_get(const struct lora *l, const char *key);
 /* A GGUF file or PEFT folder. s NULL: only for description (no shape check; PEFT rows stay as they are). */
