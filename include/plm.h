@@ -392,6 +392,11 @@ PLM_API plm_status plm_trainer_finish(plm_trainer *t, int *best_step, double *be
 /* Per example, the mean target NLL with the adapter as it is now. */
 PLM_API plm_status plm_trainer_loss(plm_trainer *t, const plm_example *ex, size_t n, double *loss,
                                     plm_error *err) PLM_MUST_CHECK;
+/* The gradient of the mean of those losses by each of the adapter's numbers, in an order that stays the same
+ * for adapters of one shape: gradient [plm_adapter_describe(a)->parameters]. Nothing is learned by it. With
+ * it examples can be compared: one whose gradient points along that of others teaches what they teach. */
+PLM_API plm_status plm_trainer_gradient(plm_trainer *t, const plm_example *ex, size_t n, float *gradient,
+                                        plm_error *err) PLM_MUST_CHECK;
 /* A checkpoint: weights, moments, order, step, best so far. Resuming is bit-exact; a checkpoint of
  * another base, data or configuration is refused. */
 PLM_API plm_status plm_trainer_save(const plm_trainer *t, const char *path, plm_error *err) PLM_MUST_CHECK;

@@ -449,6 +449,70 @@ static void losses_of_foreign_examples_change_nothing(void **state) {
     plm_trainer_free(q);
 }
 
+/* A loss of squares has a central difference that is its derivative. */
+static void the_gradient_of_foreign_examples_is_their_slope_and_changes_nothing(void **state) {
+    enum { N = 21 };
+    struct toy y, quiet;
+    (void)state;
+    toy_open(&y);
+    toy_open(&quiet);
+    plm_trainer *t = new_trainer(&y, (plm_train_options){.batch = 3, .steps = 9, .seed = 4});
+    plm_trainer *q = new_trainer(&quiet, (plm_train_options){.batch = 3, .steps = 9, .seed = 4});
+    static int32_t ids[N][60];
+    plm_example ex[N];
+    for (int i = 0; i < N; i++) {
+        size_t n = 6 + (size_t)(i * 13 % 50);
+        for (size_t k = 0; k < n; k++) {
+            ids[i][k] = TOY_TEXT + (int32_t)((i * 29 + (int)k * 7) % 100);
+        }
+        ex[i] = (plm_example){.ids = ids[i], .n_ids = n, .n_prompt = 4, .weight = 1 + (float)i};
+    }
+    for (uint64_t i = 0; i < 7; i++) {
+        toy_add_ids(t, i, 10 + i, 4, 0, false);
+        toy_add_ids(q, i, 10 + i, 4, 0, false);
+    }
+    float got[TOY_PARAMETERS];
+    for (int s = 0; s < 9; s++) {
+        for (int k = 0; k < TOY_PARAMETERS; k++) {
+            got[k] = 5; /* what was there does not count */
+        }
+        assert_ok(plm_trainer_gradient(t, ex, N, got, &why));
+        for (int k = 0; k < TOY_PARAMETERS; k += 7) {
+            double slope = 0;
+            for (int side = -1; side <= 1; side += 2) {
+                float was = y.values[k];
+                y.values[k] += (float)side * 0.5f;
+                for (int i = 0; i < N; i++) {
+                    uint8_t learn[60];
+                    for (size_t p = 0; p < ex[i].n_ids; p++) {
+                        learn[p] = p >= 4;
+                    }
+                    struct example e = {.ids = ids[i],
+                                        .learn = learn,
+                                        .n = (int)ex[i].n_ids,
+                                        .targets = (int)ex[i].n_ids - 4};
+                    slope += side * toy_loss(&y, &e) / N;
+                }
+                y.values[k] = was;
+            }
+            assert_float_equal(got[k], slope, 1e-4);
+        }
+        assert_ok(plm_trainer_step(t, NULL, &why));
+        assert_ok(plm_trainer_step(q, NULL, &why));
+    }
+    char a[65], b[65];
+    toy_sum(&y, a);
+    toy_sum(&quiet, b);
+    assert_string_equal(a, b);
+    assert_refused(plm_trainer_gradient(t, ex, 0, got, &why), PLM_EINVAL, "needs");
+    ids[18][5] = TOY_NAN;
+    assert_refused(plm_trainer_gradient(t, ex, N, got, &why), PLM_EINVAL, "the loss of example 19 is not");
+    ids[18][5] = TOY_INF;
+    assert_refused(plm_trainer_gradient(t, ex, N, got, &why), PLM_EINVAL, "the gradient of");
+    plm_trainer_free(t);
+    plm_trainer_free(q);
+}
+
 /* ---- numbers that are not finite ---- */
 
 static void a_poisoned_example_is_named_and_the_weights_stay(void **state) {
@@ -629,6 +693,7 @@ int main(void) {
         cmocka_unit_test(patience_ends_the_run),
         cmocka_unit_test(without_validation_the_last_adapter_stays),
         cmocka_unit_test(losses_of_foreign_examples_change_nothing),
+        cmocka_unit_test(the_gradient_of_foreign_examples_is_their_slope_and_changes_nothing),
         cmocka_unit_test(a_poisoned_example_is_named_and_the_weights_stay),
         cmocka_unit_test(a_poisoned_validation_is_named_and_never_saved),
         cmocka_unit_test(a_rate_that_breaks_the_weights_is_never_saved),

@@ -8,6 +8,8 @@
 #include <stdio.h>
 #include <string.h>
 
+enum { GROUP = 16 }; /* foreign examples measured at once */
+
 plm_status plm_trainer_new(plm_trainer **out, const plm_model *m, plm_adapter *a,
                            const plm_train_options *opt, plm_error *err) {
     if (!out || !m || !a) {
@@ -226,9 +228,12 @@ plm_status plm_trainer_finish(plm_trainer *t, int *best_step, double *best, plm_
     return PLM_OK;
 }
 
-/* A group of foreign examples: made, measured, freed. */
-static plm_status loss_of(struct plm_trainer *t, const plm_example *ex, size_t base, int n,
-                          struct example *made, const struct example **list, double *loss, plm_error *err) {
+/* Foreign examples, up to GROUP of them: made, measured, freed. share not NULL: share times the gradient of
+ * each loss is added to gradient. */
+static plm_status measure(struct plm_trainer *t, const plm_example *ex, size_t base, int n,
+                          const float *share, float *gradient, plm_error *err) {
+    struct example made[GROUP];
+    const struct example *list[GROUP];
     plm_status st = PLM_OK;
     int have = 0, longest = 1;
     for (; !st && have < n; have += !st) {
@@ -244,10 +249,7 @@ static plm_status loss_of(struct plm_trainer *t, const plm_example *ex, size_t b
         st = trainer_room(t, longest, n, err);
     }
     if (!st) {
-        st = trainer_pass(t, list, n, t->packer.cap, NULL, NULL, err);
-    }
-    for (int i = 0; i < n && !st; i++) {
-        loss[i] = t->loss[i];
+        st = trainer_pass(t, list, n, t->packer.cap, share, gradient, err);
     }
     for (int i = 0; i < have; i++) {
         example_free(&made[i]);
@@ -256,17 +258,44 @@ static plm_status loss_of(struct plm_trainer *t, const plm_example *ex, size_t b
 }
 
 plm_status plm_trainer_loss(plm_trainer *t, const plm_example *ex, size_t n, double *loss, plm_error *err) {
-    enum { GROUP = 16 };
     if (!t || (n && (!ex || !loss))) {
         return fail(err, PLM_EINVAL,
                     "plm_trainer_loss needs a trainer, examples and a place for their losses");
     }
-    struct example made[GROUP];
-    const struct example *list[GROUP];
     plm_status st = PLM_OK;
     for (size_t i = 0; !st && i < n; i += GROUP) {
         int group = n - i < GROUP ? (int)(n - i) : GROUP;
-        st = loss_of(t, ex + i, i, group, made, list, loss + i, err);
+        st = measure(t, ex + i, i, group, NULL, NULL, err);
+        for (int k = 0; k < group && !st; k++) {
+            loss[i + (size_t)k] = t->loss[k];
+        }
+    }
+    return st;
+}
+
+plm_status plm_trainer_gradient(plm_trainer *t, const plm_example *ex, size_t n, float *gradient,
+                                plm_error *err) {
+    if (!t || !ex || !n || !gradient) {
+        return fail(err, PLM_EINVAL,
+                    "plm_trainer_gradient needs a trainer, examples and a place for their gradient");
+    }
+    float share[GROUP];
+    plm_status st = PLM_OK;
+    for (int i = 0; i < GROUP; i++) {
+        share[i] = 1 / (float)n;
+    }
+    memset(gradient, 0, t->lora->parameters * sizeof *gradient);
+    for (size_t i = 0; !st && i < n; i += GROUP) {
+        int group = n - i < GROUP ? (int)(n - i) : GROUP;
+        st = measure(t, ex + i, i, group, share, gradient, err);
+        for (int k = 0; k < group && !st; k++) {
+            if (!isfinite(t->loss[k])) {
+                st = fail(err, PLM_EINVAL, "the loss of example %zu is not finite", i + (size_t)k + 1);
+            }
+        }
+    }
+    if (!st && !isfinite(grad_norm(gradient, t->lora->parameters))) {
+        st = fail(err, PLM_EINVAL, "the gradient of %zu examples is not finite", n);
     }
     return st;
 }
