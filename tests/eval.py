@@ -26,7 +26,7 @@ PLAIN = (
     "majority,histogram,copy,base,bm25,task,task+prior,task+fit,task@1,real,real-matched,real-matched:0.5,"
     "real-best,real-dropout,real+prior,real+nearest,shuffled,mixture"
 )
-WRITTEN = "generic,synthetic,real+unfiltered,real+syn,real+syn@4,gate,real+syn+prior"
+WRITTEN = "generic,synthetic,real+unfiltered,real+syn,real+syn@4,gate,real+syn/2,real+chosen,real+syn+prior"
 
 
 def people(name, *words, users=3, queries=2, profile=6):
@@ -175,11 +175,13 @@ def test_arms_with_a_teacher_run_on_kept_replies_the_second_time():
         run(task, data, "written-" + task, WRITTEN, "--points", "all", "--users", 1, *teacher)  # who is gone
         again = [json.loads(x) for x in results.read_text().splitlines()]
         before = [json.loads(x) for x in first.splitlines()]
-        assert len(before) == 6 + (task in LABELS)
+        assert len(before) == 8 + (task in LABELS)
         assert [x.get("nll") for x in again] == [x.get("nll") for x in before]
         assert before[3]["synthetic"]["kept"] > 0
-        chosen = before[5]["gate"]["chosen"]
-        assert chosen in {"base", "real", "real+syn"} or (task in LABELS and chosen.endswith("+prior"))
+        half, chosen = before[6]["rows"], before[7]["rows"]
+        assert half["kept"] == chosen["kept"] > 0 and -1 <= chosen["score_dropped"] <= chosen["score"] <= 1
+        installs = before[5]["gate"]["chosen"]
+        assert installs in {"base", "real", "real+syn"} or (task in LABELS and installs.endswith("+prior"))
 
 
 def test_a_run_that_is_killed_goes_on_to_the_same_numbers():

@@ -2,6 +2,7 @@
 #include "arms.h"
 
 #include "base/text.h"
+#include "chosen_arms.h"
 #include "gate_arm.h"
 #include "label_arms.h"
 
@@ -363,6 +364,9 @@ const struct arm_kind arm_kinds[] = {
     {"synthetic", "rows written from the user's items alone", true, true, true, true, run_synthetic},
     {"real+unfiltered", "the user's items and rows as they came", true, true, true, true, run_unfiltered},
     {"real+syn", "the system: items and filtered rows", true, true, true, true, run_system},
+    {"real+syn/2", "the system with any half of its rows", true, true, true, true, run_half},
+    {"real+chosen", "with the half whose gradients agree with real ones'", true, true, true, true,
+     run_chosen},
     {"shuffled", "other users' adapters", true, false, true, true, run_shuffled},
     {"gate", "what the product's gate installs", true, true, true, true, run_gate},
     {"mixture", "of the arms before it, weighted by their past", false, false, true, true, run_mixture},

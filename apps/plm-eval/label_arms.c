@@ -180,17 +180,6 @@ plm_status run_task_fit(struct cell *c, plm_error *err) {
     return st;
 }
 
-/* Was the row made from a held item? */
-static bool made_from(const plm_synthetic *row, const struct records *records, const struct view *v,
-                      const bool *held) {
-    for (size_t k = 0; k < row->n_sources; k++)
-        for (size_t r = 0; r < records->n; r++)
-            for (size_t i = 0; records->v[r].id == row->sources[k] && i < v->n; i++)
-                if (held[i] && strcmp(v->items[i]->input, records->v[r].input) == 0)
-                    return true;
-    return false;
-}
-
 /* Trains on what is not held, and asks about what is. */
 static plm_status run_fold(struct cell *c, struct seen *seen, const struct records *records, const bool *held,
                            size_t n_held, plm_error *err) {
@@ -204,7 +193,7 @@ static plm_status run_fold(struct cell *c, struct seen *seen, const struct recor
         if (!some.v)
             st = fail(err, PLM_ENOMEM, "out of memory");
         for (size_t i = 0; st == PLM_OK && i < c->written->kept.n; i++)
-            if (!made_from(&c->written->kept.v[i], records, c->view, held))
+            if (!written_from(&c->written->kept.v[i], records, c->view, held))
                 some.v[some.n++] = c->written->kept.v[i];
         if (st == PLM_OK)
             st = cell_add_rows(c, &s, &some, SIZE_MAX, err);
@@ -274,9 +263,8 @@ plm_status run_real_prior(struct cell *c, plm_error *err) {
 plm_status run_system_prior(struct cell *c, plm_error *err) {
     struct records records = {0};
     plm_status st = cell_written(c, err);
-    plm_query q = {.user = c->written->user, .kind = kind(c)->name};
     if (st == PLM_OK)
-        st = records_load(&records, c->lab->store, &q, err);
+        st = written_records(c->written, c->lab, &records, err);
     c->used = c->written;
     if (st == PLM_OK)
         st = run_fitted(c, &records, err);

@@ -191,6 +191,22 @@ plm_status written_open(struct written *w, struct lab *l, const char *what, cons
     return st;
 }
 
+plm_status written_records(const struct written *w, const struct lab *l, struct records *out,
+                           plm_error *err) {
+    plm_query q = {.user = w->user, .kind = l->kind->name};
+    return records_load(out, l->store, &q, err);
+}
+
+bool written_from(const plm_synthetic *row, const struct records *records, const struct view *v,
+                  const bool *held) {
+    for (size_t k = 0; k < row->n_sources; k++)
+        for (size_t r = 0; r < records->n; r++)
+            for (size_t i = 0; records->v[r].id == row->sources[k] && i < v->n; i++)
+                if (held[i] && strcmp(v->items[i]->input, records->v[r].input) == 0)
+                    return true;
+    return false;
+}
+
 void written_close(struct written *w) {
     synthetics_free(&w->kept);
     synthetics_free(&w->raw);

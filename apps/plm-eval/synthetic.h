@@ -17,5 +17,10 @@ struct written {
  * items may be other people's ("generic"); what names them in the store. */
 plm_status written_open(struct written *w, struct lab *l, const char *what, const struct item *const *items,
                         size_t n, const struct view *guard, uint64_t seed, plm_error *err);
+/* The records that the rows' sources name. */
+plm_status written_records(const struct written *w, const struct lab *l, struct records *out, plm_error *err);
+/* Was the row made from one of the view's items with held[i] set? */
+bool written_from(const plm_synthetic *row, const struct records *records, const struct view *v,
+                  const bool *held);
 void written_close(struct written *w);
 #endif
