@@ -18,6 +18,7 @@ int fuzz_jsonl_import(const uint8_t *data, size_t size);
 int fuzz_markdown(const uint8_t *data, size_t size);
 int fuzz_reply(const uint8_t *data, size_t size);
 int fuzz_server(const uint8_t *data, size_t size);
+int fuzz_eval(const uint8_t *data, size_t size);
 
 /* The bytes as a file, for parsers that take a path; the same path on each call. */
 const char *fuzz_file(const uint8_t *data, size_t size);

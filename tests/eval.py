@@ -184,6 +184,21 @@ def test_arms_with_a_teacher_run_on_kept_replies_the_second_time():
         assert installs in {"base", "real", "real+syn"} or (task in LABELS and installs.endswith("+prior"))
 
 
+def test_a_service_as_the_ceiling_answers_and_has_no_nll():
+    data = people("people")
+    for task in ("LaMP_3", "LaMP_4"):
+        with Teacher() as teacher:
+            run(task, data, "service-" + task, "teacher,teacher@1", "--points", "4", "--users", 1, *teacher)
+        for line in lines("service-" + task):
+            m = line["metric"]
+            assert "nll" not in line and line["service"]["unanswered"] == 0 and line["teacher"]
+            if task == "LaMP_4":
+                assert len(m["rouge1"]) == 2 and all(0 <= x <= 1 for x in m["rouge1"])
+            else:
+                assert len(m["pred"]) == 2 and all(-1 <= x < 5 for x in m["pred"])
+                assert all(0 <= x < 5 for x in m["gold"])
+
+
 def test_a_run_that_is_killed_goes_on_to_the_same_numbers():
     data = people("people")
     arms = "base,task,real-matched,shuffled"

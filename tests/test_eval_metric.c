@@ -8,6 +8,7 @@
 #include "base/mem.h"
 #include "base/text.h"
 #include "plm-eval/score.h"
+#include "plm-eval/teacher_arm.h"
 
 static json_t *data(const char *name) {
     struct bytes b;
@@ -205,8 +206,35 @@ static void each_failing_allocation_is_a_clean_status(void **state) {
     }
 }
 
+static void an_answer_is_its_first_line_and_a_label_only_as_it_is_written(void **state) {
+    static const char *const labels[] = {"comedy", "classic"};
+    static const plm_kind kind = {.labels = labels, .n_labels = 2}, free_text = {.name = "note"};
+    static const struct {
+        const char *said, *kept;
+        int pred;
+    } cases[] = {{"comedy", "comedy", 0},
+                 {"\n classic \nbecause", "classic", 1},
+                 {"Comedy", "Comedy", -1},
+                 {"comedy.", "comedy.", -1},
+                 {"", "", -1},
+                 {" \r\n\t", "", -1},
+                 {"a \xc3\xbc\r\n\r\nb", "a \xc3\xbc", -1}};
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct reply r = {.pred = 7};
+        char text[40];
+        snprintf(text, sizeof text, "%s", cases[i].said);
+        reply_said(&r, &kind, text);
+        assert_string_equal(text, cases[i].kept);
+        assert_int_equal(r.pred, cases[i].pred);
+        reply_said(&r, &free_text, text);
+        assert_int_equal(r.pred, -1);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(an_answer_is_its_first_line_and_a_label_only_as_it_is_written),
         cmocka_unit_test(strip_is_pythons),
         cmocka_unit_test(rouge_is_the_f_of_the_ascii_rule),
         cmocka_unit_test(a_rating_that_is_no_finite_number_is_the_worst_one),

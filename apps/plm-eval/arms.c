@@ -5,6 +5,7 @@
 #include "chosen_arms.h"
 #include "gate_arm.h"
 #include "label_arms.h"
+#include "teacher_arm.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -37,11 +38,6 @@ static plm_status run_base(struct cell *c, plm_error *err) {
 static plm_status run_task(struct cell *c, plm_error *err) {
     plm_status st = lab_task_adapter(c->lab, c->arm->k, &c->cost, err);
     return st ? st : cell_ask(c, c->cost.path, 1, err);
-}
-
-static plm_status run_teacher(struct cell *c, plm_error *err) {
-    plm_status st = lab_teacher_student(c->lab, err);
-    return st ? st : cell_ask_student(c, &c->lab->teacher_student, NULL, 0, err);
 }
 
 /* ---- real data alone ---- */
@@ -370,7 +366,7 @@ const struct arm_kind arm_kinds[] = {
     {"shuffled", "other users' adapters", true, false, true, true, run_shuffled},
     {"gate", "what the product's gate installs", true, true, true, true, run_gate},
     {"mixture", "of the arms before it, weighted by their past", false, false, true, true, run_mixture},
-    {"teacher", "the teacher itself", false, false, true, true, run_teacher},
+    {"teacher", "the teacher itself (a service: answers, no NLL)", false, false, true, true, run_teacher},
     {NULL, NULL, false, false, false, false, NULL},
 };
 

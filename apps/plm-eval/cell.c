@@ -23,14 +23,13 @@ static const plm_kind *kind(const struct cell *c) {
     return c->lab->kind;
 }
 
-static void texts_free(char **v, size_t n) {
+void texts_free(char **v, size_t n) {
     for (size_t i = 0; v && i < n; i++)
         plm_free(v[i]);
     mem_free(v);
 }
 
-/* The prompts of all queries, with k of the view's items in front. */
-static plm_status query_prompts(const struct cell *c, const plm_model *m, char ***out, plm_error *err) {
+plm_status cell_prompts(const struct cell *c, const plm_model *m, char ***out, plm_error *err) {
     const struct view *v = c->view;
     struct retriever r = {0};
     char **prompts = mem_zero(v->n_queries ? v->n_queries : 1, sizeof *prompts);
@@ -54,7 +53,7 @@ plm_status cell_ask_student(struct cell *c, struct student *s, const plm_lora *u
     const char **golds = mem_zero(v->n_queries ? v->n_queries : 1, sizeof *golds);
     plm_status st = golds ? cell_room(c, true, err) : fail(err, PLM_ENOMEM, "out of memory");
     if (st == PLM_OK)
-        st = query_prompts(c, s->model, &prompts, err);
+        st = cell_prompts(c, s->model, &prompts, err);
     for (size_t i = 0; golds && i < v->n_queries; i++)
         golds[i] = v->queries[i].gold;
     if (st == PLM_OK)

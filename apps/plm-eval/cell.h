@@ -68,6 +68,9 @@ plm_status cell_study_and_ask(struct cell *c, const struct samples *s, const str
 plm_status cell_loras(const struct cell *c, struct loras *l, const char *path, double scale, plm_error *err);
 int cell_steps(const struct cell *c); /* of the system, for this view */
 
+/* The prompts of all queries, with k of the view's items in front. *out: texts_free. */
+plm_status cell_prompts(const struct cell *c, const plm_model *m, char ***out, plm_error *err);
+void texts_free(char **v, size_t n);
 /* Asks a student with adapters the view's queries; fills replies and nll. */
 plm_status cell_ask_student(struct cell *c, struct student *s, const plm_lora *uses, size_t n_uses,
                             plm_error *err);

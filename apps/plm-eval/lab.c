@@ -168,8 +168,8 @@ plm_status lab_task_adapter(struct lab *l, size_t k, struct trained *out, plm_er
 plm_status lab_teacher_student(struct lab *l, plm_error *err) {
     if (l->big)
         return PLM_OK;
-    if (!l->a->teacher || strstr(l->a->teacher, "://"))
-        return fail(err, PLM_ENOTSUP, "the ceiling needs --teacher MODEL.gguf");
+    if (!l->a->teacher)
+        return fail(err, PLM_ENOTSUP, "the ceiling needs --teacher");
     plm_status st = open_model(&l->big, l->a, l->a->teacher, err);
     return st ? st : student_open(&l->teacher_student, l->big, l->kind, err);
 }

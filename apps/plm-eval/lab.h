@@ -37,7 +37,7 @@ void lab_close(struct lab *l);
 /* The task adapter, made from other users' queries with k items of their own histories in front. Without such
  * users: path "" (the base). */
 plm_status lab_task_adapter(struct lab *l, size_t k, struct trained *out, plm_error *err);
-/* The model that teaches, as a student. PLM_ENOTSUP: it is not a GGUF on this machine. */
+/* The model that teaches, a GGUF on this machine, as a student. */
 plm_status lab_teacher_student(struct lab *l, plm_error *err);
 plm_status lab_teacher(struct lab *l, plm_error *err); /* opens teacher and store */
 const char *lab_teacher_name(const struct lab *l);     /* "": none open */
