@@ -497,7 +497,7 @@ def test_no_byte_crosses_between_tenants_and_memory_stays_flat():
                     who, job, _, _ = mine.pop(r.randrange(8))
                     assert ask(who, job, "DELETE")[0] == 204
                     assert ask(who, job + "/candidates")[0] == 404
-                if n == 1 and week % max(1, want // 4 // 32 // 20) == 0:
+                if n == 1 and week % 10 == 0:
                     memory.append(resident(s.child.pid))
             line.close()
             with lock:
@@ -506,9 +506,9 @@ def test_no_byte_crosses_between_tenants_and_memory_stays_flat():
 
         with concurrent.futures.ThreadPoolExecutor(4) as pool:
             list(pool.map(one_crowd, range(1, 5)))
-        assert memory[-1] < memory[1] * 1.2 + (4 << 20), memory
-        print(f"# {sum(total.values())} requests {sorted(total.items())}, {s.stats()['calls_today']} calls, "
-              f"resident MiB {[round(m / 2**20, 1) for m in memory]}")
+        shown = [round(m / 2**20, 1) for m in memory[:: max(1, len(memory) // 10)]]
+        print(f"# {sum(total.values())} requests {sorted(total.items())}, resident MiB {shown}")
+        assert memory[-1] < memory[len(memory) // 10] * 1.2 + (4 << 20), shown
 
 
 def test_tenants_get_fair_shares():
