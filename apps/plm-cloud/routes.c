@@ -11,7 +11,7 @@
 #include "augment/augment.h"
 #include "log.h"
 
-enum { BODY_MAX = 8 << 20, STREAMS_MAX = 64, BUCKETS = 4096, QUOTA_WAIT_S = 3600 };
+enum { BODY_MAX = 8 << 20, STREAMS_MAX = 64, BUCKETS = 4096, NEIGHBOURS = 8, QUOTA_WAIT_S = 3600 };
 
 struct bucket { /* requests that a tenant may still make this minute */
     char tenant[LEDGER_ID];
@@ -82,24 +82,36 @@ void front_log(void *ctx, const char *method, const char *route, int status, siz
 
 /* ---- who asks ---- */
 
-// Seconds to wait; 0: go on. A bucket refills with the minute; where all are taken, one that is full is
-// reused.
+// A tenant's bucket. One that is not there yet takes the place of the one that rested longest of its
+// neighbours, which by then is most likely full again.
+static struct bucket *bucket_of(struct front *f, const char *tenant, double full) {
+    struct bucket *best = NULL;
+    size_t at = 0;
+    for (const char *p = tenant; *p; p++) {
+        at = at * 31 + (unsigned char)*p;
+    }
+    for (size_t i = 0; i < NEIGHBOURS; i++) {
+        struct bucket *b = &f->buckets[(at + i) % BUCKETS];
+        if (strcmp(b->tenant, tenant) == 0) {
+            return b;
+        }
+        best = !best || b->since < best->since ? b : best;
+    }
+    *best = (struct bucket){.left = full, .since = clock_now()};
+    snprintf(best->tenant, sizeof best->tenant, "%s", tenant);
+    return best;
+}
+
+// Seconds to wait; 0: go on. A bucket refills with the minute.
 static int64_t over_rate(struct front *f, const struct tenant *t) {
     int64_t limit = t->limits.minute_requests;
+    double wait = 0;
     if (limit <= 0) {
         return 0;
     }
-    double now = clock_now(), wait = 0;
-    size_t at = 0;
-    for (const char *p = t->id; *p; p++) {
-        at = at * 31 + (unsigned char)*p;
-    }
     pthread_mutex_lock(&f->lock);
-    struct bucket *b = &f->buckets[at % BUCKETS];
-    if (strcmp(b->tenant, t->id) != 0) {
-        *b = (struct bucket){.left = (double)limit, .since = now};
-        memcpy(b->tenant, t->id, sizeof b->tenant);
-    }
+    struct bucket *b = bucket_of(f, t->id, (double)limit);
+    double now = clock_now();
     b->left += (now - b->since) * (double)limit / 60;
     b->left = b->left > (double)limit ? (double)limit : b->left;
     b->since = now;
