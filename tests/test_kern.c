@@ -229,15 +229,24 @@ static void rows_taken_apart_mean_what_the_format_means(void **state) {
     }
 }
 
-/* One sum over groups: the group's product, then its offset. */
+/* One sum over groups: the group's product, then its offset. Those of Q6_K go in pairs, whose whole factors
+ * come before the block's scale. */
 static float product_twin(int f, const unsigned char *w, const struct q8_rows *x, int row) {
     struct apart a = take_apart(f, w, x->k);
     float total = 0;
+    int pair = 0;
     const float *xs = x->scale + row * (x->k / 32), *sums = x->sum + row * (x->k / 32);
     for (int g = 0; g < x->k / a.group; g++) {
         int sum = 0, block = g * a.group / 32;
         for (int l = g * a.group; l < (g + 1) * a.group; l++)
             sum += (a.level[l] - a.zero) * x->q[row * x->k + l];
+        if (formats[f] == BLOCK_Q6_K) {
+            const struct q6_k *b = (const struct q6_k *)(const void *)w + g / 16;
+            pair = sum * b->scales[g % 16] + (g % 2 ? pair : 0);
+            if (g % 2)
+                total = fmaf((float)pair, half_to_f32(load16(b->d)) * xs[block], total);
+            continue;
+        }
         total = fmaf((float)sum, a.scale[g] * xs[block], total);
         if (a.offsets)
             total = fmaf(a.offset[g], sums[block], total);

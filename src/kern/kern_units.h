@@ -7,9 +7,10 @@
 /* A layout, known to the compiler. Each function gives a vector of rows, the c-th of the block's. */
 struct layout {
     vi (*level)(const unsigned char *block, int step, int c);
-    vf (*scale)(const unsigned char *block, int group, int c);
+    vf (*scale)(const unsigned char *block, int group, int c);  /* of 32 weights */
     vf (*offset)(const unsigned char *block, int group, int c); /* NULL: zero points instead */
-    int bytes, weights, group;                                  /* of a block of all rows */
+    vi (*halves)(const unsigned char *block, int group, int c); /* whole factors of each 16; NULL: none */
+    int bytes, weights;                                         /* of a block of all rows */
     int hold;                                                   /* steps whose products 16 bits hold */
     int shift;                                                  /* 2^shift is the levels' zero point */
     bool wide;                                                  /* levels are signed bytes */
@@ -100,9 +101,8 @@ INLINE vi q5_k_level(const unsigned char *block, int step, int c) {
                  fifths_of(word_of(block, 2, 3 + step % 8, c), step / 8));
 }
 
-INLINE vf q6_k_scale(const unsigned char *block, int group, int c) {
-    vi four = word_of(block, 1, 48 + group / 4, c);
-    return vi_float(vi_down_signed(vi_up(four, 24 - 8 * (group % 4)), 24)) * half_of(block, 0, c);
+INLINE vi q6_k_halves(const unsigned char *block, int group, int c) {
+    return vi_two_factors(word_of(block, 1, 48 + group / 2, c), group % 2);
 }
 
 INLINE vi q6_k_level(const unsigned char *block, int step, int c) {
@@ -115,25 +115,31 @@ INLINE vi q6_k_level(const unsigned char *block, int step, int c) {
 #define LAYOUT(format, count, ...)                 \
     static const struct layout format##_layout = { \
         .level = format##_level, .bytes = UNIT * sizeof(struct format), .weights = count, __VA_ARGS__}
-LAYOUT(q4_0, QK, .scale = scale_of, .group = 32, .hold = 8, .shift = 3, .plain = true);
-LAYOUT(q4_1, QK, .scale = scale_of, .offset = minimum_of, .group = 32, .hold = 8, .plain = true);
-LAYOUT(q5_0, QK, .scale = scale_of, .group = 32, .hold = 8, .shift = 4);
-LAYOUT(q5_1, QK, .scale = scale_of, .offset = minimum_of, .group = 32, .hold = 4);
-LAYOUT(q8_0, QK, .scale = scale_of, .group = 32, .wide = true, .plain = true);
-LAYOUT(q4_k, QK_K, .scale = k_scale, .offset = k_offset, .group = 32, .hold = 8);
-LAYOUT(q5_k, QK_K, .scale = k_scale, .offset = k_offset, .group = 32, .hold = 4);
-LAYOUT(q6_k, QK_K, .scale = q6_k_scale, .group = 16, .hold = 4, .shift = 5);
+LAYOUT(q4_0, QK, .scale = scale_of, .hold = 8, .shift = 3, .plain = true);
+LAYOUT(q4_1, QK, .scale = scale_of, .offset = minimum_of, .hold = 8, .plain = true);
+LAYOUT(q5_0, QK, .scale = scale_of, .hold = 8, .shift = 4);
+LAYOUT(q5_1, QK, .scale = scale_of, .offset = minimum_of, .hold = 4);
+LAYOUT(q8_0, QK, .scale = scale_of, .wide = true, .plain = true);
+LAYOUT(q4_k, QK_K, .scale = k_scale, .offset = k_offset, .hold = 8);
+LAYOUT(q5_k, QK_K, .scale = k_scale, .offset = k_offset, .hold = 4);
+LAYOUT(q6_k, QK_K, .scale = scale_of, .halves = q6_k_halves, .hold = 4, .shift = 5);
 
-/* ---- panels: a block is 32 weights: two rows of scales, or one and one of offsets, or one; then levels ----
- */
+/* ---- panels: a block is 32 weights: a row of scales, perhaps one of offsets or of halves' factors; then
+ * levels ---- */
 
 INLINE vf opened_scale(const unsigned char *block, int group, int c) {
-    return vf_load((const float *)(const void *)block + group * PANEL + c * LANES);
+    (void)group;
+    return vf_load((const float *)(const void *)block + c * LANES);
 }
 
 INLINE vf opened_offset(const unsigned char *block, int group, int c) {
     (void)group;
     return vf_load((const float *)(const void *)block + PANEL + c * LANES);
+}
+
+INLINE vi opened_halves(const unsigned char *block, int group, int c) {
+    (void)group;
+    return vi_load(block + 4 * (PANEL + c * LANES));
 }
 
 INLINE vi level_after_one(const unsigned char *block, int step, int c) {
@@ -144,23 +150,25 @@ INLINE vi level_after_two(const unsigned char *block, int step, int c) {
     return vi_load(block + 4 * ((2 + step) * PANEL + c * LANES));
 }
 
-INLINE int heads_of(struct layout f) { return f.offset || f.group == 16 ? 2 : 1; }
+INLINE int heads_of(struct layout f) { return f.offset || f.halves ? 2 : 1; }
 
 INLINE struct layout opened(struct layout f) {
     f.scale = opened_scale;
     f.level = heads_of(f) == 2 ? level_after_two : level_after_one;
     f.bytes = 4 * PANEL * (heads_of(f) + 8);
     f.offset = f.offset ? opened_offset : NULL;
+    f.halves = f.halves ? opened_halves : NULL;
     f.weights = 32;
     return f;
 }
 
 /* The vectors c of one block of 32 weights, from part `part` of a unit's block. */
 INLINE void open_part(float *panel, const unsigned char *unit, int part, int c, struct layout f) {
-    UNROLLED_FOR (int g = 0; g < 32 / f.group; g++)
-        vf_store(panel + g * PANEL, f.scale(unit, part * (32 / f.group) + g, c));
+    vf_store(panel, f.scale(unit, part, c));
     if (f.offset)
         vf_store(panel + PANEL, f.offset(unit, part, c));
+    if (f.halves)
+        vi_store(panel + PANEL, f.halves(unit, part, c));
     UNROLLED_FOR (int s = 0; s < 8; s++)
         vi_store(panel + (heads_of(f) + s) * PANEL, f.level(unit, 8 * part + s, c));
 }
@@ -183,26 +191,29 @@ struct q8_at {
     size_t ld, ld32, ld_start;
 };
 
+/* What sums of row i begin with, half of a group where these have factors. */
+INLINE vi start_of(struct q8_at x, int i, int half, struct layout f) {
+    int32_t below = x.start[(size_t)i * x.ld_start + (size_t)half];
+    return f.wide ? vi_bytes_start(below) : vi_start(below, f.shift);
+}
+
 /* sum = the integer products of group g of a block: m rows of activations with v vectors of weights. */
 INLINE void tile_group(vi sum[Q8_STRIP][WIDEST], struct q8_at x, const unsigned char *w, int g, int m, int v,
                        struct layout f) {
     vi part[Q8_STRIP][WIDEST];
-    if (f.wide || f.shift)
-        UNROLLED_FOR (int i = 0; i < m; i++) {
-            int32_t below = x.start[(size_t)i * x.ld_start];
-            vi start = f.wide ? vi_bytes_start(below) : vi_start(below, f.shift);
-            UNROLLED_FOR (int c = 0; c < v; c++)
-                part[i][c] = start;
-        }
-    UNROLLED_FOR (int s = 0; s < f.group / 4; s++) {
-        bool first = !f.wide && s % f.hold == 0 && !(s == 0 && f.shift);
+    UNROLLED_FOR (int s = 0; s < 8; s++) {
+        bool starts = f.halves ? s % 4 == 0 : s == 0 && (f.wide || f.shift),
+             first = !f.wide && s % f.hold == 0 && !starts;
         vi u[WIDEST];
         UNROLLED_FOR (int c = 0; c < v; c++)
-            u[c] = f.level(w, g * (f.group / 4) + s, c);
+            u[c] = f.level(w, 8 * g + s, c);
         UNROLLED_FOR (int i = 0; i < m; i++) {
             int32_t four;
             memcpy(&four, x.q + (size_t)i * x.ld + 4 * s, 4);
             vi all = vi_set(four);
+            if (starts)
+                UNROLLED_FOR (int c = 0; c < v; c++)
+                    part[i][c] = start_of(x, i, s / 4, f);
             UNROLLED_FOR (int c = 0; c < v; c++)
                 if (f.wide)
                     part[i][c] = vi_bytes(part[i][c], u[c], all);
@@ -214,11 +225,13 @@ INLINE void tile_group(vi sum[Q8_STRIP][WIDEST], struct q8_at x, const unsigned 
                     vi_levels_two(&part[i][c - 1], &u[c - 1], all);
         }
         if (!f.wide && (s + 1) % f.hold == 0)
-            UNROLLED_FOR (int i = 0; i < m; i++)
-                UNROLLED_FOR (int c = 0; c < v; c++) {
-                    vi whole = vi_total(part[i][c]);
+            UNROLLED_FOR (int c = 0; c < v; c++) {
+                vi factor = f.halves ? vi_factor(f.halves(w, g, c), s / 4) : vi_zero();
+                UNROLLED_FOR (int i = 0; i < m; i++) {
+                    vi whole = f.halves ? vi_times(part[i][c], factor) : vi_total(part[i][c]);
                     sum[i][c] = s + 1 == f.hold ? whole : vi_add(sum[i][c], whole);
                 }
+            }
     }
     if (f.wide)
         UNROLLED_FOR (int i = 0; i < m; i++)
@@ -235,9 +248,9 @@ INLINE void tile_q8(float *y, size_t ldy, struct q8_at x, const unsigned char *w
                           : n - c * LANES >= LANES ? vf_load(y + (size_t)i * ldy + c * LANES)
                           : n > c * LANES          ? vf_load_n(y + (size_t)i * ldy + c * LANES, n - c * LANES)
                                                    : vf_set(0);
-    const int share = f.bytes / (f.weights / f.group); // of a group
+    const int share = f.bytes / (f.weights / 32); // of a group
     for (; k > 0; k -= f.weights, w += f.bytes)
-        UNROLLED_FOR (int g = 0; g < f.weights / f.group; g++) {
+        UNROLLED_FOR (int g = 0; g < f.weights / 32; g++) {
             __asm__("" : "+r"(w)); // or words that groups share would be kept, and spilled
             if (ahead)
                 UNROLLED_FOR (int i = 0; i < share; i += 64)
@@ -253,12 +266,10 @@ INLINE void tile_q8(float *y, size_t ldy, struct q8_at x, const unsigned char *w
                         total[i][c] = vf_fma(offsets, vf_set(x.sum[(size_t)i * x.ld32]), total[i][c]);
                 }
             }
-            x.q += f.group;
-            x.start++;
-            if (f.group == 32 || g % 2) {
-                x.scale++;
-                x.sum++;
-            }
+            x.q += 32;
+            x.scale++;
+            x.sum++;
+            x.start += f.halves ? 2 : 1;
         }
     UNROLLED_FOR (int i = 0; i < m; i++)
         UNROLLED_FOR (int c = 0; c < v; c++) {
@@ -270,16 +281,16 @@ INLINE void tile_q8(float *y, size_t ldy, struct q8_at x, const unsigned char *w
         }
 }
 
-INLINE struct q8_at rows_from(const struct q8_rows *x, int row, int from, int group) {
+INLINE struct q8_at rows_from(const struct q8_rows *x, int row, int from, struct layout f) {
     size_t ld = (size_t)x->k, ld32 = ld / 32, r = (size_t)row, at = r * ld32 + (size_t)from / 32;
     return (struct q8_at){
         .q = x->q + r * ld + from,
         .scale = x->scale + at,
         .sum = x->sum + at,
-        .start = group == 32 ? x->start32 + at : x->start16 + 2 * at,
+        .start = f.halves ? x->start16 + 2 * at : x->start32 + at,
         .ld = ld,
         .ld32 = ld32,
-        .ld_start = group == 32 ? ld32 : 2 * ld32,
+        .ld_start = f.halves ? 2 * ld32 : ld32,
     };
 }
 
@@ -288,11 +299,11 @@ INLINE void strips_q8(float *y, size_t ldy, const struct q8_rows *x, int row, in
                       const unsigned char *w, int m, int n, int k, bool more, int v, bool ahead,
                       struct layout f) {
     for (; m >= Q8_STRIP; m -= Q8_STRIP, row += Q8_STRIP, y += Q8_STRIP * ldy)
-        tile_q8(y, ldy, rows_from(x, row, from, f.group), w, n, k, more, Q8_STRIP, v, ahead, f);
+        tile_q8(y, ldy, rows_from(x, row, from, f), w, n, k, more, Q8_STRIP, v, ahead, f);
     for (; m >= 2; m -= 2, row += 2, y += 2 * ldy)
-        tile_q8(y, ldy, rows_from(x, row, from, f.group), w, n, k, more, 2, v, ahead, f);
+        tile_q8(y, ldy, rows_from(x, row, from, f), w, n, k, more, 2, v, ahead, f);
     if (m)
-        tile_q8(y, ldy, rows_from(x, row, from, f.group), w, n, k, more, 1, v, ahead, f);
+        tile_q8(y, ldy, rows_from(x, row, from, f), w, n, k, more, 1, v, ahead, f);
 }
 
 static unit_open *const openers[BLOCK_TYPES];

@@ -143,6 +143,19 @@ INLINE void vi_levels_two(vi pairs[2], const vi u[2], vi s) {
 }
 INLINE vi vi_first_levels(vi u, vi s) { return _mm256_maddubs_epi16(u, s); }
 INLINE vi vi_total(vi pairs) { return _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)); }
+/* The lower or upper two s8 of each lane as s16; one of those in the form of vi_times, which multiplies what
+ * vi_total would give. */
+INLINE vi vi_two_factors(vi bytes, int upper) {
+    const int b = 2 * upper, high = b << 8 | (b + 1) << 24 | 0x800080;
+    const vi order = _mm256_setr_epi32(high, high + 0x04000400, high + 0x08000800, high + 0x0c000c00, high,
+                                       high + 0x04000400, high + 0x08000800, high + 0x0c000c00);
+    return _mm256_srai_epi16(_mm256_shuffle_epi8(bytes, order), 8);
+}
+INLINE vi vi_factor(vi two, int second) {
+    return second ? _mm256_blend_epi16(two, _mm256_srli_epi32(two, 16), 0x55)
+                  : _mm256_blend_epi16(two, _mm256_slli_epi32(two, 16), 0xaa);
+}
+INLINE vi vi_times(vi pairs, vi factor) { return _mm256_madd_epi16(pairs, factor); }
 INLINE vi vi_start(int32_t start, int shift) { return _mm256_slli_epi16(_mm256_set1_epi32(start), shift); }
 /* -(q_1 + ..) in the form of vi_start, for sums n of lanes; *sum is q_1 + .. */
 INLINE int32_t vi_start_of(vi n, int32_t *sum) {

@@ -97,6 +97,11 @@ INLINE void vi_levels_two(vi sums[2], const vi u[2], vi s) {
 }
 INLINE vi vi_first_levels(vi u, vi s) { return vi_levels(vi_zero(), u, s); }
 INLINE vi vi_total(vi sum) { return sum; }
+/* The lower or upper two s8 of each lane; one of those in the form of vi_times, which multiplies what
+ * vi_total would give. */
+INLINE vi vi_two_factors(vi bytes, int upper) { return upper ? vi_down(bytes, 16) : bytes; }
+INLINE vi vi_factor(vi two, int second) { return vi_down_signed(vi_up(two, second ? 16 : 24), 24); }
+INLINE vi vi_times(vi sum, vi factor) { return _mm512_mullo_epi32(sum, factor); }
 INLINE vi vi_start(int32_t start, int shift) {
     return _mm512_slli_epi32(_mm512_set1_epi32(start), (unsigned)shift);
 }

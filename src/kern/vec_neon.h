@@ -142,6 +142,11 @@ INLINE void vi_levels_two(vi sums[2], const vi u[2], vi s) {
 }
 INLINE vi vi_first_levels(vi u, vi s) { return vi_levels(vi_zero(), u, s); }
 INLINE vi vi_total(vi sum) { return sum; }
+/* The lower or upper two s8 of each lane; one of those in the form of vi_times, which multiplies what
+ * vi_total would give. */
+INLINE vi vi_two_factors(vi bytes, int upper) { return upper ? vi_down(bytes, 16) : bytes; }
+INLINE vi vi_factor(vi two, int second) { return vi_down_signed(vi_up(two, second ? 16 : 24), 24); }
+INLINE vi vi_times(vi sum, vi factor) { return vmulq_s32(sum, factor); }
 INLINE vi vi_start(int32_t start, int shift) { return vi_up(vi_set(start), shift); }
 /* -(q_1 + ..) in the form of vi_start, for sums n of lanes; *sum is q_1 + .. */
 INLINE int32_t vi_start_of(vi n, int32_t *sum) {
