@@ -126,6 +126,62 @@ static void pieces_equal_one_pass(void **state) {
     }
 }
 
+/* Of two sequences in steps, one with an adapter, only some tokens are wanted, and in one step none of a
+ * sequence's: what is wanted is the oracle's. */
+static void tokens_that_are_not_wanted_change_nothing(void **state) {
+    (void)state;
+    static const struct step {
+        int n[2], want[2];
+    } steps[] = {{{20, 12}, {3, 0}}, {{5, 1}, {0, 0}}, {{10, 9}, {0, 9}}, {{1, 1}, {1, 0}}, {{1, 1}, {1, 1}}};
+    for (int i = 0; i < SPECS; i++) {
+        plm_model *m = open_tiny(&specs[i], "ref", 2);
+        size_t vocab = (size_t)m->cfg.vocab;
+        plm_adapter *a = random_adapter(m, 3, PLM_ALL_LINEAR, 8);
+        const plm_lora use = {a, 0.5f};
+        int32_t ids[2][N];
+        double nll[N], *want[2];
+        struct kv_cache kv[2];
+        struct runner *r = NULL;
+        plm_error err = {0};
+        float *got = malloc(sizeof *got * N * vocab);
+        assert_ok(adapter_prepare(a, &err), &err);
+        assert_ok(runner_open(&r, m, N, &err), &err);
+        for (int s = 0; s < 2; s++) {
+            want[s] = malloc(sizeof **want * N * vocab);
+            random_ids(ids[s], N, m->cfg.vocab, (uint64_t)s);
+            oracle(m, s ? a->lora : NULL, s ? 0.5f : 0, ids[s], N, nll, want[s]);
+            assert_ok(kv_open(&kv[s], m, N, kv_usual(m), &err), &err);
+        }
+        for (size_t k = 0; k < sizeof steps / sizeof *steps; k++) {
+            struct lane lanes[2];
+            int32_t both[2 * N];
+            const float *x = NULL;
+            int n = 0, rows = 0;
+            for (int s = 0; s < 2; s++) {
+                lanes[s] = (struct lane){&kv[s], &use, (size_t)s, steps[k].n[s], steps[k].want[s]};
+                memcpy(both + n, ids[s] + kv[s].n, (size_t)lanes[s].n * sizeof *both);
+                n += lanes[s].n;
+                rows += lanes[s].want;
+            }
+            assert_ok(model_step(r, lanes, 2, both, &x, &err), &err);
+            model_logits(r, got, x, rows);
+            for (int s = 0, row = 0; s < 2; row += lanes[s++].want)
+                if (lanes[s].want)
+                    assert_true(distance(got + (size_t)row * vocab,
+                                         want[s] + (size_t)(kv[s].n - lanes[s].want) * vocab,
+                                         (size_t)lanes[s].want * vocab) < 4e-6);
+        }
+        for (int s = 0; s < 2; s++) {
+            kv_close(&kv[s]);
+            free(want[s]);
+        }
+        free(got);
+        runner_close(r);
+        plm_adapter_free(a);
+        plm_model_close(m);
+    }
+}
+
 static void threads_do_not_change_a_bit(void **state) {
     (void)state;
     const char *const cpu[] = {"ref", "auto"};
@@ -242,6 +298,7 @@ int main(void) {
         cmocka_unit_test(adapters_in_use_add_up),
         cmocka_unit_test(an_adapter_at_scale_zero_changes_no_bit),
         cmocka_unit_test(pieces_equal_one_pass),
+        cmocka_unit_test(tokens_that_are_not_wanted_change_nothing),
         cmocka_unit_test(threads_do_not_change_a_bit),
         cmocka_unit_test(packed_sequences_do_not_see_each_other),
         cmocka_unit_test(nll_is_the_oracles),

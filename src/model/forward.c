@@ -147,8 +147,9 @@ static void attend(const struct pass *p, int l, struct acts *a) {
             lane[i].kv = (struct kv_view){.k = a->k + at, .v = a->v + at, .n = s->n};
         }
     }
-    op_attention_lanes(p->ops, a->y, a->lse, a->q, lane, p->n_part, first_rows(asked(p), l), asked(p)->last,
-                       c->heads, c->kv_heads, c->head_width);
+    if (asked(p)->b->T)
+        op_attention_lanes(p->ops, a->y, a->lse, a->q, lane, p->n_part, first_rows(asked(p), l),
+                           asked(p)->last, c->heads, c->kv_heads, c->head_width);
     arena_reset(p->ops->scratch, mark);
 }
 
@@ -216,10 +217,13 @@ void layer_forward(const struct pass *p, int l, float *x_out, const float *x_in,
         linears(p, l, LORA_Q, 3, (float *const[]){a->q_raw, a->k_raw, a->v}, a->norm, a);
     } else {
         linears(p, l, LORA_K, 2, (float *const[]){a->k_raw, a->v}, a->norm, a);
-        linears(s, l, LORA_Q, 1, &a->q_raw, pick(p, a->norm, C), a);
+        if (T)
+            linears(s, l, LORA_Q, 1, &a->q_raw, pick(p, a->norm, C), a);
     }
     heads_forward(p, l, a->q, a->k, NULL, NULL, a->q_raw, a->k_raw);
     attend(p, l, a);
+    if (!T)
+        return; // keys and values are all that is wanted
     linears(s, l, LORA_O, 1, &a->attn_out, a->y, a);
     layer_middle(p, l, x_in, a);
 
@@ -243,8 +247,12 @@ struct runner {
     struct arena keep, scratch;
     struct ops ops;
     struct acts acts;
-    float *x, *x_norm;                  /* [T, C] */
-    int32_t *pos, *first, *last, *near; /* [T] */
+    float *x, *x_norm;                            /* [T, C] */
+    int32_t *pos, *first, *last, *near;           /* [T] */
+    struct wanted {                               /* of the tokens whose output is wanted */
+        int32_t *row, *pos, *first, *last, *near; /* [T] */
+        struct part part[MAX_LANES];
+    } want;
     struct use use[MAX_LANES * MAX_USES];
     struct part part[MAX_LANES];
 };
@@ -255,12 +263,14 @@ static float *floats(struct arena *a, int T, int width) {
     return p;
 }
 
+enum { NUMBERS = 9 }; /* arrays of [T] numbers */
+
 /* What runner_carve takes. */
 static size_t runner_need(const struct config *c, int T) {
     int q = c->heads * c->head_width, kv = c->kv_heads * c->head_width;
     const int widths[] = {c->width, c->width, c->width, c->width, q,      q,
                           kv,       kv,       c->ffn,   c->ffn,   c->ffn, ADAPTER_MAX_RANK};
-    size_t need = 4 * arena_need((size_t)T, sizeof(int32_t));
+    size_t need = NUMBERS * arena_need((size_t)T, sizeof(int32_t));
     for (size_t i = 0; i < sizeof widths / sizeof *widths; i++) {
         need += arena_need((size_t)T * (size_t)widths[i], sizeof(float));
     }
@@ -286,11 +296,13 @@ static void runner_carve(struct runner *r) {
     a->u[0] = floats(&r->keep, T, ADAPTER_MAX_RANK);
     for (int i = 1; i < LORA_LINEARS; i++)
         a->u[i] = a->u[0];
-    r->pos = arena_take(&r->keep, (size_t)T, sizeof *r->pos);
-    r->first = arena_take(&r->keep, (size_t)T, sizeof *r->first);
-    r->last = arena_take(&r->keep, (size_t)T, sizeof *r->last);
-    r->near = arena_take(&r->keep, (size_t)T, sizeof *r->near);
-    assert(r->pos && r->first && r->last && r->near);
+    struct wanted *w = &r->want;
+    int32_t **const numbers[NUMBERS] = {&r->pos, &r->first, &r->last, &r->near, &w->row,
+                                        &w->pos, &w->first, &w->last, &w->near};
+    for (int i = 0; i < NUMBERS; i++) {
+        *numbers[i] = arena_take(&r->keep, (size_t)T, sizeof **numbers[i]);
+        assert(*numbers[i]);
+    }
 }
 
 plm_status runner_open(struct runner **out, const plm_model *m, int max_tokens, plm_error *err) {
@@ -303,12 +315,11 @@ plm_status runner_open(struct runner **out, const plm_model *m, int max_tokens, 
     plm_status st = arena_open(&r->keep, runner_need(&m->cfg, max_tokens), err);
     size_t lanes = (size_t)(max_tokens < MAX_LANES ? max_tokens : MAX_LANES), few = LORA_FEW * lanes;
     size_t tokens = few < (size_t)max_tokens ? few : (size_t)max_tokens;
+    size_t room = ops_scratch(max_tokens, widest(&m->cfg), pool_threads(m->pool));
+    room += ops_lora_scratch(2 * 3 * MAX_USES * lanes, 3 * MAX_USES * ADAPTER_MAX_RANK * tokens);
+    room += 2 * arena_need((size_t)max_tokens * (size_t)m->cfg.width, sizeof(float)); // what pick copies
     if (!st)
-        st = arena_open(
-            &r->scratch,
-            ops_scratch(max_tokens, widest(&m->cfg), pool_threads(m->pool)) +
-                ops_lora_scratch(2 * 3 * MAX_USES * lanes, 3 * MAX_USES * ADAPTER_MAX_RANK * tokens),
-            err);
+        st = arena_open(&r->scratch, room, err);
     if (st) {
         runner_close(r);
         return st;
@@ -365,25 +376,54 @@ static struct part part_of(struct runner *r, const struct lane *s, size_t at_use
     return (struct part){s->kv, use, s->n_uses, from, s->n};
 }
 
+/* The tokens that the lanes want, as a batch; returns how many. */
+static int want_rows(struct runner *r, const struct batch *b, const struct lane *lanes, int n) {
+    struct wanted *w = &r->want;
+    int T = 0;
+    for (int i = 0; i < n; i++) {
+        w->part[i] = r->part[i];
+        w->part[i].from = T;
+        w->part[i].n = lanes[i].want;
+        for (int t = r->part[i].from + r->part[i].n - lanes[i].want; t < r->part[i].from + r->part[i].n;
+             t++) {
+            w->row[T] = t;
+            w->pos[T] = b->pos[t];
+            w->first[T] = b->first[t];
+            w->last[T] = r->last[t];
+            w->near[T++] = r->near[t];
+        }
+    }
+    return T;
+}
+
 /* From b through all layers to x_norm, of what the lanes want. */
 static void run_layers(struct runner *r, const struct batch *b, const struct lane *lanes, int n) {
     const plm_model *m = r->m;
-    int C = m->cfg.width, wanted = 0;
+    const struct wanted *w = &r->want;
+    int C = m->cfg.width, top = m->cfg.layers - 1;
     window_rows(r->near, &m->cfg, b->first, r->last, b->T);
+    const struct batch some = {.T = want_rows(r, b, lanes, n), .pos = w->pos, .first = w->first};
     struct pass p = {
         .ops = &r->ops, .m = m, .b = b, .last = r->last, .near = r->near, .part = r->part, .n_part = n};
+    const struct pass asked = {.ops = &r->ops,
+                               .m = m,
+                               .b = &some,
+                               .last = w->last,
+                               .near = w->near,
+                               .part = w->part,
+                               .n_part = n,
+                               .row = w->row};
     op_embed(&r->ops, r->x, &m->embed, b->ids, b->T, m->cfg.embed_scale);
-    for (int l = 0; l < m->cfg.layers; l++)
+    for (int l = 0; l < top; l++)
         layer_forward(&p, l, r->x, r->x, &r->acts);
-    for (int i = 0; i < n; i++) {
-        const struct part *s = &r->part[i];
-        size_t from = (size_t)(s->from + s->n - lanes[i].want) * (size_t)C;
-        memmove(r->x + (size_t)wanted * (size_t)C, r->x + from, (size_t)(lanes[i].want * C) * sizeof(float));
-        wanted += lanes[i].want;
-        s->kv->n += s->n;
-    }
-    if (wanted)
-        op_rmsnorm(&r->ops, r->x_norm, NULL, r->x, m->out_norm, wanted, C, m->cfg.norm_eps);
+    p.asked = some.T < b->T ? &asked : NULL;
+    size_t mark = arena_mark(&r->scratch);
+    layer_forward(&p, top, r->x, r->x, &r->acts);
+    arena_reset(&r->scratch, mark);
+    for (int i = 0; i < n; i++)
+        r->part[i].kv->n += r->part[i].n;
+    if (some.T)
+        op_rmsnorm(&r->ops, r->x_norm, NULL, r->x, m->out_norm, some.T, C, m->cfg.norm_eps);
 }
 
 plm_status model_forward(struct runner *r, const struct batch *b, struct kv_cache *kv, const plm_lora *uses,
