@@ -16,7 +16,7 @@
 #include "log.h"
 
 struct service {
-    const struct config *config;
+    const struct args *config;
     struct ledger *ledger;
     struct crew *crew;
     struct front *front;
@@ -63,7 +63,7 @@ static plm_status read_hosts(struct service *s, plm_error *err) {
 
 // Whoever listens to others has a certificate and a name. Keys are asked for always.
 static plm_status check_public(const struct service *s, plm_error *err) {
-    const struct config *c = s->config;
+    const struct args *c = s->config;
     bool any = strcmp(s->address, "0.0.0.0") == 0 || strcmp(s->address, "::") == 0;
     if (!c->tls_cert != !c->tls_key) {
         return fail(err, PLM_EINVAL, "--tls-cert and --tls-key belong together");
@@ -79,7 +79,7 @@ static plm_status check_public(const struct service *s, plm_error *err) {
 }
 
 static plm_status open_server(struct service *s, plm_error *err) {
-    const struct config *c = s->config;
+    const struct args *c = s->config;
     plm_status st = PLM_OK;
     if (c->tls_cert) {
         st = file_read(c->tls_cert, 1 << 20, &s->cert, err);
@@ -178,7 +178,7 @@ static int run(struct service *s, const char *what) {
     return say_failure(&err);
 }
 
-int cmd_serve(struct config *c) {
+int cmd_serve(struct args *c) {
     struct service s = {.config = c};
     plm_error err = {0};
     if (c->n_rest) {
@@ -193,7 +193,7 @@ int cmd_serve(struct config *c) {
     return rc;
 }
 
-int cmd_worker(struct config *c) {
+int cmd_worker(struct args *c) {
     struct service s = {.config = c};
     return c->n_rest ? say_misuse("worker", "it takes options alone") : run(&s, "worker");
 }

@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
-static struct tenant_limits limits_of(const struct config *c) {
+static struct tenant_limits limits_of(const struct args *c) {
     return (struct tenant_limits){.day_requests = c->day_requests,
                                   .day_tokens = c->day_tokens,
                                   .month_spend = (int64_t)(c->month_spend * 1e6),
@@ -47,7 +47,7 @@ static void print_key(const char *key, bool json) {
     }
 }
 
-static plm_status act(struct ledger *l, const struct config *c, const char *what, const char *name,
+static plm_status act(struct ledger *l, const struct args *c, const char *what, const char *name,
                       plm_error *err) {
     char key[TENANT_KEY_MAX];
     struct tenant_limits m = limits_of(c);
@@ -67,7 +67,7 @@ static plm_status act(struct ledger *l, const struct config *c, const char *what
                                        : tenant_suspend(l, name, strcmp(what, "suspend") == 0, err);
 }
 
-int cmd_tenant(struct config *c) {
+int cmd_tenant(struct args *c) {
     static const char *const verbs[] = {"add", "limit", "rotate", "suspend", "resume", "delete", "list"};
     const char *what = c->n_rest ? c->rest[0] : "list";
     bool known = false, list = strcmp(what, "list") == 0;
@@ -89,7 +89,7 @@ int cmd_tenant(struct config *c) {
     return st ? say_failure(&err) : EXIT_DONE;
 }
 
-int cmd_status(struct config *c) {
+int cmd_status(struct args *c) {
     struct ledger *l = NULL;
     struct ledger_stats s;
     plm_error err = {0};

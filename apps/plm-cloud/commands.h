@@ -4,12 +4,13 @@
 #include "config.h"
 #include "store/ledger.h"
 
-int cmd_serve(struct config *c);
-int cmd_worker(struct config *c);
-int cmd_tenant(struct config *c);
-int cmd_status(struct config *c);
+int cmd_serve(struct args *c);
+int cmd_worker(struct args *c);
+int cmd_tenant(struct args *c);
+int cmd_status(struct args *c);
+int cmd_help(struct args *a);
 /* The ledger that the settings name. */
-plm_status open_ledger(struct ledger **out, const struct config *c, plm_error *err);
+plm_status open_ledger(struct ledger **out, const struct args *c, plm_error *err);
 int say_failure(const plm_error *err); /* one sentence on stderr; EXIT_FAILED */
 int say_misuse(const char *command, const char *sentence);
 #endif

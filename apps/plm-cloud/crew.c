@@ -30,7 +30,7 @@ struct hand { /* one worker */
 };
 
 struct crew {
-    const struct config *config;
+    const struct args *config;
     struct ledger *ledger;
     struct hand *hands;
     size_t n, running;
@@ -69,7 +69,7 @@ static plm_status on_find(void *ctx, const char *hash, char **text, char **finis
     return reply_find(h->crew->ledger, &h->work, hash, text, finish, err);
 }
 
-static int64_t price(const struct config *c, int64_t in, int64_t out) {
+static int64_t price(const struct args *c, int64_t in, int64_t out) {
     return (int64_t)((double)in * c->cost_in + (double)out * c->cost_out + .5); // millionths
 }
 
@@ -289,7 +289,7 @@ static void *beat(void *ctx) {
 
 /* ---- starting and stopping ---- */
 
-static plm_status read_key(const struct config *c, struct bytes *key, plm_error *err) {
+static plm_status read_key(const struct args *c, struct bytes *key, plm_error *err) {
     const char *set = getenv("PLM_CLOUD_TEACHER_KEY");
     bytes_init(key, 4096);
     if (!c->teacher_key_file) {
@@ -303,7 +303,7 @@ static plm_status read_key(const struct config *c, struct bytes *key, plm_error 
     return st;
 }
 
-static bool is_remote(const struct config *c) {
+static bool is_remote(const struct args *c) {
     return c->teacher && strstr(c->teacher, "://");
 }
 
@@ -327,12 +327,12 @@ static plm_status hire(struct crew *c, struct hand *h, size_t number, const char
     return plm_teacher_open(&h->teacher, &opt, err);
 }
 
-static size_t how_many(const struct config *c) {
+static size_t how_many(const struct args *c) {
     int64_t n = c->workers >= 0 ? c->workers : c->teacher ? 2 : 0;
     return (size_t)(n > HANDS_MAX ? HANDS_MAX : n);
 }
 
-plm_status crew_start(struct crew **out, const struct config *config, struct ledger *l, plm_error *err) {
+plm_status crew_start(struct crew **out, const struct args *config, struct ledger *l, plm_error *err) {
     struct bytes key = {0};
     struct crew *c = mem_zero(1, sizeof *c);
     if (!c) {

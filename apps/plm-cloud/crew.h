@@ -7,7 +7,7 @@
 
 struct crew;
 /* Starts them and the upkeep of the ledger; both are borrowed. */
-plm_status crew_start(struct crew **out, const struct config *c, struct ledger *l, plm_error *err);
+plm_status crew_start(struct crew **out, const struct args *c, struct ledger *l, plm_error *err);
 void crew_wake(struct crew *c); /* there is a new job */
 /* Stops taking jobs and waits for the calls under way; jobs go back into the queue. */
 void crew_stop(struct crew *c, double seconds);

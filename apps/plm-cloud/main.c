@@ -1,12 +1,11 @@
-/* main.c: plm-cloud, the augmentation service: finds the command and reads its settings. */
+/* main.c: plm-cloud, the augmentation service: the table of commands. */
 #include "commands.h"
 
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
 
-plm_status open_ledger(struct ledger **out, const struct config *c, plm_error *err) {
+plm_status open_ledger(struct ledger **out, const struct args *c, plm_error *err) {
     char keys[4096];
     if (!c->db) {
         return fail(err, PLM_EINVAL, "no database: --db sqlite:FILE or postgres://...");
@@ -36,35 +35,52 @@ int say_misuse(const char *command, const char *sentence) {
     return EXIT_MISUSE;
 }
 
-static const struct {
-    const char *name;
-    int (*run)(struct config *c);
-} commands[] = {{"serve", cmd_serve}, {"worker", cmd_worker}, {"tenant", cmd_tenant}, {"status", cmd_status}};
+#define AT(field) offsetof(struct args, field)
+#define TEACHER                                                                                       \
+    "workers teacher teacher-model teacher-key-file weak-teacher threads cpu cost-in cost-out lease " \
+    "attempts "                                                                                       \
+    "retain-hours drain "
+
+static const struct command commands[] = {
+    {"serve", "[options]", "answers devices over HTTP, and does their jobs",
+     "It listens to others than this machine only with a certificate and a name.",
+     "plm-cloud serve --db sqlite:ledger.db --teacher http://127.0.0.1:8000/v1",
+     TEACHER "listen hosts tls-cert tls-key terms max-queue max-examples open-metrics", cmd_serve},
+    {"worker", "[options]", "does jobs for a service on the same PostgreSQL", NULL,
+     "plm-cloud worker --config /etc/plm-cloud.conf", TEACHER, cmd_worker},
+    {"tenant", "add|limit|rotate|suspend|resume|delete NAME, or list", "who may use the service", NULL,
+     "plm-cloud tenant add ada --db sqlite:ledger.db --day-tokens 2000000",
+     "day-requests day-tokens month-spend minute-requests queued overlap json", cmd_tenant},
+    {"status", "[--json]", "what the queue looks like", NULL, "plm-cloud status --db sqlite:ledger.db",
+     "json", cmd_status},
+    {"help", "[COMMAND] [--man|--completion]", "usage of a command, or the manual page", NULL,
+     "plm-cloud help serve", "man completion", cmd_help},
+    {NULL, NULL, NULL, NULL, NULL, NULL, NULL},
+};
+
+static const struct program cloud_program = {
+    .name = "plm-cloud",
+    .what = "writes examples for devices that ask, with a larger model",
+    .first = "Each option may stand in a file (--config) or the environment (PLM_CLOUD_NAME).",
+    .files = "/etc/plm-cloud.conf: settings of the service under systemd.",
+    .shared = "config db keys help",
+    .commands = commands,
+    .options = config_options,
+    .args_size = sizeof(struct args),
+    .defaults = &config_defaults,
+    .elsewhere = config_elsewhere,
+    .rest = AT(rest),
+    .n_rest = AT(n_rest),
+    .help = AT(help),
+};
+
+int cmd_help(struct args *a) {
+    return opt_help(&cloud_program, a->n_rest ? a->rest[0] : NULL, a->man, a->completion);
+}
 
 int main(int argc, char **argv) {
-    signal(SIGPIPE, SIG_IGN);
     setrlimit(RLIMIT_CORE, &(struct rlimit){0, 0}); // a core would hold bodies and keys
-    if (argc < 2 || strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "help") == 0) {
-        settings_usage(NULL);
-        return argc < 2 ? EXIT_MISUSE : EXIT_DONE;
-    }
-    if (strcmp(argv[1], "--version") == 0) {
-        printf("plm-cloud %s\n", plm_version());
-        return EXIT_DONE;
-    }
-    for (size_t i = 0; i < sizeof commands / sizeof *commands; i++) {
-        if (strcmp(argv[1], commands[i].name) == 0) {
-            struct config c;
-            int rc = settings_read(&c, argv[1], argc - 2, argv + 2);
-            if (!rc && c.help) {
-                settings_usage(argv[1]);
-            } else if (!rc) {
-                rc = commands[i].run(&c);
-            }
-            settings_free(&c);
-            return rc;
-        }
-    }
-    fprintf(stderr, "plm-cloud: no command \"%s\" (see plm-cloud --help)\n", argv[1]);
-    return EXIT_MISUSE;
+    int rc = program_main(&cloud_program, argc, argv);
+    config_free();
+    return rc;
 }

@@ -19,7 +19,7 @@ struct bucket { /* requests that a tenant may still make this minute */
 };
 
 struct front {
-    const struct config *config;
+    const struct args *config;
     struct ledger *ledger;
     struct crew *crew;
     atomic_bool draining;
@@ -30,7 +30,7 @@ struct front {
     double started;
 };
 
-plm_status front_open(struct front **out, const struct config *c, struct ledger *l, struct crew *crew,
+plm_status front_open(struct front **out, const struct args *c, struct ledger *l, struct crew *crew,
                       plm_error *err) {
     struct front *f = mem_zero(1, sizeof *f);
     if (f) {

@@ -5,7 +5,7 @@
 #include "net/server.h"
 
 struct front; /* what the handlers share; thread-safe */
-plm_status front_open(struct front **out, const struct config *c, struct ledger *l, struct crew *crew,
+plm_status front_open(struct front **out, const struct args *c, struct ledger *l, struct crew *crew,
                       plm_error *err);
 void front_close(struct front *f);
 void front_drain(struct front *f); /* /readyz says no from now on */

@@ -90,7 +90,7 @@ static int misuse(const struct program *p, const struct command *c, const char *
     return EXIT_MISUSE;
 }
 
-static bool store_value(void *a, const struct option *o, const char *value) {
+bool opt_store(void *a, const struct option *o, const char *value) {
     void *field = (char *)a + o->at;
     int64_t i;
     uint64_t u;
@@ -126,6 +126,16 @@ static bool store_value(void *a, const struct option *o, const char *value) {
         return true;
     case OPT_REAL:
         if (!parse_f64(str_of(value), &d))
+            return false;
+        *(double *)field = d;
+        return true;
+    case OPT_COUNT:
+        if (!parse_i64(str_of(value), &i) || i < 0 || i > 1000000000000000)
+            return false;
+        *(int64_t *)field = i;
+        return true;
+    case OPT_AMOUNT:
+        if (!parse_f64(str_of(value), &d) || !(d >= 0 && d <= 1e9))
             return false;
         *(double *)field = d;
         return true;
@@ -182,14 +192,16 @@ static int parse_dashed(void *a, const struct program *p, const struct command *
             return misuse(p, c, "a value is missing after --", o->name);
         value = argv[++*i];
     }
-    return store_value(a, o, value) ? EXIT_DONE : bad_value(p, c, o, value);
+    return opt_store(a, o, value) ? EXIT_DONE : bad_value(p, c, o, value);
 }
 
 static int parse(void *a, const struct program *p, const struct command *c, int argc, char **argv) {
     bool options_end = false;
     const char **rest = mem_zero((size_t)argc + 1, sizeof *rest);
     int n = 0, rc = rest ? EXIT_DONE : misuse(p, c, "out of memory", "");
-    *(const char ***)((char *)a + p->rest) = rest;
+    const char ***kept = (const char ***)((char *)a + p->rest);
+    mem_free(*kept);
+    *kept = rest;
     for (int i = 0; i < argc && rc == EXIT_DONE; i++) {
         const char *arg = argv[i];
         if (options_end || arg[0] != '-' || !arg[1])
@@ -370,8 +382,15 @@ static int run(const struct program *p, int argc, char **argv) {
         return EXIT_MISUSE;
     }
     struct args *a = mem_zero(1, p->args_size);
+    if (a && p->defaults)
+        memcpy(a, p->defaults, p->args_size);
     int rc = a ? parse(a, p, c, argc - 2, argv + 2) : misuse(p, c, "out of memory", "");
-    if (rc == EXIT_DONE && *(bool *)((char *)a + p->help))
+    bool help = a && *(bool *)((char *)a + p->help);
+    if (rc == EXIT_DONE && p->elsewhere && !help) {
+        rc = p->elsewhere(a, c->name);
+        rc = rc ? rc : parse(a, p, c, argc - 2, argv + 2);
+    }
+    if (rc == EXIT_DONE && help)
         usage(p, c);
     else if (rc == EXIT_DONE)
         rc = c->run(a);

@@ -11,7 +11,8 @@ struct strings {
     int n;
 };
 
-enum opt_type { OPT_FLAG, OPT_TEXT, OPT_LIST, OPT_INT, OPT_U64, OPT_SIZE, OPT_REAL };
+/* OPT_COUNT and OPT_AMOUNT: an int64_t and a double that are not below 0. */
+enum opt_type { OPT_FLAG, OPT_TEXT, OPT_LIST, OPT_INT, OPT_U64, OPT_SIZE, OPT_REAL, OPT_COUNT, OPT_AMOUNT };
 
 struct option {
     const char *name;  /* without dashes */
@@ -22,7 +23,7 @@ struct option {
     const char *help;
 };
 
-struct args; /* each program's own: every option of every command; zero is the default */
+struct args; /* each program's own: every option of every command */
 
 struct command {
     const char *name;
@@ -42,12 +43,18 @@ struct program {
     const struct command *commands; /* ended by a row without a name, like the options */
     const struct option *options;
     size_t args_size;
+    const void *defaults; /* a struct args to begin with; NULL: all zero */
+    /* Sets what was told elsewhere than on the command line, which is read once more and stands above it.
+     * NULL: nothing. */
+    int (*elsewhere)(struct args *a, const char *command);
     size_t rest, n_rest, help; /* offsets in struct args: const char **, int and bool */
 };
 
 /* The whole of main: parses, runs one command and returns its exit status. Misuse is one sentence on stderr.
  */
 int program_main(const struct program *p, int argc, char **argv);
+/* A value into its field; false: it is none. A flag is set whatever the value. */
+bool opt_store(void *args, const struct option *o, const char *value);
 /* "PROGRAM help": usage of a command or of all (NULL), or the manual page, or what bash completes. */
 int opt_help(const struct program *p, const char *command, bool man, bool completion);
 #endif
