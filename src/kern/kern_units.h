@@ -215,12 +215,12 @@ INLINE void tile_group(vi sum[Q8_STRIP][WIDEST], struct q8_at x, const unsigned 
                 UNROLLED_FOR (int c = 0; c < v; c++)
                     part[i][c] = start_of(x, i, s / 4, f);
             UNROLLED_FOR (int c = 0; c < v; c++)
-                if (f.wide)
-                    part[i][c] = vi_bytes(part[i][c], u[c], all);
-                else if (first)
+                if (first)
                     part[i][c] = vi_first_levels(u[c], all);
                 else if (v == 1)
-                    part[i][c] = vi_levels(part[i][c], u[c], all);
+                    part[i][c] = f.wide ? vi_bytes(part[i][c], u[c], all) : vi_levels(part[i][c], u[c], all);
+                else if (c % 2 && f.wide)
+                    vi_bytes_two(&part[i][c - 1], &u[c - 1], all);
                 else if (c % 2)
                     vi_levels_two(&part[i][c - 1], &u[c - 1], all);
         }

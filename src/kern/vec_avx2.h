@@ -174,6 +174,15 @@ INLINE vi vi_bytes_start(int32_t start) {
 INLINE vi vi_bytes(vi sum, vi w, vi s) {
     return _mm256_add_epi32(sum, vi_total(_mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(s, w))));
 }
+INLINE void vi_bytes_two(vi sums[2], const vi w[2], vi s) {
+    vi first, second, sizes[2] = {_mm256_abs_epi8(w[0]), _mm256_abs_epi8(w[1])};
+    __asm__("vpsignb %5, %4, %2\n\tvpsignb %6, %4, %3\n\t"
+            "vpmaddubsw %2, %7, %2\n\tvpmaddubsw %3, %8, %3\n\t"
+            "vpmaddwd %9, %2, %2\n\tvpmaddwd %9, %3, %3\n\t"
+            "vpaddd %2, %0, %0\n\tvpaddd %3, %1, %1"
+            : "+x"(sums[0]), "+x"(sums[1]), "=&x"(first), "=&x"(second)
+            : "x"(s), "x"(w[0]), "x"(w[1]), "x"(sizes[0]), "x"(sizes[1]), "xm"(_mm256_set1_epi16(1)));
+}
 
 /* Sixteen words: those of lo, then those of hi. */
 INLINE void vi_put_words(int16_t *p, vi lo, vi hi) {

@@ -115,6 +115,10 @@ INLINE vi vi_bytes_start(int32_t start) { return vi_start(start, 7); }
 INLINE vi vi_bytes(vi sum, vi w, vi s) {
     return _mm512_dpbusd_epi32(sum, _mm512_xor_si512(w, _mm512_set1_epi8(-128)), s);
 }
+INLINE void vi_bytes_two(vi sums[2], const vi w[2], vi s) {
+    sums[0] = vi_bytes(sums[0], w[0], s);
+    sums[1] = vi_bytes(sums[1], w[1], s);
+}
 
 /* Lane i of row j becomes lane j of row i. */
 INLINE void vi_transpose(vi r[LANES]) {

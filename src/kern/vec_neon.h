@@ -159,6 +159,10 @@ INLINE vi vi_bytes_start(int32_t start) {
     return vi_zero();
 }
 INLINE vi vi_bytes(vi sum, vi w, vi s) { return vi_levels(sum, w, s); }
+INLINE void vi_bytes_two(vi sums[2], const vi w[2], vi s) {
+    sums[0] = vi_bytes(sums[0], w[0], s);
+    sums[1] = vi_bytes(sums[1], w[1], s);
+}
 
 /* Lane i of row j becomes lane j of row i. */
 INLINE void vi_transpose(vi r[LANES]) {
