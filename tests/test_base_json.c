@@ -147,6 +147,27 @@ static void written_text_is_compact_with_sorted_keys(void **state) {
     json_decref(doc);
 }
 
+static void a_scalar_is_its_text(void **state) {
+    static const struct {
+        const char *doc, *text;
+    } cases[] = {{"[\"a b\"]", "a b"}, {"[5]", "5"},     {"[-12]", "-12"},        {"[5.0]", "5"},
+                 {"[0.1]", "0.1"},     {"[1e20]", NULL}, {"[true]", NULL},        {"[null]", NULL},
+                 {"[[]]", NULL},       {"[\"\"]", ""},   {"[\"a\\u0000\"]", NULL}};
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char number[32];
+        json_t *doc = NULL;
+        assert_int_equal(json_parse(&doc, cases[i].doc, strlen(cases[i].doc), "case", NULL), PLM_OK);
+        const char *text = json_scalar(json_array_get(doc, 0), number);
+        if (cases[i].text)
+            assert_string_equal(text, cases[i].text);
+        else
+            assert_null(text);
+        json_decref(doc);
+    }
+    assert_null(json_scalar(NULL, (char[32]){0}));
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(depth_64_is_read_and_65_refused),
@@ -156,6 +177,7 @@ int main(void) {
         cmocka_unit_test(duplicate_keys_are_refused),
         cmocka_unit_test(broken_text_is_one_sentence_with_its_place),
         cmocka_unit_test(a_nul_in_text_is_no_plain_string),
+        cmocka_unit_test(a_scalar_is_its_text),
         cmocka_unit_test(written_text_is_compact_with_sorted_keys),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

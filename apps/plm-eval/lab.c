@@ -1,8 +1,9 @@
 /* lab.c: opens models, data and folders for a task, and trains its task adapter. */
 #include "lab.h"
 
+#include "shared/key.h"
+
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 static plm_status open_model(plm_model **out, const struct args *a, const char *path, plm_error *err) {
@@ -174,20 +175,6 @@ plm_status lab_teacher_student(struct lab *l, plm_error *err) {
     return st ? st : student_open(&l->teacher_student, l->big, l->kind, err);
 }
 
-/* The key from the file, else from the environment. */
-static plm_status read_key(const struct args *a, struct bytes *key, plm_error *err) {
-    const char *set = getenv("PLM_TEACHER_KEY");
-    plm_status st = PLM_OK;
-    bytes_init(key, 4096);
-    if (a->teacher_key_file)
-        st = file_read(a->teacher_key_file, 4096, key, err);
-    else
-        bytes_puts(key, set ? set : "");
-    while (st == PLM_OK && key->len && strchr("\r\n", key->data[key->len - 1]))
-        key->data[--key->len] = 0;
-    return st ? st : bytes_status(key, "the key", err);
-}
-
 plm_status lab_teacher(struct lab *l, plm_error *err) {
     char path[3300];
     struct bytes key;
@@ -195,7 +182,7 @@ plm_status lab_teacher(struct lab *l, plm_error *err) {
         return PLM_OK;
     if (!l->a->teacher)
         return fail(err, PLM_EINVAL, "arms with synthetic data need --teacher");
-    plm_status st = read_key(l->a, &key, err);
+    plm_status st = teacher_key(&key, l->a->teacher_key_file, err);
     plm_teacher_options opt = {.spec = l->a->teacher,
                                .model_name = l->a->teacher_model,
                                .key = key.len ? key.data : NULL,

@@ -59,21 +59,13 @@ const char *dataset_keep(struct dataset *d, const char *text) {
     return copy;
 }
 
-/* A member as text, numbers written as Python does; NULL: neither. */
-static const char *value_text(const json_t *object, const char *key, char number[40]) {
-    const json_t *v = key ? json_object_get(object, key) : NULL;
-    if (json_is_integer(v))
-        snprintf(number, 40, "%lld", (long long)json_integer_value(v));
-    else if (json_is_real(v))
-        snprintf(number, 40, "%.15g", json_real_value(v));
-    else
-        return key ? json_text(object, key) : NULL;
-    return number;
+static const char *value_text(const json_t *object, const char *key, char number[32]) {
+    return key ? json_scalar(json_object_get(object, key), number) : NULL;
 }
 
 static plm_status keep_value(struct dataset *d, const json_t *object, const char *key, const char **out,
                              plm_error *err) {
-    char number[40];
+    char number[32];
     const char *text = value_text(object, key, number);
     *out = NULL;
     if (!text)
@@ -134,7 +126,7 @@ static void flatten(struct bytes *out, const char *text) {
 /* ---- items ---- */
 
 static plm_status make_doc(struct dataset *d, struct item *it, const json_t *object, plm_error *err) {
-    char number[40];
+    char number[32];
     const char *title = value_text(object, d->task->title, number);
     struct bytes b;
     bytes_init(&b, QUESTION_MAX);
@@ -210,7 +202,7 @@ static plm_status add_query(struct dataset *d, struct user *u, const json_t *q, 
 
 static plm_status take_question(struct dataset *d, const json_t *q, const char *where, size_t *skipped,
                                 plm_error *err) {
-    char number[40];
+    char number[32];
     const char *who = value_text(q, "user_id", number);
     const json_t *profile = json_object_get(q, "profile");
     struct user *u = NULL;
@@ -260,7 +252,7 @@ static plm_status match_golds(struct dataset *d, const json_t *golds, const char
     json_t *by_id = json_object();
     plm_status st = by_id ? PLM_OK : fail(err, PLM_ENOMEM, "out of memory");
     for (size_t i = 0; st == PLM_OK && i < json_array_size(golds); i++) {
-        char number[40];
+        char number[32];
         const char *id = value_text(json_array_get(golds, i), "id", number);
         if (!id || json_object_get(by_id, id))
             st = fail(err, PLM_EFORMAT, "%s: gold %zu has no id, or one that was there before", path, i + 1);

@@ -2,6 +2,7 @@
  * what became of the rows that were written, and by how much the winner won. Everything comes from the
  * report. */
 #include "explain.h"
+#include "report.h"
 
 #include "base/json.h"
 
@@ -9,24 +10,11 @@
 #include <stdio.h>
 #include <string.h>
 
-static long long whole(const json_t *o, const char *key) {
-    return (long long)json_integer_value(json_object_get(o, key));
-}
-
-static double real(const json_t *o, const char *key) {
-    return json_number_value(json_object_get(o, key));
-}
-
-static const char *text(const json_t *o, const char *key) {
-    const char *t = json_text(o, key);
-    return t ? t : "";
-}
-
 static void explain_test(const json_t *d, FILE *to) {
     const json_t *gate = json_object_get(d, "gate");
-    long long records = whole(d, "records"), held = whole(gate, "held_out");
-    const char *way = text(gate, "way");
-    fprintf(to, "%s has %lld %s records. ", text(d, "user"), records, text(d, "task"));
+    long long records = report_whole(d, "records"), held = report_whole(gate, "held_out");
+    const char *way = report_text(gate, "way");
+    fprintf(to, "%s has %lld %s records. ", report_text(d, "user"), records, report_text(d, "task"));
     if (strncmp(way, "held", 4) == 0)
         fprintf(to,
                 "From 20 on, the newest are held back as a test: %lld of them, which nothing was trained on "
@@ -48,11 +36,11 @@ static void explain_learning(const json_t *d, FILE *to) {
     size_t i;
     json_t *a;
     json_array_foreach(json_object_get(d, "arms"), i, a) {
-        long long steps = whole(a, "steps"), best = whole(a, "best_step") + 1,
-                  looked = whole(a, "validation");
-        fprintf(to, "\"%s\" learned from %lld records", text(a, "name"), whole(a, "real"));
-        if (whole(a, "synthetic"))
-            fprintf(to, " and %lld written ones, which count half", whole(a, "synthetic"));
+        long long steps = report_whole(a, "steps"), best = report_whole(a, "best_step") + 1,
+                  looked = report_whole(a, "validation");
+        fprintf(to, "\"%s\" learned from %lld records", report_text(a, "name"), report_whole(a, "real"));
+        if (report_whole(a, "synthetic"))
+            fprintf(to, " and %lld written ones, which count half", report_whole(a, "synthetic"));
         if (looked && best < steps)
             fprintf(to,
                     ". Every fourth step it looked at %lld records kept aside: it was best at step %lld and "
@@ -76,7 +64,7 @@ static void explain_rows(const json_t *d, FILE *to) {
     const char *rule, *most = "";
     json_t *count;
     long long top = 0;
-    if (!json_is_object(a) || strcmp(text(a, "teacher"), "none") == 0) {
+    if (!json_is_object(a) || strcmp(report_text(a, "teacher"), "none") == 0) {
         fprintf(to, "No teacher wrote anything, so only records were learned from.\n");
         return;
     }
@@ -84,12 +72,12 @@ static void explain_rows(const json_t *d, FILE *to) {
         top = (long long)json_integer_value(count);
         most = rule;
     }
-    if (!whole(a, "written")) {
+    if (!report_whole(a, "written")) {
         fprintf(to, "The teacher had nothing new to write about since the run before.\n");
         return;
     }
-    fprintf(to, "The teacher wrote %lld rows and %lld passed the checks.", whole(a, "written"),
-            whole(a, "kept"));
+    fprintf(to, "The teacher wrote %lld rows and %lld passed the checks.", report_whole(a, "written"),
+            report_whole(a, "kept"));
     if (top)
         fprintf(to, " Most of the others (%lld) fell to \"%s\": %s.", top, most,
                 strcmp(most, "near") == 0 || strcmp(most, "exact") == 0 ? "they said what was there already"
@@ -105,8 +93,9 @@ static const json_t *best_row(const json_t *rows, const char *name) {
     const json_t *found = NULL;
     size_t i;
     json_t *row;
-    json_array_foreach(rows, i, row) if (strcmp(text(row, "name"), name) == 0 &&
-                                         (!found || real(row, "nll") < real(found, "nll"))) found = row;
+    json_array_foreach(rows, i, row) if (strcmp(report_text(row, "name"), name) == 0 &&
+                                         (!found || report_real(row, "nll") < report_real(found, "nll")))
+        found = row;
     return found;
 }
 
@@ -116,28 +105,29 @@ static void explain_prior(const json_t *won, const json_t *rows, FILE *to) {
     size_t i;
     json_t *row;
     json_array_foreach(rows, i, row) if (json_object_get(row, "weight") &&
-                                         (!tried || real(row, "nll") < real(tried, "nll"))) tried = row;
+                                         (!tried || report_real(row, "nll") < report_real(tried, "nll")))
+        tried = row;
     if (json_object_get(won, "weight"))
         tried = won;
     if (!tried)
         return;
-    without = best_row(rows, strncmp(text(tried, "name"), "real+syn", 8) == 0 ? "real+syn" : "real");
+    without = best_row(rows, strncmp(report_text(tried, "name"), "real+syn", 8) == 0 ? "real+syn" : "real");
     if (tried == won)
         fprintf(
             to,
             "How often you give each label is part of its answers: what the adapter says of a text counts "
             "%.0f %%, your habits the rest. Without that it was at %.4f.\n",
-            100 * real(tried, "weight"), real(without, "nll"));
+            100 * report_real(tried, "weight"), report_real(without, "nll"));
     else
         fprintf(to,
                 "Counting how often you give each label did not help (\"%s\" was at %.4f), so it is left "
                 "out.\n",
-                text(tried, "name"), real(tried, "nll"));
+                report_text(tried, "name"), report_real(tried, "nll"));
 }
 
 static void explain_choice(const json_t *d, FILE *to) {
     const json_t *gate = json_object_get(d, "gate"), *rows = json_object_get(gate, "rows"), *won = NULL;
-    const char *unit = text(gate, "unit");
+    const char *unit = report_text(gate, "unit");
     const json_t *base = best_row(rows, "base"), *alone = best_row(rows, "real"),
                  *both = best_row(rows, "real+syn");
     size_t i;
@@ -145,7 +135,7 @@ static void explain_choice(const json_t *d, FILE *to) {
     json_array_foreach(rows, i, row) if (json_is_true(json_object_get(row, "winner"))) won = row;
     if (!won || !base)
         return;
-    double from = real(base, "nll"), nll = real(won, "nll");
+    double from = report_real(base, "nll"), nll = report_real(won, "nll");
     if (won == base)
         fprintf(to,
                 "Nothing beat the model as it is (%.4f %s) by more than a tie, so nothing was "
@@ -154,19 +144,20 @@ static void explain_choice(const json_t *d, FILE *to) {
                 from, unit);
     else
         fprintf(to, "\"%s\" at scale %g won: %.4f %s against %.4f of the model as it is, %.0f %% less.\n",
-                text(won, "name"), real(won, "scale"), nll, unit, from, 100 * (1 - nll / from));
+                report_text(won, "name"), report_real(won, "scale"), nll, unit, from, 100 * (1 - nll / from));
     explain_prior(won, rows, to);
     if (alone && both) {
-        double gain = 1 - real(both, "nll") / real(alone, "nll");
+        double gain = 1 - report_real(both, "nll") / report_real(alone, "nll");
         if (fabs(gain) < 0.001)
             fprintf(to, "With the written rows it was as good as without; then it is done without.\n");
         else
             fprintf(to, "The written rows made it %.1f %% %s than records alone (%.4f against %.4f).\n",
-                    100 * fabs(gain), gain > 0 ? "better" : "worse", real(both, "nll"), real(alone, "nll"));
+                    100 * fabs(gain), gain > 0 ? "better" : "worse", report_real(both, "nll"),
+                    report_real(alone, "nll"));
     }
     json_array_foreach(rows, i, row) if (json_is_true(json_object_get(row, "harmful")))
         fprintf(to, "\"%s\" at scale %g was refused: it made the model over 5 %% worse on general text.\n",
-                text(row, "name"), real(row, "scale"));
+                report_text(row, "name"), report_real(row, "scale"));
 }
 
 plm_status explain_print(const char *folder, FILE *to, plm_error *err) {

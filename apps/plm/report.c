@@ -113,15 +113,15 @@ plm_status report_finish(struct report *r, const struct pool_of_data *d, const c
 
 /* ---- on the terminal ---- */
 
-static json_int_t whole(const json_t *o, const char *key) {
-    return json_integer_value(json_object_get(o, key));
+long long report_whole(const json_t *o, const char *key) {
+    return (long long)json_integer_value(json_object_get(o, key));
 }
 
-static double real(const json_t *o, const char *key) {
+double report_real(const json_t *o, const char *key) {
     return json_number_value(json_object_get(o, key));
 }
 
-static const char *text(const json_t *o, const char *key) {
+const char *report_text(const json_t *o, const char *key) {
     const char *t = json_string_value(json_object_get(o, key));
     return t ? t : "";
 }
@@ -131,14 +131,13 @@ static void print_augmented(const json_t *a, FILE *to) {
     json_t *count;
     if (!json_is_object(a))
         return;
-    fprintf(to, "teacher     %s\n", text(a, "teacher"));
+    fprintf(to, "teacher     %s\n", report_text(a, "teacher"));
     if (json_is_true(json_object_get(a, "local")))
         fprintf(to, "sent        nothing: it ran on this machine\n");
     else
-        fprintf(to, "sent        %lld bytes, in the ledger of the store\n",
-                (long long)whole(a, "bytes_sent"));
-    fprintf(to, "written     %lld in %lld calls (%.0f s), kept %lld\n", (long long)whole(a, "written"),
-            (long long)whole(a, "calls"), real(a, "seconds"), (long long)whole(a, "kept"));
+        fprintf(to, "sent        %lld bytes, in the ledger of the store\n", report_whole(a, "bytes_sent"));
+    fprintf(to, "written     %lld in %lld calls (%.0f s), kept %lld\n", report_whole(a, "written"),
+            report_whole(a, "calls"), report_real(a, "seconds"), report_whole(a, "kept"));
     json_object_foreach(json_object_get(a, "dropped"), rule, count) if (json_integer_value(count))
         fprintf(to, "            %lld dropped by %s\n", (long long)json_integer_value(count), rule);
 }
@@ -149,19 +148,19 @@ static void print_gate(const json_t *gate, FILE *to) {
     double base = NAN;
     if (!json_is_object(gate))
         return;
-    fprintf(to, "gate        %s (%lld)\n", text(gate, "way"), (long long)whole(gate, "held_out"));
+    fprintf(to, "gate        %s (%lld)\n", report_text(gate, "way"), report_whole(gate, "held_out"));
     json_array_foreach(json_object_get(gate, "rows"), i, row) {
-        double nll = json_is_null(json_object_get(row, "nll")) ? NAN : real(row, "nll"),
-               scale = real(row, "scale");
+        double nll = json_is_null(json_object_get(row, "nll")) ? NAN : report_real(row, "nll"),
+               scale = report_real(row, "scale");
         if (i == 0)
             base = nll;
         fprintf(to, "  %c %-14s", json_is_true(json_object_get(row, "winner")) ? '*' : ' ',
-                text(row, "name"));
+                report_text(row, "name"));
         if (scale != 0 && scale != 1)
             fprintf(to, " x%.2f", scale);
         else
             fprintf(to, "      ");
-        fprintf(to, "  %7.4f %s  %+6.1f %%%s\n", nll, text(gate, "unit"), 100 * (nll / base - 1),
+        fprintf(to, "  %7.4f %s  %+6.1f %%%s\n", nll, report_text(gate, "unit"), 100 * (nll / base - 1),
                 json_is_true(json_object_get(row, "harmful")) ? "  refused: hurts general text" : "");
     }
 }
@@ -173,9 +172,10 @@ static void print_arms(const json_t *arms, FILE *to) {
         to,
         "learned     %-9s %lld real + %lld synthetic, %lld to stop by; %lld steps, best %lld; %lld tokens in "
         "%.0f s (%.0f tok/s)\n",
-        text(a, "name"), (long long)whole(a, "real"), (long long)whole(a, "synthetic"),
-        (long long)whole(a, "validation"), (long long)whole(a, "steps"), (long long)whole(a, "best_step"),
-        (long long)whole(a, "tokens"), real(a, "seconds"), (double)whole(a, "tokens") / real(a, "seconds"));
+        report_text(a, "name"), report_whole(a, "real"), report_whole(a, "synthetic"),
+        report_whole(a, "validation"), report_whole(a, "steps"), report_whole(a, "best_step"),
+        report_whole(a, "tokens"), report_real(a, "seconds"),
+        (double)report_whole(a, "tokens") / report_real(a, "seconds"));
 }
 
 void report_print(const struct report *r, FILE *to) {
@@ -191,21 +191,22 @@ void report_print(const struct report *r, FILE *to) {
         fprintf(
             to,
             "Nothing is new since the last run for %s; what was installed stays. (--force runs it again.)\n",
-            text(d, "user"));
+            report_text(d, "user"));
         return;
     }
-    fprintf(to, "\n%s, %s: %lld records\n", text(d, "user"), text(d, "task"), (long long)whole(d, "records"));
+    fprintf(to, "\n%s, %s: %lld records\n", report_text(d, "user"), report_text(d, "task"),
+            report_whole(d, "records"));
     print_augmented(json_object_get(d, "augmented"), to);
     print_arms(json_object_get(d, "arms"), to);
     print_gate(json_object_get(d, "gate"), to);
     if (json_is_object(installed))
-        fprintf(to, "installed   adapter %lld, sha256 %.16s...\n", (long long)whole(installed, "id"),
-                text(installed, "sha256"));
+        fprintf(to, "installed   adapter %lld, sha256 %.16s...\n", report_whole(installed, "id"),
+                report_text(installed, "sha256"));
     else if (json_object_get(d, "kept"))
-        fprintf(to, "installed   nothing new: %s is the better one\n", text(d, "kept"));
+        fprintf(to, "installed   nothing new: %s is the better one\n", report_text(d, "kept"));
     else
         fprintf(to, "installed   nothing: with fewer than 5 records it can't be tested; --force installs it "
                     "all the same\n");
-    fprintf(to, "took        %.0f s, peak memory %.0f MB\nreport      %s\n", real(d, "seconds"),
-            (double)whole(d, "peak_rss_bytes") / 1e6, text(d, "report"));
+    fprintf(to, "took        %.0f s, peak memory %.0f MB\nreport      %s\n", report_real(d, "seconds"),
+            (double)report_whole(d, "peak_rss_bytes") / 1e6, report_text(d, "report"));
 }

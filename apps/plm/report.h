@@ -24,6 +24,10 @@ void report_kept(struct report *r, const char *name); /* base, or the one instal
 /* Adds time and memory and writes report.json and report.html into the folder. */
 plm_status report_finish(struct report *r, const struct pool_of_data *d, const char *folder, plm_error *err);
 void report_print(const struct report *r, FILE *to);
+/* Members of a report: 0 and "" where there are none. */
+long long report_whole(const json_t *o, const char *key);
+double report_real(const json_t *o, const char *key);
+const char *report_text(const json_t *o, const char *key);
 /* The page; report_page.c */
 plm_status report_page(const json_t *doc, char **html, plm_error *err);
 #endif

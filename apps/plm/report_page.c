@@ -16,11 +16,6 @@ static const char head[] =
     "code{font-size:.85em;word-break:break-all}svg{max-width:100%;height:auto}"
     "h2{margin-top:1.6em;font-size:1.1em}</style>\n";
 
-static const char *text(const json_t *o, const char *key) {
-    const char *t = json_string_value(json_object_get(o, key));
-    return t ? t : "";
-}
-
 static double number(const json_t *o, const char *key) {
     const json_t *v = json_object_get(o, key);
     return json_is_number(v) ? json_number_value(v) : NAN;
@@ -43,9 +38,9 @@ static void imported(struct bytes *b, const json_t *list) {
                "<h2>Imported</h2><table><tr><th>Source<th>Format<th>Added<th>Known<th>Others'<th>Skipped\n");
     json_array_foreach(list, i, one) {
         bytes_puts(b, "<tr><td>");
-        bytes_html(b, text(one, "source"));
+        bytes_html(b, report_text(one, "source"));
         bytes_puts(b, "<td>");
-        bytes_html(b, text(one, "format"));
+        bytes_html(b, report_text(one, "format"));
         bytes_printf(b, "<td class=n>%.0f<td class=n>%.0f<td class=n>%.0f<td class=n>%.0f\n",
                      number(one, "added"), number(one, "known"), number(one, "others"),
                      number(one, "skipped"));
@@ -59,7 +54,7 @@ static void augmented(struct bytes *b, const json_t *a) {
     if (!json_is_object(a))
         return;
     bytes_puts(b, "<h2>Written by the teacher</h2><table>\n");
-    row_text(b, "Teacher", text(a, "teacher"));
+    row_text(b, "Teacher", report_text(a, "teacher"));
     if (json_is_true(json_object_get(a, "local")))
         row_text(b, "Left this machine", "nothing");
     else
@@ -82,16 +77,16 @@ static void gate_table(struct bytes *b, const json_t *gate) {
     if (!json_is_object(gate))
         return;
     bytes_printf(b, "<h2>The gate</h2><p>");
-    bytes_html(b, text(gate, "way"));
+    bytes_html(b, report_text(gate, "way"));
     bytes_printf(b,
                  " (%.0f), in %s. Lower is better.<table><tr><th>Arm<th>Scale<th>NLL<th>Against base<th>\n",
-                 number(gate, "held_out"), text(gate, "unit"));
+                 number(gate, "held_out"), report_text(gate, "unit"));
     json_array_foreach(json_object_get(gate, "rows"), i, row) {
         double nll = number(row, "nll");
         if (i == 0)
             base = nll;
         bytes_printf(b, "<tr%s><td>", json_is_true(json_object_get(row, "winner")) ? " class=win" : "");
-        bytes_html(b, text(row, "name"));
+        bytes_html(b, report_text(row, "name"));
         bytes_printf(b, "<td class=n>%.2f<td class=n>%.4f<td class=n>%+.1f %%<td>%s\n", number(row, "scale"),
                      nll, 100 * (nll / base - 1),
                      json_is_true(json_object_get(row, "harmful"))  ? "refused: hurts general text"
@@ -167,7 +162,7 @@ static void arms(struct bytes *b, const json_t *list) {
     json_t *a;
     json_array_foreach(list, i, a) {
         bytes_puts(b, "<h2>Learned: ");
-        bytes_html(b, text(a, "name"));
+        bytes_html(b, report_text(a, "name"));
         bytes_printf(b,
                      "</h2><p>%.0f real and %.0f synthetic examples, %.0f real ones to stop by; %.0f steps, "
                      "the best was %.0f; %.0f tokens in %.0f s.</p>",
@@ -175,7 +170,7 @@ static void arms(struct bytes *b, const json_t *list) {
                      number(a, "best_step"), number(a, "tokens"), number(a, "seconds"));
         plot(b, json_object_get(a, "curve"));
         bytes_puts(b, "<p><code>sha256 ");
-        bytes_html(b, text(a, "sha256"));
+        bytes_html(b, report_text(a, "sha256"));
         bytes_puts(b, "</code></p>\n");
     }
 }
@@ -186,9 +181,9 @@ plm_status report_page(const json_t *doc, char **html, plm_error *err) {
     bytes_init(&b, PAGE_MOST);
     bytes_puts(&b, head);
     bytes_puts(&b, "<h1>");
-    bytes_html(&b, text(doc, "user"));
+    bytes_html(&b, report_text(doc, "user"));
     bytes_puts(&b, ": ");
-    bytes_html(&b, text(doc, "task"));
+    bytes_html(&b, report_text(doc, "task"));
     bytes_printf(&b, "</h1><p>%.0f records, %.0f s, peak memory %.0f MB.</p>\n", number(doc, "records"),
                  number(doc, "seconds"), number(doc, "peak_rss_bytes") / 1e6);
     imported(&b, json_object_get(doc, "imported"));
@@ -196,9 +191,9 @@ plm_status report_page(const json_t *doc, char **html, plm_error *err) {
     gate_table(&b, json_object_get(doc, "gate"));
     arms(&b, json_object_get(doc, "arms"));
     bytes_puts(&b, "<h2>Model</h2><p><code>");
-    bytes_html(&b, text(model, "path"));
+    bytes_html(&b, report_text(model, "path"));
     bytes_puts(&b, "<br>sha256 ");
-    bytes_html(&b, text(model, "sha256"));
+    bytes_html(&b, report_text(model, "sha256"));
     bytes_puts(&b, "</code></p></html>\n");
     plm_status st = bytes_status(&b, "the report", err);
     if (st == PLM_OK)

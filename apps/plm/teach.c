@@ -1,6 +1,8 @@
 /* teach.c: opens the teacher and asks the person before anything leaves the machine. */
 #include "teach.h"
 
+#include "shared/key.h"
+
 #include "models.h"
 
 #include <stdio.h>
@@ -23,24 +25,11 @@ static int on_progress(void *ctx, size_t done, size_t total, size_t candidates) 
     return 0;
 }
 
-/* The key from the file, else from the environment; never in argv, never printed. */
-static plm_status read_key(const struct args *a, struct bytes *key, plm_error *err) {
-    bytes_init(key, 4096);
-    const char *set = getenv("PLM_TEACHER_KEY");
-    if (!a->teacher_key_file) {
-        bytes_puts(key, set ? set : "");
-        return bytes_status(key, "the key", err);
-    }
-    plm_status st = app_read(a->teacher_key_file, 4096, key, err);
-    while (st == PLM_OK && key->len && (key->data[key->len - 1] == '\n' || key->data[key->len - 1] == '\r'))
-        key->data[--key->len] = 0;
-    return st;
-}
-
 static plm_status open_teacher(struct teaching *t, const char *spec, plm_error *err) {
     struct bytes key;
     char *digests = app_path(PLACE_CACHE, "digests");
-    plm_status st = digests ? read_key(t->args, &key, err) : fail(err, PLM_ENOMEM, "out of memory");
+    plm_status st =
+        digests ? teacher_key(&key, t->args->teacher_key_file, err) : fail(err, PLM_ENOMEM, "out of memory");
     if (st == PLM_OK) {
         plm_teacher_options opt = {.spec = spec,
                                    .model_name = t->args->teacher_model,

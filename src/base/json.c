@@ -3,6 +3,8 @@
  * keys are refused. Its message is shortened so that no text of the document gets out. */
 #include "base/json.h"
 
+#include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/bytes.h"
@@ -84,4 +86,16 @@ plm_status json_write(const json_t *doc, char **out, plm_error *err) {
         st = fail(err, PLM_ENOMEM, "out of memory for a JSON document");
     bytes_free(&b);
     return st;
+}
+
+const char *json_scalar(const json_t *v, char number[32]) {
+    if (json_is_string(v))
+        return strlen(json_string_value(v)) == json_string_length(v) ? json_string_value(v) : NULL;
+    if (json_is_integer(v))
+        snprintf(number, 32, "%lld", (long long)json_integer_value(v));
+    else if (json_is_real(v) && fabs(json_real_value(v)) < 1e15)
+        snprintf(number, 32, "%.15g", json_real_value(v));
+    else
+        return NULL;
+    return number;
 }

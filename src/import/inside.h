@@ -37,8 +37,6 @@ const char *text_fault(const char *text, size_t len);
 /* A JSON object as a row: the kind's own fields, or a common pair of names, or messages. */
 plm_status row_take(struct sink *s, const plm_kind *kind, const json_t *row, const char *where,
                     plm_error *err);
-/* The value as text: a string, or a number written out. NULL: neither, or with a NUL. */
-const char *value_text(const json_t *v, char number[32]);
 /* "2026-01-02", "2026-01-02T03:04:05+01:00", "2026-01", "20260102", seconds since 1970; 0: none of these. */
 int64_t when_of(const char *text);
 

@@ -56,7 +56,7 @@ static plm_status take_question(struct lamp *l, json_t *q, plm_error *err) {
     json_t *user = json_object_get(q, "user_id"), *id = user ? user : json_object_get(q, "id");
     const json_t *profile = json_object_get(q, "profile");
     char number[32];
-    const char *who = value_text(id, number), *input = json_text(q, "input");
+    const char *who = json_scalar(id, number), *input = json_text(q, "input");
     if (!json_is_object(q) || !who || !input || !json_is_array(profile)) {
         char where[WHERE_MAX];
         snprintf(where, sizeof where, "question %zu", json_list_number(l->list));
@@ -155,7 +155,7 @@ static plm_status take_pair(struct lamp *l, const json_t *item, const json_t *ne
         sink_skip(l->s, where, "its question is too long");
     } else {
         char number[32];
-        const char *date = value_text(json_object_get(item, "date"), number);
+        const char *date = json_scalar(json_object_get(item, "date"), number);
         plm_record r = {.when = date ? when_of(date) : 0,
                         .input = question.data,
                         .output = i % 2 ? "[2]" : "[1]",
@@ -206,7 +206,7 @@ plm_status read_lamp(struct sink *s, const char *path, plm_error *err) {
     }
     if (l.chosen && !l.exact && (l.several || s->opt->me)) {
         char number[32];
-        const char *example = value_text(l.first_id, number);
+        const char *example = json_scalar(l.first_id, number);
         fault =
             fail(err, PLM_ENOTFOUND, "%s has no history of \"%.60s\"; say whose with --me (such as %.60s)",
                  path, s->opt->me ? s->opt->me : s->opt->user, example ? example : "");

@@ -76,21 +76,6 @@ int64_t when_of(const char *text) {
     return (int64_t)timegm(&tm) + rest;
 }
 
-const char *value_text(const json_t *v, char number[32]) {
-    if (json_is_string(v)) {
-        return strlen(json_string_value(v)) == json_string_length(v) ? json_string_value(v) : NULL;
-    }
-    if (json_is_integer(v)) {
-        snprintf(number, 32, "%lld", (long long)json_integer_value(v));
-        return number;
-    }
-    if (json_is_real(v) && fabs(json_real_value(v)) < 1e15) {
-        snprintf(number, 32, "%.15g", json_real_value(v));
-        return number;
-    }
-    return NULL;
-}
-
 static bool has_field(void *ctx, const char *field) {
     return json_object_get(ctx, field) != NULL;
 }
@@ -160,8 +145,8 @@ static const char *pair_of(const plm_kind *kind, const json_t *row, char numbers
         if (!to || (!from && (i || kind->modes != PLM_MODE_REVERSE))) {
             continue;
         }
-        *input = from ? value_text(from, numbers[0]) : "";
-        *output = value_text(to, numbers[1]);
+        *input = from ? json_scalar(from, numbers[0]) : "";
+        *output = json_scalar(to, numbers[1]);
         return *input && *output ? NULL : bad;
     }
     return "it lacks the fields of its kind";
@@ -200,7 +185,7 @@ plm_status row_take(struct sink *s, const plm_kind *kind, const json_t *row, con
         sink_other(s);
     } else {
         const json_t *when = json_object_get(row, "time");
-        const char *text = value_text(when ? when : json_object_get(row, "date"), time_number);
+        const char *text = json_scalar(when ? when : json_object_get(row, "date"), time_number);
         r.when = text ? when_of(text) : 0;
         r.source = r.source ? r.source : s->source;
         fault = sink_take(s, kind, &r, where, err);

@@ -1,0 +1,10 @@
+/* key.h: the bearer token of a teacher: from a file, else from the environment; never in argv, never printed.
+ */
+#ifndef SHARED_KEY_H
+#define SHARED_KEY_H
+#include "base/base.h"
+
+/* file NULL: PLM_TEACHER_KEY; "": there is none. Without the line's end. key is opened here; bytes_free it.
+ */
+plm_status teacher_key(struct bytes *key, const char *file, plm_error *err);
+#endif
