@@ -12,6 +12,12 @@
 #include "plm-eval/score.h"
 #include "shared/prior.h"
 
+/* What libfontconfig keeps for the life of a process is no leak of ours. */
+__attribute__((visibility("default"))) const char *__lsan_default_suppressions(void);
+const char *__lsan_default_suppressions(void) {
+    return "leak:libfontconfig";
+}
+
 static void report(const char *path) {
     struct results r;
     json_t *doc = NULL, *blocks = NULL;
