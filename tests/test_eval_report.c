@@ -8,7 +8,7 @@
 #include "plm-eval/report.h"
 
 /* What libfontconfig keeps for the life of a process is no leak of ours. */
-const char *__lsan_default_suppressions(void) {
+__attribute__((visibility("default"))) const char *__lsan_default_suppressions(void) {
     return "leak:libfontconfig";
 }
 
