@@ -12,17 +12,10 @@ static const plm_kind *kind(const struct cell *c) {
 
 /* ---- no model ---- */
 
-static int label_of(const struct cell *c, const char *text) {
-    for (size_t l = 0; l < kind(c)->n_labels; l++)
-        if (strcmp(kind(c)->labels[l], text) == 0)
-            return (int)l;
-    return -1;
-}
-
 static void count_labels(const struct cell *c, size_t count[PRIOR_LABELS]) {
     memset(count, 0, PRIOR_LABELS * sizeof *count);
     for (size_t i = 0; i < c->view->n; i++) {
-        int l = label_of(c, c->view->items[i]->output);
+        int l = label_find(kind(c), c->view->items[i]->output);
         if (l >= 0)
             count[l]++;
     }
@@ -34,7 +27,7 @@ static int histogram(const struct cell *c, double *p) {
     int best = 0;
     count_labels(c, count);
     for (size_t i = c->view->n; i-- > 0;) {
-        int l = label_of(c, c->view->items[i]->output);
+        int l = label_find(kind(c), c->view->items[i]->output);
         if (l >= 0 && count[l] > count[best])
             best = l;
     }
@@ -48,7 +41,7 @@ static plm_status answer_labels(struct cell *c, const double *p, int best, plm_e
         struct reply *r = &c->replies[i];
         r->bytes = 1;
         r->pred = best;
-        r->gold = label_of(c, c->view->queries[i].gold);
+        r->gold = label_find(kind(c), c->view->queries[i].gold);
         if (r->gold < 0)
             return fail(err, PLM_EFORMAT, "the gold answer \"%.60s\" is none of the task's",
                         c->view->queries[i].gold);
@@ -89,7 +82,7 @@ plm_status run_task_prior(struct cell *c, plm_error *err) {
     struct prior p;
     for (size_t u = 0; u < c->lab->pool.n; u++)
         for (size_t i = 0; i < c->lab->pool.users[u].n_queries; i++) {
-            int l = label_of(c, c->lab->pool.users[u].queries[i].gold);
+            int l = label_find(kind(c), c->lab->pool.users[u].queries[i].gold);
             if (l >= 0)
                 others[l]++;
         }
@@ -180,6 +173,12 @@ plm_status run_task_fit(struct cell *c, plm_error *err) {
     return st;
 }
 
+static void add_cost(struct trained *to, const struct trained *more) {
+    to->seconds += more->seconds;
+    to->steps += more->steps;
+    to->tokens += more->tokens;
+}
+
 /* Trains on what is not held, and asks about what is. */
 static plm_status run_fold(struct cell *c, struct seen *seen, const struct records *records, const bool *held,
                            size_t n_held, plm_error *err) {
@@ -202,9 +201,7 @@ static plm_status run_fold(struct cell *c, struct seen *seen, const struct recor
     if (st == PLM_OK)
         st = cell_study(c, &s, how, tuning_steps(how, c->view->n - n_held), &half, err);
     if (st == PLM_OK) {
-        c->cost.seconds += half.seconds;
-        c->cost.steps += half.steps;
-        c->cost.tokens += half.tokens;
+        add_cost(&c->cost, &half);
         st = ask_held(c, seen, half.path, c->arm->scale * how->scale, held, err);
     }
     samples_free(&s);
@@ -245,9 +242,7 @@ static plm_status run_fitted(struct cell *c, const struct records *records, plm_
     if (st == PLM_OK)
         st = cell_study(c, &s, how, cell_steps(c), &whole, err);
     if (st == PLM_OK) {
-        whole.seconds += c->cost.seconds;
-        whole.steps += c->cost.steps;
-        whole.tokens += c->cost.tokens;
+        add_cost(&whole, &c->cost);
         c->cost = whole;
         st = ask_with_prior(c, c->arm->scale * how->scale, &p, err);
     }

@@ -8,6 +8,7 @@
 
 #include "base/json_list.h"
 #include "base/text.h"
+#include "shared/encode.h"
 
 #include <ctype.h>
 #include <stdio.h>
@@ -154,11 +155,8 @@ static plm_status take_item(struct dataset *d, struct item *it, const json_t *ob
     if (st || !*good)
         return st;
     it->input = it->text;
-    if (d->kind->labels && !is_pairs(t)) {
-        *good = false;
-        for (size_t i = 0; i < d->kind->n_labels; i++)
-            *good |= strcmp(d->kind->labels[i], it->output) == 0;
-    }
+    if (d->kind->labels && !is_pairs(t))
+        *good = label_find(d->kind, it->output) >= 0;
     return *good ? make_doc(d, it, object, err) : PLM_OK;
 }
 

@@ -12,10 +12,7 @@ void reply_said(struct reply *r, const plm_kind *kind, char *text) {
     line = text_strip(line);
     memmove(text, line.p, line.n);
     text[line.n] = 0;
-    r->pred = -1;
-    for (size_t l = 0; l < kind->n_labels; l++)
-        if (strcmp(kind->labels[l], text) == 0)
-            r->pred = (int)l;
+    r->pred = label_find(kind, text);
 }
 
 static plm_status take(struct cell *c, plm_answer *a, size_t i, size_t *unanswered, plm_error *err) {
@@ -27,10 +24,7 @@ static plm_status take(struct cell *c, plm_answer *a, size_t i, size_t *unanswer
         return fail(err, PLM_ENOMEM, "out of memory");
     reply_said(r, kind, r->text);
     r->prompt_tokens = (size_t)a->tokens_in;
-    r->gold = -1;
-    for (size_t l = 0; l < kind->n_labels; l++)
-        if (strcmp(kind->labels[l], c->view->queries[i].gold) == 0)
-            r->gold = (int)l;
+    r->gold = label_find(kind, c->view->queries[i].gold);
     return PLM_OK;
 }
 

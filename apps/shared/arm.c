@@ -309,10 +309,7 @@ static plm_status use(struct scorer *s, struct loras *l, const struct pool_of_da
 
 bool arm_labels(const struct pool_of_data *d, int *label) {
     for (size_t i = 0; i < d->real.n; i++) {
-        label[i] = -1;
-        for (size_t l = 0; l < d->kind->n_labels; l++)
-            if (strcmp(d->kind->labels[l], d->real.v[i].output) == 0)
-                label[i] = (int)l;
+        label[i] = label_find(d->kind, d->real.v[i].output);
         if (label[i] < 0)
             return false;
     }
