@@ -209,7 +209,7 @@ def test_a_run_that_is_killed_goes_on_to_the_same_numbers():
             command("LaMP_3", data, out, arms, "--points", "4,all"), stdout=subprocess.DEVNULL
         )
         try:
-            process.wait(0.15 + 0.1 * rounds)
+            process.wait(0.02 + 0.05 * rounds)
             break
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGKILL)
