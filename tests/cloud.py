@@ -148,6 +148,47 @@ def test_quotas_stop_and_a_raised_one_goes_on_without_paying_again():
         assert status == 429 and headers["retry-after"] == "10"
 
 
+def metric(s, name):
+    text = s.call("GET", "/metrics")[2].decode()
+    return float(re.search(rf"^plm_cloud_{name} (.*)$", text, re.M).group(1))
+
+
+def equal_calls_are_paid_once_a_tenant(s, teacher):
+    q, ids = request(want=18, text=f"The {CANARY} swam"), {}
+    ada, ben = s.tenant("ada"), s.tenant("ben")
+
+    def done(key, name):
+        ids[name] = json.loads(s.submit(key, q, name)[2])["id"]
+        job = s.wait(key, ids[name])
+        return job, s.call("GET", f"/v1/jobs/{ids[name]}/candidates", key)[2]
+
+    first, text = done(ada, "first")
+    made = len(teacher.calls())
+    assert first["calls_done"] == made > 2 and first["tokens_out"] > 0
+    again, same = done(ada, "second")
+    assert same == text and again["calls_done"] == made == len(teacher.calls())
+    assert (again["tokens_in"], again["tokens_out"], again["spend"]) == (0, 0, 0)
+    assert metric(s, "calls_shared_total") == made == metric(s, "calls_total")
+    audit = s.call("GET", f"/v1/jobs/{ids['second']}/audit", ada)[2].splitlines()
+    assert len(audit) == made and all(json.loads(x)["tokens_out"] == 0 for x in audit)
+    other, same = done(ben, "his")  # another tenant pays for its own
+    assert same == text and other["tokens_out"] == first["tokens_out"]
+    assert len(teacher.calls()) == 2 * made and s.stats()["calls_today"] == 2 * made
+    assert leaks([CANARY.encode()], s.folder) == []
+    for name in ("first", "second"):  # acknowledged, and nothing is left that a third could find
+        assert s.call("DELETE", f"/v1/jobs/{ids[name]}", ada)[0] == 204
+    assert done(ada, "third")[0]["tokens_out"] == first["tokens_out"]
+    assert len(teacher.calls()) == 3 * made
+
+
+def test_an_equal_call_is_paid_once_a_tenant_until_it_is_acknowledged():
+    with Teacher() as teacher, Service(teacher.url) as s:
+        equal_calls_are_paid_once_a_tenant(s, teacher)
+    if Postgres.here():
+        with Postgres() as pg, Teacher() as teacher, Service(teacher.url, pg.url) as s:
+            equal_calls_are_paid_once_a_tenant(s, teacher)
+
+
 def test_a_cancelled_job_stops_and_a_deleted_one_is_gone():
     with Teacher("slow-200") as teacher, Service(teacher.url) as s:
         key = s.tenant("ada")

@@ -57,6 +57,12 @@ static struct work claim(struct ledger *l) {
     return w;
 }
 
+static struct work claim_for(struct ledger *l, const char *teacher) {
+    struct work w = claim(l);
+    w.teacher = teacher;
+    return w;
+}
+
 static bool nothing_to_claim(struct ledger *l) {
     struct work w;
     bool found;
@@ -91,11 +97,12 @@ static void a_job_goes_through_and_its_bodies_come_back_as_they_were(void **stat
     struct job j = submit(l, &t, "k", "{\"\xc3\xa4\": 1}"), seen;
     struct work w = claim(l);
     char *text, *finish;
+    bool shared;
     assert_string_equal(w.request, "{\"\xc3\xa4\": 1}");
-    assert_int_equal(reply_find(l, &w, "call", &text, &finish, NULL), PLM_OK);
+    assert_int_equal(reply_find(l, &w, "call", &text, &finish, &shared, NULL), PLM_OK);
     assert_null(text);
     assert_int_equal(keep(l, &w, "call", "an answer"), PLM_OK);
-    assert_int_equal(reply_find(l, &w, "call", &text, &finish, NULL), PLM_OK);
+    assert_int_equal(reply_find(l, &w, "call", &text, &finish, &shared, NULL), PLM_OK);
     assert_string_equal(text, "an answer");
     assert_string_equal(finish, "stop");
     plm_free(text);
@@ -123,15 +130,16 @@ static void a_worker_given_up_for_dead_writes_nothing(void **state) {
     assert_int_equal(sweep(l).requeued, 1);
     struct work next = claim(l);
     char *text, *finish;
+    bool shared;
     assert_int_equal(keep(l, &dead, "2", "late"), PLM_ESTOPPED);
     assert_int_equal(job_beat(l, &dead, 1, 2, 3, NULL), PLM_ESTOPPED);
     assert_int_equal(job_may_call(l, &dead, NULL), PLM_ESTOPPED);
     assert_int_equal(job_finish(l, &dead, "t", "late", 1, 1, NULL), PLM_ESTOPPED);
     assert_int_equal(job_fail(l, &dead, "late", false, false, NULL), PLM_ESTOPPED);
     assert_int_equal(job_release(l, &dead, NULL), PLM_ESTOPPED);
-    assert_int_equal(reply_find(l, &next, "2", &text, &finish, NULL), PLM_OK);
+    assert_int_equal(reply_find(l, &next, "2", &text, &finish, &shared, NULL), PLM_OK);
     assert_null(text);
-    assert_int_equal(reply_find(l, &next, "1", &text, &finish, NULL), PLM_OK);
+    assert_int_equal(reply_find(l, &next, "1", &text, &finish, &shared, NULL), PLM_OK);
     assert_string_equal(text, "kept");
     plm_free(text);
     plm_free(finish);
@@ -401,11 +409,101 @@ static void what_can_not_be_opened_is_a_sentence(void **state) {
     ledger_close(l);
     sqlite3 *raw;
     assert_int_equal(sqlite3_open(db + 7, &raw), SQLITE_OK);
-    assert_int_equal(sqlite3_exec(raw, "UPDATE ledger_version SET version = 2", NULL, NULL, NULL), SQLITE_OK);
+    assert_int_equal(sqlite3_exec(raw, "UPDATE ledger_version SET version = 3", NULL, NULL, NULL), SQLITE_OK);
     sqlite3_close(raw);
     assert_int_equal(ledger_open(&l, &opt, &err), PLM_ENOTSUP);
     assert_int_equal(file_replace(db + 7, "not a database, not at all", 26, NULL), PLM_OK);
     assert_int_equal(ledger_open(&l, &opt, &err), PLM_EFORMAT);
+}
+
+// What the next job of this tenant finds for a call: "" or the text, and whether it is another job's.
+static struct work next_job(struct ledger *l, const struct tenant *t, const char *key, const char *teacher,
+                            const char *call, char found[40], bool *shared) {
+    char *text, *finish;
+    submit(l, t, key, "{}");
+    struct work w = claim_for(l, teacher);
+    assert_int_equal(reply_find(l, &w, call, &text, &finish, shared, NULL), PLM_OK);
+    snprintf(found, 40, "%s", text ? text : "");
+    plm_free(text);
+    plm_free(finish);
+    return w;
+}
+
+static void an_equal_call_of_the_tenant_is_paid_once_while_a_job_has_its_reply(void **state) {
+    struct ledger *l = open_ledger(*state, (struct ledger_options){.key_s = 1});
+    struct tenant ada = new_tenant(l, "ada", &no_limits), ben = new_tenant(l, "ben", &no_limits);
+    struct ledger_stats stats;
+    struct job seen;
+    char found[40];
+    bool shared;
+    struct work first = next_job(l, &ada, "1", "t", "call", found, &shared);
+    assert_int_equal(keep(l, &first, "call", "an answer"), PLM_OK);
+    assert_int_equal(reply_keep(l, &first, "silent", "", "none", 0, 0, 0, NULL), PLM_OK);
+    assert_int_equal(job_finish(l, &first, "t", "result", 2, 1, NULL), PLM_OK);
+    wait_ms(1100); // another key's time
+    struct work second = next_job(l, &ada, "2", "t", "call", found, &shared);
+    assert_string_equal(found, "an answer");
+    assert_true(shared);
+    assert_int_equal(job_look(l, ada.id, second.id, &seen, NULL), PLM_OK);
+    assert_int_equal(seen.calls_done, 1);
+    assert_int_equal(seen.tokens_in + seen.tokens_out + seen.spend, 0);
+    assert_int_equal(ledger_stats(l, &stats, NULL), PLM_OK);
+    assert_int_equal(stats.tokens_in_today, 10);
+    assert_int_equal(stats.calls_today, 2);
+    static const struct {
+        const char *teacher, *call;
+        bool other;
+    } none[] = {{"t", "silent", false}, {"u", "call", false}, {NULL, "call", false}, {"t", "call", true}};
+    for (size_t i = 0; i < sizeof none / sizeof *none; i++) {
+        char key[8];
+        snprintf(key, sizeof key, "n%zu", i);
+        struct work w =
+            next_job(l, none[i].other ? &ben : &ada, key, none[i].teacher, none[i].call, found, &shared);
+        assert_string_equal(found, "");
+        assert_false(shared);
+        work_free(&w);
+    }
+    // The first is acknowledged: the second has a copy of its own, and with it goes the last.
+    assert_int_equal(job_drop(l, ada.id, first.id, NULL), PLM_OK);
+    struct work third = next_job(l, &ada, "3", "t", "call", found, &shared);
+    assert_string_equal(found, "an answer");
+    assert_int_equal(job_drop(l, ada.id, second.id, NULL), PLM_OK);
+    assert_int_equal(job_cancel(l, ada.id, third.id, &seen, NULL), PLM_OK);
+    struct work last = next_job(l, &ada, "4", "t", "call", found, &shared);
+    assert_string_equal(found, "");
+    work_free(&first);
+    work_free(&second);
+    work_free(&third);
+    work_free(&last);
+    ledger_close(l);
+}
+
+static void a_ledger_of_the_version_before_is_taken_along(void **state) {
+    struct folder *f = *state;
+    struct ledger *l = open_ledger(f, (struct ledger_options){0});
+    struct tenant t = new_tenant(l, "ada", &no_limits);
+    struct job j = submit(l, &t, "k", "{}");
+    ledger_close(l);
+    char path[600];
+    snprintf(path, sizeof path, "%s/ledger.db", f->path);
+    sqlite3 *raw;
+    assert_int_equal(sqlite3_open(path, &raw), SQLITE_OK);
+    assert_int_equal(sqlite3_exec(raw,
+                                  "DROP INDEX replies_shared; ALTER TABLE replies DROP COLUMN shared;"
+                                  "UPDATE ledger_version SET version = 1",
+                                  NULL, NULL, NULL),
+                     SQLITE_OK);
+    sqlite3_close(raw);
+    for (int i = 0; i < 2; i++) {
+        l = open_ledger(f, (struct ledger_options){0});
+        ledger_close(l);
+    }
+    l = open_ledger(f, (struct ledger_options){0});
+    struct work w = claim_for(l, "t");
+    assert_string_equal(w.id, j.id);
+    assert_int_equal(keep(l, &w, "call", "an answer"), PLM_OK);
+    work_free(&w);
+    ledger_close(l);
 }
 
 // All that a job's life takes; the first failure ends it.
@@ -413,14 +511,19 @@ static plm_status live(struct ledger *l, const struct tenant *t, const char *key
     struct job j;
     struct work w = {.request = NULL};
     struct sweep s;
-    bool fresh, found = false;
+    bool fresh, found = false, shared;
     int64_t wait;
     char *text = NULL, *finish = NULL;
     plm_status st = job_submit(l, t, key, "{}", 2, 1, &j, &fresh, &wait, NULL);
     st = st ? st : job_claim(l, "w", &w, &found, NULL);
     if (!st && found) {
-        st = reply_keep(l, &w, "1", "x", "stop", 1, 1, 0, NULL);
-        st = st ? st : reply_find(l, &w, "1", &text, &finish, NULL);
+        w.teacher = "t";
+        st = reply_find(l, &w, "1", &text, &finish, &shared, NULL); // of a job that got so far before
+        plm_free(text);
+        plm_free(finish);
+        text = finish = NULL;
+        st = st ? st : reply_keep(l, &w, key, "x", "stop", 1, 1, 0, NULL);
+        st = st ? st : reply_find(l, &w, key, &text, &finish, &shared, NULL);
         plm_free(text);
         plm_free(finish);
         text = NULL;
@@ -437,6 +540,11 @@ static void every_failing_allocation_is_a_status(void **state) {
     struct ledger *l = open_ledger(*state, (struct ledger_options){0});
     struct tenant t = new_tenant(l, "ada", &no_limits);
     plm_status st = PLM_ENOMEM;
+    submit(l, &t, "shared", "{}");
+    struct work w = claim_for(l, "t");
+    assert_int_equal(keep(l, &w, "1", "shared"), PLM_OK);
+    assert_int_equal(job_finish(l, &w, "t", "result", 1, 1, NULL), PLM_OK);
+    work_free(&w);
     for (long n = 1; st && n < 1000; n++) {
         char key[24];
         snprintf(key, sizeof key, "k%ld", n);
@@ -455,6 +563,8 @@ int main(void) {
         TEST(a_job_goes_through_and_its_bodies_come_back_as_they_were),
         TEST(a_worker_given_up_for_dead_writes_nothing),
         TEST(a_job_that_kills_its_workers_is_given_up),
+        TEST(an_equal_call_of_the_tenant_is_paid_once_while_a_job_has_its_reply),
+        TEST(a_ledger_of_the_version_before_is_taken_along),
         TEST(jobs_and_their_keys_go_in_time),
         TEST(an_acknowledged_jobs_key_goes_when_its_hour_is_over),
         TEST(a_body_opens_only_whole_and_in_its_own_job),

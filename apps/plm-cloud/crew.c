@@ -39,7 +39,7 @@ struct crew {
     pthread_mutex_t lock; /* of the conditions */
     pthread_cond_t wake, halt;
     atomic_bool stop;
-    atomic_llong busy, jobs_done, jobs_failed, calls, teacher_errors;
+    atomic_llong busy, jobs_done, jobs_failed, calls, calls_shared, teacher_errors;
 };
 
 // Until somebody has news for this condition, or the time is over.
@@ -66,7 +66,10 @@ void crew_wake(struct crew *c) {
 
 static plm_status on_find(void *ctx, const char *hash, char **text, char **finish, plm_error *err) {
     struct hand *h = ctx;
-    return reply_find(h->crew->ledger, &h->work, hash, text, finish, err);
+    bool shared = false;
+    plm_status st = reply_find(h->crew->ledger, &h->work, hash, text, finish, &shared, err);
+    atomic_fetch_add(&h->crew->calls_shared, shared);
+    return st;
 }
 
 static int64_t price(const struct args *c, int64_t in, int64_t out) {
@@ -206,6 +209,7 @@ static bool take_job(struct hand *h) {
     if (!found) {
         return false;
     }
+    w.teacher = plm_teacher_name(h->teacher);
     h->lost = h->yield = h->quota = false;
     h->done = h->total = h->examples = 0;
     pthread_mutex_lock(&h->lock);
@@ -427,5 +431,6 @@ void crew_count(struct crew *c, struct crew_counts *out) {
                                 .jobs_done = c->jobs_done,
                                 .jobs_failed = c->jobs_failed,
                                 .calls = c->calls,
+                                .calls_shared = c->calls_shared,
                                 .teacher_errors = c->teacher_errors};
 }

@@ -15,7 +15,7 @@ const char *crew_teacher(const struct crew *c); /* its stable name; "" without w
 bool crew_is_capable(const struct crew *c);     /* several things a call */
 
 struct crew_counts {
-    int64_t workers, busy, jobs_done, jobs_failed, calls, teacher_errors;
+    int64_t workers, busy, jobs_done, jobs_failed, calls, calls_shared, teacher_errors;
 };
 void crew_count(struct crew *c, struct crew_counts *out);
 #endif

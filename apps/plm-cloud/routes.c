@@ -503,6 +503,8 @@ static void get_metrics(void *ctx, struct exchange *x) {
     put_metric(&b, "jobs_failed_total", "counter", "Jobs failed or put off by this process.",
                (double)c.jobs_failed);
     put_metric(&b, "calls_total", "counter", "Teacher's replies stored by this process.", (double)c.calls);
+    put_metric(&b, "calls_shared_total", "counter",
+               "Calls that this process answered from another job of the tenant.", (double)c.calls_shared);
     put_metric(&b, "teacher_errors_total", "counter", "Failed attempts at the teacher.",
                (double)c.teacher_errors);
     put_metric(&b, "tokens_in_today", "gauge", "Tokens sent to teachers today, by all.",

@@ -11,7 +11,14 @@
 
 extern const char ledger_sql[]; /* made from ledger.sql by the build */
 
-enum { VERSION = 1, HOUR_MS = 3600000 };
+enum { VERSION = 2, HOUR_MS = 3600000 };
+
+// What makes a ledger of version i + 1 one of the next; workers that know the old one go on beside it.
+static const char *const upgrades[VERSION - 1] = {
+    "ALTER TABLE replies ADD COLUMN shared TEXT NOT NULL DEFAULT '';"
+    "CREATE INDEX replies_shared ON replies (shared);"
+    "UPDATE ledger_version SET version = 2;",
+};
 
 /* ---- rows ---- */
 
@@ -147,10 +154,14 @@ static plm_status prepare(struct ledger *l, plm_error *err) {
     } else if (!st) {
         rows_free(&r);
         st = ask(l, &r, err, "SELECT version FROM ledger_version", 0, NULL);
-        if (!st && row_int(&r, 0, 0) != VERSION) {
+        int64_t version = row_int(&r, 0, 0);
+        if (!st && (version < 1 || version > VERSION)) {
             st = fail(err, PLM_ENOTSUP,
                       "the ledger was made by another plm-cloud (version %lld; this one knows %d)",
-                      (long long)row_int(&r, 0, 0), VERSION);
+                      (long long)version, VERSION);
+        }
+        for (; !st && version < VERSION; version++) {
+            st = l->driver->script(l->db, upgrades[version - 1], err);
         }
     }
     rows_free(&r);

@@ -90,7 +90,8 @@ plm_status job_drop(struct ledger *l, const char *tenant, const char *id, plm_er
 struct work {
     char id[LEDGER_ID], tenant[LEDGER_ID];
     int64_t fence, key_time;
-    char *request; /* freed by work_free */
+    char *request;       /* freed by work_free */
+    const char *teacher; /* the worker's to set, and its own: who answers. NULL: replies are not shared */
 };
 /* The next job, of the tenant that has had least; *found false: there is none. */
 plm_status job_claim(struct ledger *l, const char *worker, struct work *out, bool *found, plm_error *err);
@@ -100,9 +101,11 @@ plm_status job_beat(struct ledger *l, const struct work *w, int64_t done, int64_
                     plm_error *err);
 /* May the tenant pay another call? PLM_ELIMIT: its quota is used up. */
 plm_status job_may_call(struct ledger *l, const struct work *w, plm_error *err);
-/* *text NULL: no such reply. Both are the caller's. */
+/* *text NULL: no such reply. Both are the caller's. The same teacher's reply to the same call in another job
+ * of this tenant, for as long as that job is here, counts as this job's: it is copied, costs nothing, and
+ * *shared is true. */
 plm_status reply_find(struct ledger *l, const struct work *w, const char *call, char **text, char **finish,
-                      plm_error *err);
+                      bool *shared, plm_error *err);
 /* Stored and paid for in one transaction. */
 plm_status reply_keep(struct ledger *l, const struct work *w, const char *call, const char *text,
                       const char *finish, int64_t tokens_in, int64_t tokens_out, int64_t spend,

@@ -1,7 +1,7 @@
--- The ledger of the augmentation service, version 1: the same text for SQLite and PostgreSQL.
+-- The ledger of the augmentation service, version 2: the same text for SQLite and PostgreSQL.
 -- Times are milliseconds since 1970, spend is in millionths of a money unit.
 CREATE TABLE ledger_version (version BIGINT NOT NULL);
-INSERT INTO ledger_version (version) VALUES (1);
+INSERT INTO ledger_version (version) VALUES (2);
 
 CREATE TABLE tenants (
     id              TEXT NOT NULL PRIMARY KEY,
@@ -76,5 +76,7 @@ CREATE TABLE replies (
     tokens_in  BIGINT NOT NULL,
     tokens_out BIGINT NOT NULL,
     body       BYTEA NOT NULL, -- sealed
+    shared     TEXT NOT NULL,  -- hash of teacher and call, keyed for the tenant; '': of no use to other jobs
     PRIMARY KEY (job, call)
 );
+CREATE INDEX replies_shared ON replies (shared);

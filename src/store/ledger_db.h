@@ -65,6 +65,15 @@ plm_status ask(struct ledger *l, struct rows *out, plm_error *err, const char *s
     ask(l, out, err, sql, sizeof((struct cell[]){__VA_ARGS__}) / sizeof(struct cell), \
         (struct cell[]){__VA_ARGS__})
 
+/* One UPDATE of jobs that ends in the fence's condition; ESTOPPED where it no longer holds. */
+#define FENCED " WHERE id = $1 AND fence = $2 AND state = 1"
+plm_status fenced(struct ledger *l, plm_error *err, const char *sql, size_t n, const struct cell *args);
+#define UPDATE_FENCED(l, err, set, ...)           \
+    fenced(l, err, "UPDATE jobs SET " set FENCED, \
+           sizeof((struct cell[]){__VA_ARGS__}) / sizeof(struct cell), (struct cell[]){__VA_ARGS__})
+/* What a sealed body of a job is bound to. */
+void seal_name(char out[160], const char *job, const char *what);
+
 int64_t day_of(int64_t ms);
 int64_t month_start(int64_t ms); /* the first day of its month, as a day */
 void random_id(char id[LEDGER_ID]);

@@ -1,6 +1,7 @@
-/* ledger_jobs.c: jobs and the replies to their calls. Each function is one transaction; what a worker writes
- * is written where its fence still holds and nowhere else. The queue gives the next job of the tenant that
- * has had the fewest tokens; what a job is expected to take counts as had from the moment it starts. */
+/* ledger_jobs.c: jobs; the replies to their calls are in ledger_replies.c. Each function is one transaction;
+ * what a worker writes is written where its fence still holds and nowhere else. The queue gives the next job
+ * of the tenant that has had the fewest tokens; what a job is expected to take counts as had from the moment
+ * it starts. */
 #include <stdio.h>
 #include <string.h>
 #include "base/hash.h"
@@ -45,8 +46,7 @@ static plm_status not_ours(plm_error *err) {
     return fail(err, PLM_ESTOPPED, "the job is not this worker's any more");
 }
 
-// What a sealed body is bound to.
-static void seal_name(char out[160], const char *job, const char *what) {
+void seal_name(char out[160], const char *job, const char *what) {
     snprintf(out, 160, "%s/%s", job, what);
 }
 
@@ -358,20 +358,13 @@ plm_status job_claim(struct ledger *l, const char *worker, struct work *out, boo
     return st;
 }
 
-// Runs one UPDATE of jobs that ends in the fence's condition; ESTOPPED where it no longer holds.
-#define FENCED " WHERE id = $1 AND fence = $2 AND state = 1"
-static plm_status fenced(struct ledger *l, plm_error *err, const char *sql, size_t n,
-                         const struct cell *args) {
+plm_status fenced(struct ledger *l, plm_error *err, const char *sql, size_t n, const struct cell *args) {
     struct rows r = {0};
     plm_status st = ask(l, &r, err, sql, n, args);
     int64_t changed = r.changed;
     rows_free(&r);
     return st ? st : changed ? PLM_OK : not_ours(err);
 }
-#define UPDATE_FENCED(l, err, set, ...)           \
-    fenced(l, err, "UPDATE jobs SET " set FENCED, \
-           sizeof((struct cell[]){__VA_ARGS__}) / sizeof(struct cell), (struct cell[]){__VA_ARGS__})
-
 plm_status job_beat(struct ledger *l, const struct work *w, int64_t done, int64_t total, int64_t examples,
                     plm_error *err) {
     plm_status st = turn_begin(l, err);
@@ -406,83 +399,6 @@ plm_status job_may_call(struct ledger *l, const struct work *w, plm_error *err) 
     return turn_end(l, st, err);
 }
 
-plm_status reply_find(struct ledger *l, const struct work *w, const char *call, char **text, char **finish,
-                      plm_error *err) {
-    struct rows r = {0};
-    char key[65], what[160];
-    *text = *finish = NULL;
-    plm_status st = vault_digest(l->vault, w->key_time, w->id, call, strlen(call), key, err);
-    st = st ? st : turn_begin(l, err);
-    if (st) {
-        return st;
-    }
-    st = ASK(l, &r, err, "SELECT finish, body FROM replies WHERE job = $1 AND call = $2", TEXT(w->id),
-             TEXT(key));
-    if (!st && r.n) {
-        seal_name(what, w->id, key);
-        st = vault_open_seal(l->vault, w->key_time, what, r.cells[1].p, r.cells[1].n, text, err);
-        *finish = st ? NULL : mem_dupz(row_text(&r, 0, 0));
-        if (!st && !*finish) {
-            mem_free(*text);
-            *text = NULL;
-            st = fail(err, PLM_ENOMEM, "no memory for a reply");
-        }
-    }
-    rows_free(&r);
-    return turn_end(l, st, err);
-}
-
-plm_status reply_keep(struct ledger *l, const struct work *w, const char *call, const char *text,
-                      const char *finish, int64_t tokens_in, int64_t tokens_out, int64_t spend,
-                      plm_error *err) {
-    struct bytes sealed = {0};
-    struct rows r = {0};
-    char key[65], what[160];
-    int64_t tokens = tokens_in + tokens_out;
-    plm_status st = vault_digest(l->vault, w->key_time, w->id, call, strlen(call), key, err);
-    seal_name(what, w->id, key);
-    st = st ? st : vault_seal(l->vault, w->key_time, what, text, strlen(text), &sealed, err);
-    st = st ? st : turn_begin(l, err);
-    if (st) {
-        bytes_free(&sealed);
-        return st;
-    }
-    st = UPDATE_FENCED(l, err,
-                       "lease = $3, attempts = 0, calls_done = calls_done + 1, tokens_in = tokens_in + $4,"
-                       " tokens_out = tokens_out + $5, spend = spend + $6",
-                       TEXT(w->id), INT(w->fence), INT(l->now + l->lease_ms), INT(tokens_in), INT(tokens_out),
-                       INT(spend));
-    st = st ? st
-            : ASK(l, &r, err,
-                  "INSERT INTO replies (job, call, number, finish, tokens_in, tokens_out, body) VALUES ($1, "
-                  "$2,"
-                  " (SELECT COUNT(*) FROM replies WHERE job = $1), $3, $4, $5, $6)",
-                  TEXT(w->id), TEXT(key), TEXT(finish), INT(tokens_in), INT(tokens_out),
-                  BYTES(sealed.data, sealed.len));
-    rows_free(&r);
-    // Tokens come out of what was reserved while it lasts; beyond, the tenant has had more.
-    st = st ? st
-            : ASK(l, NULL, err,
-                  "UPDATE tenants SET served = served + (SELECT CASE WHEN $2 > reserved THEN $2 - reserved "
-                  "ELSE 0 END"
-                  " FROM jobs WHERE id = $1) WHERE id = (SELECT tenant FROM jobs WHERE id = $1)",
-                  TEXT(w->id), INT(tokens));
-    st = st ? st
-            : ASK(l, NULL, err,
-                  "UPDATE jobs SET reserved = CASE WHEN $2 > reserved THEN 0 ELSE reserved - $2 END WHERE id "
-                  "= $1",
-                  TEXT(w->id), INT(tokens));
-    st = st ? st : usage_add(l, w->tenant, 0, 1, tokens_in, tokens_out, spend, err);
-    bytes_free(&sealed);
-    return turn_end(l, st, err);
-}
-
-// Inside a turn: nothing of what was asked and answered is needed any more; what it took stays for the audit.
-static plm_status shed_bodies(struct ledger *l, const char *id, plm_error *err) {
-    plm_status st = ASK(l, NULL, err, "UPDATE jobs SET request = $2 WHERE id = $1", TEXT(id), BYTES("", 0));
-    return st ? st : ASK(l, NULL, err, "UPDATE replies SET body = $2 WHERE job = $1", TEXT(id), BYTES("", 0));
-}
-
 plm_status job_finish(struct ledger *l, const struct work *w, const char *teacher, const char *candidates,
                       int64_t calls, int64_t examples, plm_error *err) {
     struct bytes sealed = {0};
@@ -496,11 +412,10 @@ plm_status job_finish(struct ledger *l, const struct work *w, const char *teache
     }
     st = UPDATE_FENCED(l, err,
                        "state = 2, lease = 0, result = $3, teacher = $4, calls_done = $5, calls_total = $5,"
-                       " examples = $6",
+                       " examples = $6, request = $7",
                        TEXT(w->id), INT(w->fence), BYTES(sealed.data, sealed.len), TEXT(teacher), INT(calls),
-                       INT(examples));
+                       INT(examples), BYTES("", 0));
     st = st ? st : unreserve(l, w->id, err);
-    st = st ? st : shed_bodies(l, w->id, err);
     bytes_free(&sealed);
     return turn_end(l, st, err);
 }
@@ -524,7 +439,13 @@ plm_status job_fail(struct ledger *l, const struct work *w, const char *why, boo
     } else if (!st) {
         st = UPDATE_FENCED(l, err, "state = 3, lease = 0, error = $3, may_retry = $4", TEXT(w->id),
                            INT(w->fence), TEXT(why), INT(may_retry));
-        st = st || may_retry ? st : shed_bodies(l, w->id, err);
+        // For good: what was asked and answered is needed no more; what it took stays for the audit.
+        st = st || may_retry
+                 ? st
+                 : ASK(l, NULL, err, "UPDATE jobs SET request = $2 WHERE id = $1", TEXT(w->id), BYTES("", 0));
+        st = st || may_retry ? st
+                             : ASK(l, NULL, err, "UPDATE replies SET body = $2 WHERE job = $1", TEXT(w->id),
+                                   BYTES("", 0));
     }
     return turn_end(l, st, err);
 }
