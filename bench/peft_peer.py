@@ -5,7 +5,7 @@ peft_peer.py FOLDER THREADS        FOLDER: a model as transformers saves it
 load f32|bf16             the model, with rank 8 on all linears
 trainer T B CHECKPOINT    B sequences of T tokens, loss on every token
 step, memory, forget      as engine.c
-learn SET.json OUT        a training set in 60 steps or as many as it says, the adapter into OUT
+learn SET.json START OUT  a training set in 60 steps or as many as it says, from one adapter to another
 score SET.json ADAPTER    mean -ln p of the held-out answers' tokens, base where ADAPTER is "-"
 convert GGUF FOLDER       (instead of a session) dequantises a GGUF model into FOLDER"""
 
@@ -47,16 +47,21 @@ class Peer:
         if checkpoint == "1":
             base.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         torch.manual_seed(0)
-        self.model = peft.get_peft_model(
-            base,
-            peft.LoraConfig(
-                r=8, lora_alpha=16, lora_dropout=0.0, target_modules=LINEARS, task_type="CAUSAL_LM"
-            ),
+        self.train(
+            peft.get_peft_model(
+                base,
+                peft.LoraConfig(
+                    r=8, lora_alpha=16, lora_dropout=0.0, target_modules=LINEARS, task_type="CAUSAL_LM"
+                ),
+            )
         )
+        return {}
+
+    def train(self, model):
+        self.model = model
         self.model.train()
         learned = [p for p in self.model.parameters() if p.requires_grad]
         self.optimiser = torch.optim.AdamW(learned, lr=3e-4, weight_decay=0.01)
-        return {}
 
     def trainer(self, tokens, batch, checkpoint):
         if checkpoint != self.checkpoint:
@@ -112,26 +117,23 @@ class Peer:
         count = torch.bincount(owner, minlength=len(batch))
         return torch.zeros(len(batch)).index_add(0, owner, nll), count
 
-    def learn(self, file, out):
-        """Batches of like length, so that padding is little; the loss is the mean of the examples' means."""
+    def learn(self, file, start, out):
+        """The loss is the mean of the examples' means."""
         with open(file) as f:
             task = json.load(f)
-        rows = sorted(task["train"], key=lambda e: len(e["ids"]))
-        size, steps, warmup = task["batch"], task["steps"], max(2, task["steps"] // 10)
-        batches = [rows[i : i + size] for i in range(0, len(rows), size)]
-        shuffled = torch.Generator().manual_seed(1)
-        start, took, order = time.monotonic(), [], []
-        for step in range(steps):
+        self.train(peft.PeftModel.from_pretrained(self.model.unload(), start, is_trainable=True))
+        steps, warmup = task["steps"], max(2, task["steps"] // 10)
+        began_all, took = time.monotonic(), []
+        for step, batch in enumerate(task["order"]):
             began = time.monotonic()
-            order = order or torch.randperm(len(batches), generator=shuffled).tolist()
             rise = (step + 1) / (warmup + 1)
             fall = 1 - (step - warmup) / (steps - warmup)
             for group in self.optimiser.param_groups:
                 group["lr"] = task["rate"] * (rise if step < warmup else fall)
-            total, count = self.losses(self.model, batches[order.pop()])
+            total, count = self.losses(self.model, [task["train"][i] for i in batch])
             self.update((total / count).mean())
             took.append(time.monotonic() - began)
-        seconds = time.monotonic() - start
+        seconds = time.monotonic() - began_all
         self.model.save_pretrained(out)
         return {"total_s": seconds, "steps_s": took}
 

@@ -343,6 +343,7 @@ typedef struct plm_train_options {
     uint64_t memory; /* ceiling of the trainer's own bytes; 0: 1 GiB */
     uint64_t seed;
     bool refuse_long; /* an example over max_tokens is an error instead of being cut */
+    bool in_order;    /* examples in the order in which they were added, not shuffled each epoch */
 } plm_train_options;
 
 /* Either messages, or ids of which the first n_prompt are not learned. */

@@ -172,6 +172,27 @@ static void order_depends_on_seed_and_step_alone(void **state) {
     order_close(&c);
 }
 
+static void an_order_that_is_given_stays(void **state) {
+    (void)state;
+    struct example ex[23];
+    plain_examples(ex, 23);
+    struct order o;
+    assert_int_equal(order_open(&o, ex, 23, 5, NULL), PLM_OK);
+    o.as_given = true;
+    o.batch = 4;
+    o.real_from = 10;
+    for (int step = 0; step < 14; step++) {
+        const struct example *got[4];
+        int n = order_step(&o, step, got);
+        for (int i = 0; i < n; i++) {
+            size_t at = (size_t)((step < 10 ? step : step - 10) * 4 + i);
+            assert_ptr_equal(got[i], step < 10 ? o.all[at % o.n_all] : o.real[at % o.n_real]);
+            assert_true(i == 0 || got[i] > got[i - 1] || at % (step < 10 ? o.n_all : o.n_real) == 0);
+        }
+    }
+    order_close(&o);
+}
+
 static void last_steps_see_no_synthetic_example(void **state) {
     (void)state;
     struct example ex[23];
@@ -322,6 +343,7 @@ int main(void) {
         cmocka_unit_test(rate_rises_to_its_peak_and_falls),
         cmocka_unit_test(an_epoch_sees_each_learned_example_once),
         cmocka_unit_test(order_depends_on_seed_and_step_alone),
+        cmocka_unit_test(an_order_that_is_given_stays),
         cmocka_unit_test(last_steps_see_no_synthetic_example),
         cmocka_unit_test(passes_hold_every_token_once_and_keep_examples_apart),
         cmocka_unit_test(examples_that_begin_alike_share_up_to_their_first_target),

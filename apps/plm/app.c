@@ -211,7 +211,8 @@ plm_status app_learn(struct learn *l, const struct args *a, plm_error *err) {
                                    .clip = (float)a->clip,
                                    .memory = a->memory,
                                    .seed = a->seed,
-                                   .refuse_long = a->refuse_long};
+                                   .refuse_long = a->refuse_long,
+                                   .in_order = a->in_order};
     plm_status st = a->targets ? parse_targets(&l->adapter.targets, a->targets, err) : PLM_OK;
     return st ? st : parse_schedule(&l->train.schedule, a->schedule, err);
 }

@@ -21,7 +21,7 @@ struct args {
     int prefill, decode, train, layers;
     double alpha, rate, decay, clip, temperature, top_p, min_p;
     bool yes, force, dry_run, raw, skip_bad, resume, base, special, decode_ids, local_only;
-    bool no_teacher, with_records, refuse_long, man, completion, all, explain;
+    bool no_teacher, with_records, refuse_long, in_order, man, completion, all, explain;
 
     const char **rest; /* what is not an option, in order */
     int n_rest;

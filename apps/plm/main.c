@@ -73,6 +73,7 @@ static const struct option options[] = {
     {"skip-bad", 0, NULL, OPT_FLAG, AT(skip_bad), "skip bad rows and count them"},
     {"refuse-long", 0, NULL, OPT_FLAG, AT(refuse_long),
      "a row that is too long is an error instead of being cut"},
+    {"in-order", 0, NULL, OPT_FLAG, AT(in_order), "rows in the order of the file, not shuffled"},
     {"resume", 0, NULL, OPT_FLAG, AT(resume), "go on from OUT.checkpoint"},
 
     {"base", 0, NULL, OPT_FLAG, AT(base), "the model without any adapter"},
@@ -129,7 +130,7 @@ static const struct command commands[] = {
      "fine-tune a LoRA adapter on the quantised model",
      "A line a step with --json. OUT.checkpoint is kept while it runs; --resume goes on from it.",
      "plm train --data pairs.jsonl --out mine.gguf --steps 60",
-     "data out " TRAINING "raw skip-bad refuse-long resume kind", cmd_train},
+     "data out " TRAINING "raw skip-bad refuse-long in-order resume kind", cmd_train},
     {"ask", "[\"QUESTION\"]", "answer one question, from the argument or stdin", NULL,
      "git diff --staged | plm ask --task commit", "base system " SAMPLING "raw kind kv lookup", cmd_ask},
     {"chat", "", "talk; an empty line or end of file ends it", NULL, "plm chat",

@@ -63,6 +63,7 @@ static plm_status config_text(const struct plm_trainer *t, struct bytes *out, pl
     bytes_printf(out, "schedule: %d\nlearning rate: %.9g\ndecay: %.9g\nclip: %.9g\n", (int)o->schedule,
                  (double)o->rate, (double)o->decay, (double)o->clip);
     bytes_printf(out, "real last: %.9g\nseed: %llu\n", (double)o->real_last, (unsigned long long)o->seed);
+    bytes_printf(out, "shuffled: %s\n", o->in_order ? "no" : "yes");
     bytes_printf(out, "longest example: %d\ntokens a pass: %d\n", o->max_tokens, t->pass_tokens);
     st = bytes_status(out, "the checkpoint's settings", err);
     if (st) {

@@ -259,6 +259,7 @@ plm_status trainer_plan(struct plm_trainer *t, plm_error *err) {
     }
     plm_train_options given = t->opt;
     plm_status st = order_open(&t->order, t->ex, t->n_ex, t->opt.seed, err);
+    t->order.as_given = t->opt.in_order;
     if (!st) {
         st = plan_steps(t, err);
     }

@@ -56,7 +56,8 @@ void packer_plan(struct packer *p, const struct example **ex, int n, int cap);
  */
 void packer_lay(struct packer *p, int i, const float *share /* [n] */);
 
-/* Which examples a step sees: a function of (seed, step) and of the examples. One permutation an epoch. */
+/* Which examples a step sees: a function of (seed, step) and of the examples. One permutation an epoch,
+ * or none. */
 struct order {
     const struct example **all, **real; /* learned examples; those of them that are not synthetic */
     size_t n_all, n_real;
@@ -64,6 +65,7 @@ struct order {
     int64_t perm_epoch; /* -1: none yet */
     bool perm_real;
     uint64_t seed;
+    bool as_given; /* not shuffled */
     int batch;     /* examples a step */
     int real_from; /* from this step on only real ones; the number of steps: never */
     size_t limit;  /* the run ends after so many examples; SIZE_MAX: no limit */
