@@ -665,7 +665,7 @@ def test_nothing_leaves_without_a_yes_and_dry_run_shows_every_byte():
         "--max-cost",
         "1.5",
         home=home,
-        says=["nothing was sent", "--yes", " calls of ", "at your prices, never over 1.5"],
+        says=["nothing was sent", "--yes", " calls of ", "at the given prices, never over 1.5"],
     )
     with fake_teacher("good") as (url, log):
         shown, _ = plm("augment", "--user", "ada", "--teacher", url, "--dry-run", home=home)

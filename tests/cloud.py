@@ -189,6 +189,56 @@ def test_an_equal_call_is_paid_once_a_tenant_until_it_is_acknowledged():
             equal_calls_are_paid_once_a_tenant(s, teacher)
 
 
+def test_money_is_foretold_capped_and_told():
+    prices = ["--cost-in", "0", "--cost-out", "20"]  # the teacher says 100 tokens in and 50 out: .001 a call
+    with Teacher("wasteful") as teacher, Service(teacher.url, None, *prices) as s:
+        key = s.tenant("ada")
+        q = request(n=12, want=120)
+        submit = lambda cap: s.call(
+            "POST", "/v1/jobs", key, q, {"Idempotency-Key": "a", **({"Max-Spend": cap} if cap else {})}
+        )
+        status, _, body = s.call("POST", "/v1/estimate", key, q)
+        foretold = json.loads(body)
+        assert status == 200 and foretold["calls"] == 25, body
+        assert abs(foretold["spend"] - foretold["tokens_out"] * 20e-6) < 1e-5
+        for bad in ("0", "-1", "1e99", "nan", "much"):
+            assert submit(bad)[0] == 400, bad
+        status, _, body = submit("%.6f" % (foretold["spend"] * 0.9))
+        assert status == 402 and "nothing was spent" in error_of(body)["message"]
+        assert s.stats()["requests_today"] == len(teacher.calls()) == 0
+        cap = foretold["spend"] + 0.001
+        job = json.loads(submit("%.6f" % cap)[2])
+        assert job["estimate"] == foretold and abs(job["max_spend"] - cap) < 1e-5
+        done = s.wait(key, job["id"])
+        made = len(teacher.calls())
+        assert done["calls_done"] == made > 50 and abs(done["spend"] - made * 0.001) < 1e-9
+        # A tenant's month is a cap on each of its jobs: what calls under way may cost is held back.
+        poor = s.tenant("ben", "--month-spend", "0.02")
+        job = json.loads(s.submit(poor, q)[2])["id"]
+        failed = s.wait(poor, job, ("failed",))
+        assert failed["error"]["may_retry"] and "cap of 0.02" in failed["error"]["message"], failed
+        assert 5 <= len(teacher.calls()) - made <= 20
+        cloud("tenant", "limit", "ben", *s.words, "--month-spend", "1")
+        assert json.loads(s.submit(poor, q)[2])["id"] == job
+        assert s.wait(poor, job)["calls_done"] == len(teacher.calls()) - made == made
+
+
+def test_a_device_knows_the_price_before_and_after_and_holds_its_cap():
+    home = fresh("prices")
+    (HOME / "notes.md").write_text(notes(24))
+    with Teacher() as teacher, Service(teacher.url, None, "--cost-in", "10", "--cost-out", "20") as s:
+        key = s.tenant("ada")
+        plm("import", HOME / "notes.md", "--user", "ada", "--kind", "note", home=home)
+        words = ["augment", "--user", "ada", "--task", "note", "-m", MODEL, "--json"]
+        words += ["--teacher", f"plm+http://127.0.0.1:{s.port}"]
+        err = plm(*words, "--max-cost", "0.000002", home=home, key=key, code=1)[1]
+        assert "nothing was spent" in err and not teacher.calls(), err
+        made = json.loads(plm(*words, "--max-cost", "1", home=home, key=key)[0])
+        paid = len(teacher.calls()) * 0.002
+        assert abs(made["spent"] - paid) < 1e-9 < made["forecast"]["cost"] < 1, made
+        assert made["tokens_out"] == len(teacher.calls()) * 50
+
+
 def test_a_cancelled_job_stops_and_a_deleted_one_is_gone():
     with Teacher("slow-200") as teacher, Service(teacher.url) as s:
         key = s.tenant("ada")
@@ -679,7 +729,7 @@ def test_the_service_answers_as_openapi_says():
                 bodies = [json.dumps(q).encode() for q in (request(1), request(2), request(3, want=18), 1)]
                 for job in (*ids, "nobody") if "{id}" in path else ("",):
                     for k in (key, None, sleepy, tight, tight):
-                        for body in bodies if path == "/v1/jobs" else [None]:
+                        for body in bodies if path in ("/v1/jobs", "/v1/estimate") else [None]:
                             at = path.replace("{id}", job)
                             if method == "delete" and k == key:
                                 continue

@@ -12,6 +12,7 @@
 #define TEST(name) cmocka_unit_test_setup_teardown(name, folder_make, folder_drop)
 
 static struct tenant_limits no_limits;
+static const struct job_cost usual = {.calls = 3, .tokens_in = 400, .tokens_out = 600, .spend = 50};
 
 static struct ledger *open_ledger(struct folder *f, struct ledger_options opt) {
     char db[600], keys[600];
@@ -42,7 +43,7 @@ static struct job submit(struct ledger *l, const struct tenant *t, const char *k
     bool fresh;
     int64_t wait;
     plm_error err = {0};
-    plm_status st = job_submit(l, t, key, request, strlen(request), 1000, &j, &fresh, &wait, &err);
+    plm_status st = job_submit(l, t, key, request, strlen(request), &usual, 0, &j, &fresh, &wait, &err);
     if (st)
         print_message("%s\n", err.text);
     assert_int_equal(st, PLM_OK);
@@ -320,9 +321,10 @@ static void limits_refuse_with_a_time_to_come_back(void **state) {
     int64_t wait = 0;
     submit(l, &t, "a", "{}");
     submit(l, &t, "b", "{}");
-    assert_int_equal(job_submit(l, &t, "c", "{}", 2, 1, &j, &fresh, &wait, NULL), PLM_ELIMIT);
+    assert_int_equal(job_submit(l, &t, "c", "{}", 2, &usual, 0, &j, &fresh, &wait, NULL), PLM_ELIMIT);
     assert_int_equal(wait, 10);
-    assert_int_equal(job_submit(l, &t, "a", "{}", 2, 1, &j, &fresh, &wait, NULL), PLM_OK); // it is there
+    assert_int_equal(job_submit(l, &t, "a", "{}", 2, &usual, 0, &j, &fresh, &wait, NULL),
+                     PLM_OK); // it is there
     assert_false(fresh);
     struct work w = claim(l);
     assert_int_equal(job_may_call(l, &w, NULL), PLM_OK);
@@ -345,11 +347,11 @@ static void a_submission_key_is_for_one_request(void **state) {
     longest[SUBMIT_KEY_MAX + 1] = 0;
     const char *const bad[] = {"", " ", "a b", "a\n", "\xc3\xa4", longest};
     for (size_t i = 0; i < 6; i++)
-        assert_int_equal(job_submit(l, &t, bad[i], "{}", 2, 1, &j, &fresh, &wait, NULL), PLM_EINVAL);
+        assert_int_equal(job_submit(l, &t, bad[i], "{}", 2, &usual, 0, &j, &fresh, &wait, NULL), PLM_EINVAL);
     longest[SUBMIT_KEY_MAX] = 0;
     submit(l, &t, longest, "{}");
     submit(l, &t, "k", "{}");
-    assert_int_equal(job_submit(l, &t, "k", "{ }", 3, 1, &j, &fresh, &wait, NULL), PLM_EFORMAT);
+    assert_int_equal(job_submit(l, &t, "k", "{ }", 3, &usual, 0, &j, &fresh, &wait, NULL), PLM_EFORMAT);
     ledger_close(l);
 }
 
@@ -478,6 +480,52 @@ static void an_equal_call_of_the_tenant_is_paid_once_while_a_job_has_its_reply(v
     ledger_close(l);
 }
 
+static void a_job_stops_at_its_cap_and_a_higher_one_takes_it_up_again(void **state) {
+    struct ledger *l = open_ledger(*state, (struct ledger_options){0});
+    struct tenant_limits month = {.month_spend = 30};
+    struct tenant t = new_tenant(l, "ada", &no_limits), poor = new_tenant(l, "ben", &month);
+    struct job j;
+    bool fresh;
+    int64_t wait;
+    plm_error err = {0};
+    assert_int_equal(job_submit(l, &t, "k", "{}", 2, &usual, 10, &j, &fresh, &wait, NULL), PLM_OK);
+    struct work w = claim(l);
+    assert_int_equal(w.may_spend, 10);
+    assert_int_equal(keep(l, &w, "1", "x"), PLM_OK); // takes 7
+    assert_int_equal(job_may_call(l, &w, NULL), PLM_OK);
+    assert_int_equal(job_release(l, &w, NULL), PLM_OK);
+    work_free(&w);
+    w = claim(l);
+    assert_int_equal(w.may_spend, 3);
+    assert_int_equal(keep(l, &w, "2", "x"), PLM_OK);
+    assert_int_equal(job_may_call(l, &w, &err), PLM_ELIMIT);
+    assert_non_null(strstr(err.text, "cap of 1e-05"));
+    assert_int_equal(job_fail(l, &w, err.text, true, false, NULL), PLM_OK);
+    work_free(&w);
+    assert_int_equal(job_submit(l, &t, "k", "{}", 2, &usual, 20, &j, &fresh, &wait, NULL), PLM_OK);
+    assert_false(fresh);
+    assert_int_equal(j.max_spend, 20);
+    assert_int_equal(j.estimate.calls + j.estimate.spend, usual.calls + usual.spend);
+    w = claim(l);
+    assert_int_equal(w.may_spend, 6);
+    work_free(&w);
+    // Without a cap the month's quota is one.
+    submit(l, &poor, "1", "{}");
+    w = claim(l);
+    assert_int_equal(w.may_spend, 30);
+    assert_int_equal(keep(l, &w, "1", "x"), PLM_OK);
+    work_free(&w);
+    assert_int_equal(job_submit(l, &poor, "2", "{}", 2, &usual, 100, &j, &fresh, &wait, NULL), PLM_OK);
+    w = claim(l);
+    assert_int_equal(w.may_spend, 23);
+    work_free(&w);
+    submit(l, &t, "free", "{}");
+    w = claim(l);
+    assert_true(w.may_spend < 0);
+    work_free(&w);
+    ledger_close(l);
+}
+
 static void a_ledger_of_the_version_before_is_taken_along(void **state) {
     struct folder *f = *state;
     struct ledger *l = open_ledger(f, (struct ledger_options){0});
@@ -488,11 +536,15 @@ static void a_ledger_of_the_version_before_is_taken_along(void **state) {
     snprintf(path, sizeof path, "%s/ledger.db", f->path);
     sqlite3 *raw;
     assert_int_equal(sqlite3_open(path, &raw), SQLITE_OK);
-    assert_int_equal(sqlite3_exec(raw,
-                                  "DROP INDEX replies_shared; ALTER TABLE replies DROP COLUMN shared;"
-                                  "UPDATE ledger_version SET version = 1",
-                                  NULL, NULL, NULL),
-                     SQLITE_OK);
+    assert_int_equal(
+        sqlite3_exec(raw,
+                     "DROP INDEX replies_shared; ALTER TABLE replies DROP COLUMN shared;"
+                     "ALTER TABLE jobs DROP COLUMN est_calls; ALTER TABLE jobs DROP COLUMN est_in;"
+                     "ALTER TABLE jobs DROP COLUMN est_out; ALTER TABLE jobs DROP COLUMN est_spend;"
+                     "ALTER TABLE jobs DROP COLUMN max_spend;"
+                     "UPDATE ledger_version SET version = 1",
+                     NULL, NULL, NULL),
+        SQLITE_OK);
     sqlite3_close(raw);
     for (int i = 0; i < 2; i++) {
         l = open_ledger(f, (struct ledger_options){0});
@@ -514,7 +566,7 @@ static plm_status live(struct ledger *l, const struct tenant *t, const char *key
     bool fresh, found = false, shared;
     int64_t wait;
     char *text = NULL, *finish = NULL;
-    plm_status st = job_submit(l, t, key, "{}", 2, 1, &j, &fresh, &wait, NULL);
+    plm_status st = job_submit(l, t, key, "{}", 2, &usual, 0, &j, &fresh, &wait, NULL);
     st = st ? st : job_claim(l, "w", &w, &found, NULL);
     if (!st && found) {
         w.teacher = "t";
@@ -564,6 +616,7 @@ int main(void) {
         TEST(a_worker_given_up_for_dead_writes_nothing),
         TEST(a_job_that_kills_its_workers_is_given_up),
         TEST(an_equal_call_of_the_tenant_is_paid_once_while_a_job_has_its_reply),
+        TEST(a_job_stops_at_its_cap_and_a_higher_one_takes_it_up_again),
         TEST(a_ledger_of_the_version_before_is_taken_along),
         TEST(jobs_and_their_keys_go_in_time),
         TEST(an_acknowledged_jobs_key_goes_when_its_hour_is_over),

@@ -72,7 +72,7 @@ static plm_status on_find(void *ctx, const char *hash, char **text, char **finis
     return st;
 }
 
-static int64_t price(const struct args *c, int64_t in, int64_t out) {
+int64_t crew_price(const struct args *c, int64_t in, int64_t out) {
     return (int64_t)((double)in * c->cost_in + (double)out * c->cost_out + .5); // millionths
 }
 
@@ -83,7 +83,7 @@ static plm_status on_keep(void *ctx, const char *hash, const char *body, const p
     int64_t in = a->tokens_in > 0 ? a->tokens_in : 0, out = a->tokens_out > 0 ? a->tokens_out : 0;
     atomic_fetch_add(&h->crew->calls, 1);
     return reply_keep(h->crew->ledger, &h->work, hash, a->text, a->finish, in, out,
-                      price(h->crew->config, in, out), err);
+                      crew_price(h->crew->config, in, out), err);
 }
 
 static plm_status on_leaving(void *ctx, const char *body, size_t len, plm_error *err) {
@@ -165,7 +165,7 @@ static plm_status settle(struct hand *h, plm_status st, const char *candidates, 
         return st;
     }
     atomic_fetch_add(&h->crew->jobs_failed, 1);
-    if (h->quota) {
+    if (h->quota || (st == PLM_ELIMIT && h->work.may_spend >= 0)) {
         job_fail(l, &h->work, why->text, true, false, NULL);
         tell(h, "info", "job_over_quota", NULL);
     } else if (st == PLM_EREMOTE) {
@@ -180,8 +180,13 @@ static plm_status settle(struct hand *h, plm_status st, const char *candidates, 
 }
 
 static plm_status work_on(struct hand *h) {
-    struct synth_hooks hooks = {
-        .ctx = h, .find = on_find, .keep = on_keep, .leaving = on_leaving, .progress = on_progress};
+    // Nothing left is found out before the first call (job_may_call).
+    struct synth_hooks hooks = {.ctx = h,
+                                .max_cost = h->work.may_spend > 0 ? (double)h->work.may_spend / 1e6 : 0,
+                                .find = on_find,
+                                .keep = on_keep,
+                                .leaving = on_leaving,
+                                .progress = on_progress};
     plm_error err = {0};
     char *candidates = NULL;
     size_t calls = 0;
@@ -326,6 +331,8 @@ static plm_status hire(struct crew *c, struct hand *h, size_t number, const char
                                .key = *key ? key : NULL,
                                .threads = (int)c->config->threads,
                                .cpu = c->config->cpu,
+                               .cost_in = c->config->cost_in,
+                               .cost_out = c->config->cost_out,
                                .waiting = on_waiting,
                                .ctx = h};
     return plm_teacher_open(&h->teacher, &opt, err);

@@ -13,6 +13,8 @@ void crew_wake(struct crew *c); /* there is a new job */
 void crew_stop(struct crew *c, double seconds);
 const char *crew_teacher(const struct crew *c); /* its stable name; "" without workers */
 bool crew_is_capable(const struct crew *c);     /* several things a call */
+/* What tokens cost, in millionths of a money unit. */
+int64_t crew_price(const struct args *c, int64_t tokens_in, int64_t tokens_out);
 
 struct crew_counts {
     int64_t workers, busy, jobs_done, jobs_failed, calls, calls_shared, teacher_errors;

@@ -26,6 +26,7 @@ struct front {
     atomic_int streams;
     atomic_llong answers[6], refused_rate, bytes_out;
     pthread_mutex_t lock; /* of buckets */
+    pthread_mutex_t desk; /* one estimate at a time: a large request takes a while and some memory */
     struct bucket *buckets;
     double started;
 };
@@ -45,6 +46,7 @@ plm_status front_open(struct front **out, const struct args *c, struct ledger *l
     f->crew = crew;
     f->started = clock_now();
     pthread_mutex_init(&f->lock, NULL);
+    pthread_mutex_init(&f->desk, NULL);
     *out = f;
     return PLM_OK;
 }
@@ -52,6 +54,7 @@ plm_status front_open(struct front **out, const struct args *c, struct ledger *l
 void front_close(struct front *f) {
     if (f) {
         pthread_mutex_destroy(&f->lock);
+        pthread_mutex_destroy(&f->desk);
         mem_free(f->buckets);
         mem_free(f);
     }
@@ -161,6 +164,12 @@ static bool admit(struct front *f, struct exchange *x, struct tenant *t) {
 
 /* ---- jobs ---- */
 
+static void put_cost(struct bytes *b, const struct job_cost *c) {
+    bytes_printf(b, "{\"calls\":%lld,\"tokens_in\":%lld,\"tokens_out\":%lld,\"spend\":%.6f}",
+                 (long long)c->calls, (long long)c->tokens_in, (long long)c->tokens_out,
+                 (double)c->spend / 1e6);
+}
+
 static void put_job(struct bytes *b, const struct job *j) {
     bytes_printf(
         b,
@@ -171,6 +180,11 @@ static void put_job(struct bytes *b, const struct job *j) {
         (long long)j->calls_done, (long long)j->calls_total, (long long)j->examples, (long long)j->tokens_in,
         (long long)j->tokens_out, (double)j->spend / 1e6);
     bytes_json(b, j->teacher, strlen(j->teacher));
+    bytes_puts(b, ",\"estimate\":");
+    put_cost(b, &j->estimate);
+    if (j->max_spend) {
+        bytes_printf(b, ",\"max_spend\":%.6f", (double)j->max_spend / 1e6);
+    }
     if (j->error[0]) {
         bytes_puts(b, ",\"error\":{\"message\":");
         bytes_json(b, j->error, strlen(j->error));
@@ -196,11 +210,13 @@ static void answer_job(struct exchange *x, int status, const struct job *j) {
     answer_bytes(x, status, "application/json", &b);
 }
 
-// What a request will take, in tokens, roughly: twice what is wanted, as long as the person's own texts.
-static bool judge_request(const struct front *f, struct exchange *x, const char *body, size_t len,
-                          int64_t *weight) {
+// What a request will take if most of the first replies are of use; false: it was refused.
+static bool judge_request(struct front *f, struct exchange *x, struct job_cost *out) {
     struct wire_request q;
+    plm_augment_forecast forecast;
     plm_error err = {0};
+    size_t len;
+    const char *body = exchange_body(x, &len);
     plm_status st = wire_request_parse(&q, body, len, &err);
     if (st) {
         exchange_error(x, st == PLM_ENOMEM ? 503 : st == PLM_ELIMIT ? 413 : 400, "%s", err.text);
@@ -210,15 +226,57 @@ static bool judge_request(const struct front *f, struct exchange *x, const char 
     for (size_t i = 0; i < WIRE_MODES; i++) {
         want += q.want[i];
     }
-    int64_t words = q.input_words.p95 + q.output_words.p95;
-    words = words < 30 ? 30 : words > 4000 ? 4000 : words;
-    *weight = want * 2 * words * 3;
     wire_request_free(&q);
     if (want < 1 || want > f->config->max_examples) {
         exchange_error(x, 400, "a request wants 1 to %lld examples", (long long)f->config->max_examples);
         return false;
     }
+    pthread_mutex_lock(&f->desk);
+    st = plm_augment_preview(body, NULL, NULL, NULL, &forecast, &err);
+    pthread_mutex_unlock(&f->desk);
+    if (st) {
+        exchange_error(x, st == PLM_ENOMEM ? 503 : 400, "%s", err.text);
+        return false;
+    }
+    *out = (struct job_cost){.calls = (int64_t)forecast.calls,
+                             .tokens_in = forecast.tokens_in,
+                             .tokens_out = forecast.tokens_out,
+                             .spend = crew_price(f->config, forecast.tokens_in, forecast.tokens_out)};
     return true;
+}
+
+// The cap that a submission names, in millionths; 0: none. false: it was refused.
+static bool read_cap(struct exchange *x, const struct job_cost *e, int64_t *out) {
+    const char *text = exchange_header(x, "Max-Spend");
+    double cap = 0;
+    *out = 0;
+    if (!text) {
+        return true;
+    }
+    if (!parse_f64(str_of(text), &cap) || !(cap >= 1e-6 && cap <= 1e9)) {
+        exchange_error(x, 400, "Max-Spend is an amount of money over 0");
+        return false;
+    }
+    *out = (int64_t)(cap * 1e6 + .5);
+    if (e->spend > *out) {
+        exchange_error(x, 402, "about %.6f will be needed, over the Max-Spend of %.6f: nothing was spent",
+                       (double)e->spend / 1e6, cap);
+        return false;
+    }
+    return true;
+}
+
+static void post_estimate(void *ctx, struct exchange *x) {
+    struct front *f = ctx;
+    struct tenant t;
+    struct job_cost e;
+    struct bytes b;
+    if (admit(f, x, &t) && judge_request(f, x, &e)) {
+        bytes_init(&b, 1 << 10);
+        put_cost(&b, &e);
+        bytes_putc(&b, '\n');
+        answer_bytes(x, 200, "application/json", &b);
+    }
 }
 
 static void post_job(void *ctx, struct exchange *x) {
@@ -229,7 +287,8 @@ static void post_job(void *ctx, struct exchange *x) {
     plm_error err = {0};
     size_t len;
     bool fresh;
-    int64_t weight, wait = 0;
+    struct job_cost estimate;
+    int64_t cap, wait = 0;
     if (!admit(f, x, &t)) {
         return;
     }
@@ -238,7 +297,7 @@ static void post_job(void *ctx, struct exchange *x) {
         exchange_error(x, 400, "the header Idempotency-Key is missing");
         return;
     }
-    if (!judge_request(f, x, body, len, &weight)) {
+    if (!judge_request(f, x, &estimate) || !read_cap(x, &estimate, &cap)) {
         return;
     }
     if (!ledger_stats(f->ledger, &stats, NULL) && stats.queued >= f->config->max_queue) {
@@ -246,7 +305,7 @@ static void post_job(void *ctx, struct exchange *x) {
         exchange_error(x, 503, "the queue is full");
         return;
     }
-    plm_status st = job_submit(f->ledger, &t, key, body, len, weight, &j, &fresh, &wait, &err);
+    plm_status st = job_submit(f->ledger, &t, key, body, len, &estimate, cap, &j, &fresh, &wait, &err);
     if (st == PLM_EINVAL || st == PLM_EFORMAT) {
         exchange_error(x, st == PLM_EFORMAT ? 422 : 400, "%s", err.text);
     } else if (st == PLM_ELIMIT) {
@@ -438,7 +497,7 @@ static void get_service(void *ctx, struct exchange *x) {
                  (long long)(f->config->retain_hours ? f->config->retain_hours : 20),
                  (long long)f->config->max_examples);
     bytes_json(&b, terms, strlen(terms));
-    bytes_puts(&b, "}\n");
+    bytes_printf(&b, ",\"cost_in\":%.10g,\"cost_out\":%.10g}\n", f->config->cost_in, f->config->cost_out);
     answer_bytes(x, 200, "application/json", &b);
 }
 
@@ -517,10 +576,17 @@ static void get_metrics(void *ctx, struct exchange *x) {
 }
 
 const struct route front_routes[] = {
-    {"POST", "/v1/jobs", post_job, BODY_MAX},     {"GET", "/v1/jobs/{}", get_job, 0},
-    {"DELETE", "/v1/jobs/{}", delete_job, 0},     {"POST", "/v1/jobs/{}/cancel", cancel_job, 0},
-    {"GET", "/v1/jobs/{}/events", get_events, 0}, {"GET", "/v1/jobs/{}/candidates", get_candidates, 0},
-    {"GET", "/v1/jobs/{}/audit", get_audit, 0},   {"GET", "/v1/service", get_service, 0},
-    {"GET", "/healthz", get_health, 0},           {"GET", "/readyz", get_ready, 0},
-    {"GET", "/metrics", get_metrics, 0},          {NULL, NULL, NULL, 0},
+    {"POST", "/v1/jobs", post_job, BODY_MAX},
+    {"POST", "/v1/estimate", post_estimate, BODY_MAX},
+    {"GET", "/v1/jobs/{}", get_job, 0},
+    {"DELETE", "/v1/jobs/{}", delete_job, 0},
+    {"POST", "/v1/jobs/{}/cancel", cancel_job, 0},
+    {"GET", "/v1/jobs/{}/events", get_events, 0},
+    {"GET", "/v1/jobs/{}/candidates", get_candidates, 0},
+    {"GET", "/v1/jobs/{}/audit", get_audit, 0},
+    {"GET", "/v1/service", get_service, 0},
+    {"GET", "/healthz", get_health, 0},
+    {"GET", "/readyz", get_ready, 0},
+    {"GET", "/metrics", get_metrics, 0},
+    {NULL, NULL, NULL, 0},
 };

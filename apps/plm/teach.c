@@ -92,7 +92,7 @@ static void forecast_words(const struct teaching *t, char out[200]) {
     size_t n = (size_t)snprintf(out, 200, "about %zu calls of %lld tokens in and %lld out", f->calls,
                                 (long long)f->tokens_in, (long long)f->tokens_out);
     if (f->cost > 0)
-        n += (size_t)snprintf(out + n, 200 - n, ", %.3g at your prices", f->cost);
+        n += (size_t)snprintf(out + n, 200 - n, ", %.3g at the given prices", f->cost);
     if (a->max_cost > 0)
         snprintf(out + n, 200 - n, ", never over %.3g", a->max_cost);
 }

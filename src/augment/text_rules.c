@@ -52,6 +52,9 @@ static const char *const markers[] = {
     "<unk>",   "<think>",  "</think>",        "<<<DATA",       "DATA>>>"};
 
 size_t chat_marker(const char *text) {
+    if (!*text || !strchr("<|[Dd", *text)) { // with which all of them begin
+        return 0;
+    }
     for (size_t i = 0; i < sizeof markers / sizeof *markers; i++) {
         if (strncasecmp(text, markers[i], strlen(markers[i])) == 0) {
             return strlen(markers[i]);

@@ -17,6 +17,11 @@ enum { VERSION = 2, HOUR_MS = 3600000 };
 static const char *const upgrades[VERSION - 1] = {
     "ALTER TABLE replies ADD COLUMN shared TEXT NOT NULL DEFAULT '';"
     "CREATE INDEX replies_shared ON replies (shared);"
+    "ALTER TABLE jobs ADD COLUMN est_calls BIGINT NOT NULL DEFAULT 0;"
+    "ALTER TABLE jobs ADD COLUMN est_in BIGINT NOT NULL DEFAULT 0;"
+    "ALTER TABLE jobs ADD COLUMN est_out BIGINT NOT NULL DEFAULT 0;"
+    "ALTER TABLE jobs ADD COLUMN est_spend BIGINT NOT NULL DEFAULT 0;"
+    "ALTER TABLE jobs ADD COLUMN max_spend BIGINT NOT NULL DEFAULT 0;"
     "UPDATE ledger_version SET version = 2;",
 };
 

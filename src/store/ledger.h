@@ -57,22 +57,27 @@ plm_status tenant_by_key(struct ledger *l, const char *key, struct tenant *out, 
 /* ---- jobs, for their tenant: another's job is one that does not exist ---- */
 enum job_state { JOB_QUEUED, JOB_RUNNING, JOB_DONE, JOB_FAILED, JOB_CANCELLED };
 const char *job_state_name(enum job_state state);
+struct job_cost {
+    int64_t calls, tokens_in, tokens_out, spend; /* spend in millionths */
+};
 struct job {
     char id[LEDGER_ID];
     enum job_state state;
     int64_t created, expires;                  /* seconds since 1970 */
     int64_t calls_done, calls_total, examples; /* calls_total: a guess until the job is done */
     int64_t tokens_in, tokens_out, spend;
+    struct job_cost estimate; /* made before anything was paid */
+    int64_t max_spend;        /* 0: no cap */
     bool may_retry; /* failed for a reason that passes: the same submission puts it back into the queue */
     char error[244], teacher[300];
 };
 /* submit_key: 1 to SUBMIT_KEY_MAX letters, digits, '-' and '_', the tenant's own; PLM_EINVAL: it is none. The
  * same key and request is the same job, and *fresh is false; PLM_EFORMAT: the key was used for another
- * request. PLM_ELIMIT: over a limit of the tenant, *wait_s says when to come back. weight: what the job will
- * take, in tokens. */
+ * request. PLM_ELIMIT: over a limit of the tenant, *wait_s says when to come back. max_spend: the job stops
+ * before it costs more; of the submission that puts it into the queue, 0: no cap. */
 plm_status job_submit(struct ledger *l, const struct tenant *t, const char *submit_key, const char *request,
-                      size_t len, int64_t weight, struct job *out, bool *fresh, int64_t *wait_s,
-                      plm_error *err);
+                      size_t len, const struct job_cost *estimate, int64_t max_spend, struct job *out,
+                      bool *fresh, int64_t *wait_s, plm_error *err);
 plm_status job_look(struct ledger *l, const char *tenant, const char *id, struct job *out, plm_error *err);
 /* *candidates of a job that is done; the caller's, plm_free. PLM_EINVAL: it is not done. */
 plm_status job_result(struct ledger *l, const char *tenant, const char *id, char **candidates,
@@ -90,6 +95,7 @@ plm_status job_drop(struct ledger *l, const char *tenant, const char *id, plm_er
 struct work {
     char id[LEDGER_ID], tenant[LEDGER_ID];
     int64_t fence, key_time;
+    int64_t may_spend;   /* of the job's cap and the tenant's quota, what is left; below 0: as it likes */
     char *request;       /* freed by work_free */
     const char *teacher; /* the worker's to set, and its own: who answers. NULL: replies are not shared */
 };
@@ -99,7 +105,7 @@ void work_free(struct work *w);
 /* PLM_ESTOPPED from the calls below: the job is not ours any more (cancelled, expired, lease lost). */
 plm_status job_beat(struct ledger *l, const struct work *w, int64_t done, int64_t total, int64_t examples,
                     plm_error *err);
-/* May the tenant pay another call? PLM_ELIMIT: its quota is used up. */
+/* May another call be paid? PLM_ELIMIT: the job's cap or the tenant's quota is used up. */
 plm_status job_may_call(struct ledger *l, const struct work *w, plm_error *err);
 /* *text NULL: no such reply. Both are the caller's. The same teacher's reply to the same call in another job
  * of this tenant, for as long as that job is here, counts as this job's: it is copied, costs nothing, and

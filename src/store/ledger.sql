@@ -51,6 +51,10 @@ CREATE TABLE jobs (
     fence       BIGINT NOT NULL, -- one more with each claim
     attempts    BIGINT NOT NULL, -- claims since the last new reply
     weight      BIGINT NOT NULL, -- expected tokens
+    est_calls   BIGINT NOT NULL, -- what was foretold at the submission
+    est_in      BIGINT NOT NULL,
+    est_out     BIGINT NOT NULL,
+    est_spend   BIGINT NOT NULL,
     reserved    BIGINT NOT NULL, -- of them, what is in tenants.served ahead of use
     calls_done  BIGINT NOT NULL,
     calls_total BIGINT NOT NULL,
@@ -58,6 +62,7 @@ CREATE TABLE jobs (
     tokens_in   BIGINT NOT NULL,
     tokens_out  BIGINT NOT NULL,
     spend       BIGINT NOT NULL,
+    max_spend   BIGINT NOT NULL, -- the submission's cap; 0: none
     may_retry   BIGINT NOT NULL,
     error       TEXT NOT NULL,
     teacher     TEXT NOT NULL,

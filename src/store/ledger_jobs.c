@@ -19,8 +19,8 @@ const char *job_state_name(enum job_state state) {
 #define COLUMNS                                                                                            \
     "jobs.id, jobs.state, jobs.created, jobs.expires, jobs.calls_done, jobs.calls_total, jobs.examples,"   \
     " jobs.tokens_in, jobs.tokens_out, jobs.spend, jobs.may_retry, jobs.error, jobs.teacher, jobs.digest," \
-    " jobs.key_time"
-enum { DIGEST = 13, KEY_TIME = 14 };
+    " jobs.key_time, jobs.est_calls, jobs.est_in, jobs.est_out, jobs.est_spend, jobs.max_spend"
+enum { DIGEST = 13, KEY_TIME = 14, ESTIMATE = 15, MAX_SPEND = 19 };
 
 static void read_job(struct job *j, const struct rows *r) {
     *j = (struct job){.state = (enum job_state)row_int(r, 0, 1),
@@ -32,7 +32,10 @@ static void read_job(struct job *j, const struct rows *r) {
                       .tokens_in = row_int(r, 0, 7),
                       .tokens_out = row_int(r, 0, 8),
                       .spend = row_int(r, 0, 9),
-                      .may_retry = row_int(r, 0, 10) != 0};
+                      .may_retry = row_int(r, 0, 10) != 0,
+                      .estimate = {row_int(r, 0, ESTIMATE), row_int(r, 0, ESTIMATE + 1),
+                                   row_int(r, 0, ESTIMATE + 2), row_int(r, 0, ESTIMATE + 3)},
+                      .max_spend = row_int(r, 0, MAX_SPEND)};
     snprintf(j->id, sizeof j->id, "%s", row_text(r, 0, 0));
     snprintf(j->error, sizeof j->error, "%s", row_text(r, 0, 11));
     snprintf(j->teacher, sizeof j->teacher, "%s", row_text(r, 0, 12));
@@ -130,7 +133,7 @@ static bool good_submit_key(const char *key) {
 
 // Inside a turn: the job that this tenant made with this key, if there is one.
 static plm_status find_same(struct ledger *l, const struct tenant *t, const char *hash, const char *request,
-                            size_t len, struct job *out, bool *found, plm_error *err) {
+                            size_t len, int64_t max_spend, struct job *out, bool *found, plm_error *err) {
     struct rows r = {0};
     struct str lock = str_of(l->driver->lock);
     char digest[65], sql[600];
@@ -152,9 +155,10 @@ static plm_status find_same(struct ledger *l, const struct tenant *t, const char
         st = fail(err, PLM_EFORMAT, "this Idempotency-Key was used for another request");
     } else if (!st && out->state == JOB_FAILED && out->may_retry) {
         st = ASK(l, NULL, err,
-                 "UPDATE jobs SET state = 0, attempts = 0, not_before = $2, error = '', may_retry = 0 WHERE "
-                 "id = $1",
-                 TEXT(out->id), INT(l->now));
+                 "UPDATE jobs SET state = 0, attempts = 0, not_before = $2, error = '', may_retry = 0,"
+                 " max_spend = $3 WHERE id = $1",
+                 TEXT(out->id), INT(l->now), INT(max_spend));
+        out->max_spend = max_spend;
         out->state = JOB_QUEUED;
         out->error[0] = 0;
         out->may_retry = false;
@@ -176,12 +180,16 @@ static plm_status no_credit(struct ledger *l, const char *tenant, plm_error *err
 }
 
 static plm_status insert_job(struct ledger *l, const struct tenant *t, const char *hash, const char *request,
-                             size_t len, int64_t weight, struct job *out, plm_error *err) {
+                             size_t len, const struct job_cost *e, int64_t max_spend, struct job *out,
+                             plm_error *err) {
     struct bytes sealed = {0};
     char digest[65], what[160];
     int64_t key_time;
-    *out = (struct job){
-        .state = JOB_QUEUED, .created = l->now / 1000, .expires = (l->now + l->retain_ms) / 1000};
+    *out = (struct job){.state = JOB_QUEUED,
+                        .created = l->now / 1000,
+                        .expires = (l->now + l->retain_ms) / 1000,
+                        .estimate = *e,
+                        .max_spend = max_spend};
     random_id(out->id);
     seal_name(what, out->id, "request");
     plm_status st = vault_now(l->vault, l->now, &key_time, err);
@@ -190,22 +198,23 @@ static plm_status insert_job(struct ledger *l, const struct tenant *t, const cha
     if (st) {
         return st;
     }
-    st =
-        ASK(l, NULL, err,
-            "INSERT INTO jobs (id, tenant, submit_key, digest, key_time, state, created, expires, not_before,"
-            " lease, worker, fence, attempts, weight, reserved, calls_done, calls_total, examples, tokens_in,"
-            " tokens_out, spend, may_retry, error, teacher, request, result) VALUES ($1, $2, $3, $4, $5, 0, "
-            "$6, $7,"
-            " $6, 0, '', 0, 0, $8, 0, 0, 0, 0, 0, 0, 0, 0, '', '', $9, $10)",
-            TEXT(out->id), TEXT(t->id), TEXT(hash), TEXT(digest), INT(key_time), INT(l->now),
-            INT(l->now + l->retain_ms), INT(weight), BYTES(sealed.data, sealed.len), BYTES("", 0));
+    st = ASK(
+        l, NULL, err,
+        "INSERT INTO jobs (id, tenant, submit_key, digest, key_time, state, created, expires, not_before,"
+        " lease, worker, fence, attempts, weight, reserved, calls_done, calls_total, examples, tokens_in,"
+        " tokens_out, spend, may_retry, error, teacher, request, result, est_calls, est_in, est_out,"
+        " est_spend, max_spend) VALUES ($1, $2, $3, $4, $5, 0, $6, $7, $6, 0, '', 0, 0, $8, 0, 0, 0, 0, 0,"
+        " 0, 0, 0, '', '', $9, $10, $11, $12, $13, $14, $15)",
+        TEXT(out->id), TEXT(t->id), TEXT(hash), TEXT(digest), INT(key_time), INT(l->now),
+        INT(l->now + l->retain_ms), INT(e->tokens_in + e->tokens_out), BYTES(sealed.data, sealed.len),
+        BYTES("", 0), INT(e->calls), INT(e->tokens_in), INT(e->tokens_out), INT(e->spend), INT(max_spend));
     bytes_free(&sealed);
     return st;
 }
 
 static plm_status submit_once(struct ledger *l, const struct tenant *t, const char *hash, const char *request,
-                              size_t len, int64_t weight, struct job *out, bool *fresh, int64_t *wait_s,
-                              plm_error *err) {
+                              size_t len, const struct job_cost *e, int64_t max_spend, struct job *out,
+                              bool *fresh, int64_t *wait_s, plm_error *err) {
     char sql[80];
     bool found = false;
     *fresh = false;
@@ -214,14 +223,14 @@ static plm_status submit_once(struct ledger *l, const struct tenant *t, const ch
     if (st) {
         return st;
     }
-    st = find_same(l, t, hash, request, len, out, &found, err);
+    st = find_same(l, t, hash, request, len, max_spend, out, &found, err);
     if (!st && !found) {
         // One submission of a tenant at a time, so that its limits hold.
         snprintf(sql, sizeof sql, "SELECT id FROM tenants WHERE id = $1%s", l->driver->lock);
         st = ASK(l, NULL, err, sql, TEXT(t->id));
         st = st ? st : quota_check(l, t->id, &t->limits, wait_s, err);
         st = st ? st : no_credit(l, t->id, err);
-        st = st ? st : insert_job(l, t, hash, request, len, weight, out, err);
+        st = st ? st : insert_job(l, t, hash, request, len, e, max_spend, out, err);
         st = st ? st : usage_add(l, t->id, 1, 0, 0, 0, 0, err);
         *fresh = !st;
     }
@@ -229,18 +238,18 @@ static plm_status submit_once(struct ledger *l, const struct tenant *t, const ch
 }
 
 plm_status job_submit(struct ledger *l, const struct tenant *t, const char *submit_key, const char *request,
-                      size_t len, int64_t weight, struct job *out, bool *fresh, int64_t *wait_s,
-                      plm_error *err) {
+                      size_t len, const struct job_cost *estimate, int64_t max_spend, struct job *out,
+                      bool *fresh, int64_t *wait_s, plm_error *err) {
     char hash[65];
     if (!good_submit_key(submit_key)) {
         return fail(err, PLM_EINVAL, "an Idempotency-Key is 1 to %d letters, digits, - and _",
                     SUBMIT_KEY_MAX);
     }
     sha256_of(submit_key, strlen(submit_key), hash);
-    plm_status st = submit_once(l, t, hash, request, len, weight, out, fresh, wait_s, err);
+    plm_status st = submit_once(l, t, hash, request, len, estimate, max_spend, out, fresh, wait_s, err);
     // Two servers may be given the same submission at once: whoever comes second finds the other's job.
     for (int i = 0; st == PLM_EBUSY && l->driver->shared && i < 3; i++) {
-        st = submit_once(l, t, hash, request, len, weight, out, fresh, wait_s, err);
+        st = submit_once(l, t, hash, request, len, estimate, max_spend, out, fresh, wait_s, err);
     }
     return st;
 }
@@ -315,22 +324,40 @@ static plm_status take_job(struct ledger *l, const char *worker, struct work *ou
                     INT(reserve));
 }
 
+// Inside a turn: how much of the job's cap and of its tenant's quota is left.
+static plm_status read_purse(struct ledger *l, struct work *w, int64_t job_left, int64_t month,
+                             plm_error *err) {
+    struct rows r = {0};
+    plm_status st = PLM_OK;
+    w->may_spend = job_left;
+    if (month > 0) {
+        st = ASK(l, &r, err,
+                 "SELECT CAST(SUM(spend) AS BIGINT) FROM usage_days WHERE tenant = $1 AND day >= $2",
+                 TEXT(w->tenant), INT(month_start(l->now)));
+        int64_t left = month > row_int(&r, 0, 0) ? month - row_int(&r, 0, 0) : 0;
+        w->may_spend = job_left < 0 || left < job_left ? left : job_left;
+        rows_free(&r);
+    }
+    return st;
+}
+
 plm_status job_claim(struct ledger *l, const char *worker, struct work *out, bool *found, plm_error *err) {
     struct rows r = {0};
-    char sql[600], what[160];
+    char sql[900], what[160];
     *out = (struct work){.request = NULL};
     *found = false;
     plm_status st = turn_begin(l, err);
     if (st) {
         return st;
     }
-    snprintf(
-        sql, sizeof sql,
-        "SELECT jobs.id, jobs.tenant, jobs.key_time, jobs.request,"
-        " jobs.weight - jobs.tokens_in - jobs.tokens_out FROM jobs JOIN tenants ON tenants.id = jobs.tenant"
-        " WHERE jobs.state = 0 AND jobs.not_before <= $1 AND jobs.expires > $1 AND tenants.active = 1"
-        " ORDER BY tenants.served, jobs.created, jobs.id LIMIT 1%s",
-        l->driver->skip);
+    snprintf(sql, sizeof sql,
+             "SELECT jobs.id, jobs.tenant, jobs.key_time, jobs.request,"
+             " jobs.weight - jobs.tokens_in - jobs.tokens_out, CASE WHEN jobs.max_spend = 0 THEN -1"
+             " WHEN jobs.max_spend > jobs.spend THEN jobs.max_spend - jobs.spend ELSE 0 END,"
+             " tenants.month_spend FROM jobs JOIN tenants ON tenants.id = jobs.tenant"
+             " WHERE jobs.state = 0 AND jobs.not_before <= $1 AND jobs.expires > $1 AND tenants.active = 1"
+             " ORDER BY tenants.served, jobs.created, jobs.id LIMIT 1%s",
+             l->driver->skip);
     st = ASK(l, &r, err, sql, INT(l->now));
     if (!st && r.n) {
         snprintf(out->id, sizeof out->id, "%s", row_text(&r, 0, 0));
@@ -346,6 +373,7 @@ plm_status job_claim(struct ledger *l, const char *worker, struct work *out, boo
                      TEXT(out->id));
         } else if (!st) {
             st = take_job(l, worker, out, row_int(&r, 0, 4), err);
+            st = st ? st : read_purse(l, out, row_int(&r, 0, 5), row_int(&r, 0, 6), err);
             *found = !st;
         }
     }
@@ -384,16 +412,19 @@ plm_status job_may_call(struct ledger *l, const struct work *w, plm_error *err) 
     if (st) {
         return st;
     }
-    st = ASK(
-        l, &r, err,
-        "SELECT tenants.day_tokens, tenants.month_spend FROM jobs JOIN tenants ON tenants.id = jobs.tenant"
-        " WHERE jobs.id = $1 AND jobs.fence = $2 AND jobs.state = 1",
-        TEXT(w->id), INT(w->fence));
+    st = ASK(l, &r, err,
+             "SELECT tenants.day_tokens, tenants.month_spend, jobs.max_spend, jobs.spend FROM jobs JOIN "
+             "tenants ON tenants.id = jobs.tenant"
+             " WHERE jobs.id = $1 AND jobs.fence = $2 AND jobs.state = 1",
+             TEXT(w->id), INT(w->fence));
     if (!st && !r.n) {
         st = not_ours(err);
     }
     m.day_tokens = row_int(&r, 0, 0);
     m.month_spend = row_int(&r, 0, 1);
+    if (!st && row_int(&r, 0, 2) > 0 && row_int(&r, 0, 3) >= row_int(&r, 0, 2)) {
+        st = fail(err, PLM_ELIMIT, "the request's cap of %g is spent", (double)row_int(&r, 0, 2) / 1e6);
+    }
     rows_free(&r);
     st = st || (!m.day_tokens && !m.month_spend) ? st : quota_check(l, w->tenant, &m, &wait_s, err);
     return turn_end(l, st, err);

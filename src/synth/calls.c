@@ -8,6 +8,7 @@
 #include "synth/inside.h"
 
 enum { AT_ONCE = 256, NONSENSE_MAX = 5 };
+enum { SAMPLE = 64 }; /* calls written to foretell what more of them take */
 
 struct making { /* up to AT_ONCE calls */
     struct calls *c;
@@ -214,10 +215,27 @@ static plm_status make_some(struct calls *c, struct task *tasks, size_t n, reply
     return st;
 }
 
+// All are written where somebody wants to see them, else some from begin to end.
+static plm_status foretell(struct calls *c, struct task *tasks, size_t n, plm_error *err) {
+    plm_augment_forecast *f = c->forecast, before = *f;
+    size_t written = c->each || n < SAMPLE ? n : SAMPLE, first = c->number;
+    plm_status st = PLM_OK;
+    for (size_t i = 0; i < written && !st; i++) {
+        c->number = first + i * n / written;
+        st = make_some(c, &tasks[i * n / written], 1, NULL, NULL, err);
+    }
+    c->number = first + n;
+    double times = written ? (double)n / (double)written : 1;
+    f->tokens_in = before.tokens_in + (int64_t)((double)(f->tokens_in - before.tokens_in) * times);
+    f->tokens_out = before.tokens_out + (int64_t)((double)(f->tokens_out - before.tokens_out) * times);
+    f->bytes = before.bytes + (uint64_t)((double)(f->bytes - before.bytes) * times);
+    return st;
+}
+
 plm_status calls_make(struct calls *c, struct task *tasks, size_t n, reply_fn read, void *ctx,
                       plm_error *err) {
-    plm_status st = PLM_OK;
-    for (size_t i = 0; i < n && !st; i += AT_ONCE) {
+    plm_status st = c->forecast ? foretell(c, tasks, n, err) : PLM_OK;
+    for (size_t i = 0; i < n && !st && !c->forecast; i += AT_ONCE) {
         st = make_some(c, tasks + i, n - i < AT_ONCE ? n - i : AT_ONCE, read, ctx, err);
     }
     return st;

@@ -17,6 +17,8 @@ struct cloud {
     char job[65];              /* of the last run; "": none */
     char *terms;
     bool capable;
+    double max_cost, cost_in, cost_out; /* cap on all runs; what a million tokens cost there */
+    plm_teacher_usage used, now;        /* in all; of the job under way */
     int (*waiting)(void *ctx, const char *why, double seconds);
     void *ctx;
 };
@@ -69,11 +71,16 @@ static plm_status meet(struct cloud *c, char **name, plm_error *err) {
         return st;
     }
     const char *teacher = json_text(doc, "teacher"), *terms = json_text(doc, "terms");
-    const json_t *version = json_object_get(doc, "version");
+    const json_t *version = json_object_get(doc, "version"), *in = json_object_get(doc, "cost_in"),
+                 *out = json_object_get(doc, "cost_out");
     if (!json_is_integer(version) || json_integer_value(version) != WIRE_VERSION || !teacher ||
         strlen(teacher) > 256) {
         st = fail(err, PLM_EREMOTE, "this is no plm-cloud service of version %d", WIRE_VERSION);
+    } else if (c->max_cost > 0 && !(json_is_number(in) && json_is_number(out))) {
+        st = fail(err, PLM_ENOTSUP, "the service names no prices, and so can't hold a cap on costs");
     } else {
+        c->cost_in = json_number_value(in);
+        c->cost_out = json_number_value(out);
         c->capable = json_is_true(json_object_get(doc, "capable"));
         *name = mem_dupz(*teacher ? teacher : "plm-cloud");
         c->terms = mem_dup(terms ? terms : "", terms ? utf8_whole(terms, strnlen(terms, 1000)) : 0);
@@ -103,6 +110,7 @@ plm_status cloud_open(struct cloud **out, const plm_teacher_options *opt, char *
         c->url = mem_dup(url, n);
         c->key = mem_dupz(opt->key);
         c->ca_file = opt->ca_file ? mem_dupz(opt->ca_file) : NULL;
+        c->max_cost = opt->max_cost;
         c->waiting = opt->waiting;
         c->ctx = opt->ctx;
     }
@@ -134,18 +142,32 @@ const char *cloud_terms(const struct cloud *c) {
     return c->terms;
 }
 
+double cloud_price(const struct cloud *c, int64_t tokens_in, int64_t tokens_out) {
+    return ((double)tokens_in * c->cost_in + (double)tokens_out * c->cost_out) / 1e6;
+}
+
+void cloud_usage(const struct cloud *c, plm_teacher_usage *out) {
+    *out = c->used;
+}
+
 /* ---- a job ---- */
 
 static plm_status submit(struct cloud *c, const char *request, json_t **job, plm_error *err) {
     struct wire_request q;
-    char line[100];
-    const char *headers[] = {line, NULL};
+    char line[100], cap[60];
+    const char *headers[] = {line, c->max_cost > 0 ? cap : NULL, NULL};
     plm_status st = wire_request_parse(&q, request, strlen(request), err);
     if (st) {
         return st;
     }
     snprintf(line, sizeof line, "Idempotency-Key: %.64s", q.id);
     wire_request_free(&q);
+    double left = c->max_cost - c->used.spent;
+    if (c->max_cost > 0 && left < 1e-6) {
+        return fail(err, PLM_ELIMIT, "the cap of %g for this run is spent (%.4f)", c->max_cost,
+                    c->used.spent);
+    }
+    snprintf(cap, sizeof cap, "Max-Spend: %.6f", left);
     st = send_json(c, "POST", "/v1/jobs", request, headers, job, err);
     const char *id = st ? NULL : json_text(*job, "id");
     size_t n = id ? strspn(id, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_") : 0;
@@ -163,6 +185,14 @@ static plm_status submit(struct cloud *c, const char *request, json_t **job, plm
 static size_t count_of(const json_t *job, const char *key) {
     json_int_t n = json_integer_value(json_object_get(job, key));
     return n > 0 && n < 100000000 ? (size_t)n : 0;
+}
+
+static void read_usage(struct cloud *c, const json_t *job) {
+    double spend = json_number_value(json_object_get(job, "spend"));
+    c->now = (plm_teacher_usage){.calls = count_of(job, "calls_done"),
+                                 .tokens_in = (int64_t)count_of(job, "tokens_in"),
+                                 .tokens_out = (int64_t)count_of(job, "tokens_out"),
+                                 .spent = spend > 0 ? spend : 0};
 }
 
 // true: over, *st says how.
@@ -192,7 +222,7 @@ static plm_status wait_for(struct cloud *c, json_t *job, const struct synth_hook
     plm_status st = PLM_OK;
     int pause = POLL_MS;
     snprintf(path, sizeof path, "/v1/jobs/%s", c->job);
-    while (!job_over(c, job, &st, err)) {
+    for (read_usage(c, job); !job_over(c, job, &st, err); read_usage(c, job)) {
         size_t done = count_of(job, "calls_done"), total = count_of(job, "calls_total");
         if (h->progress &&
             h->progress(h->ctx, done, total > done ? total : done + 1, count_of(job, "examples"))) {
@@ -233,11 +263,16 @@ plm_status cloud_run(struct cloud *c, const char *request, const struct synth_ho
     json_t *job = NULL;
     plm_status st = h->leaving ? h->leaving(h->ctx, request, strlen(request), err) : PLM_OK;
     c->job[0] = 0;
+    c->now = (plm_teacher_usage){0};
     st = st ? st : submit(c, request, &job, err);
     if (calls && !st) {
         *calls = 1;
     }
     st = st ? st : wait_for(c, job, h, err);
+    c->used.calls += c->now.calls;
+    c->used.tokens_in += c->now.tokens_in;
+    c->used.tokens_out += c->now.tokens_out;
+    c->used.spent += c->now.spent;
     st = st ? st : fetch(c, candidates, err);
     if (st == PLM_EREMOTE && err) {
         char why[sizeof err->text];

@@ -120,6 +120,7 @@ plm_status batch_ask_all(struct remote *r, const char *out, const char *in, cons
                          plm_error *err);
 double remote_price(const struct remote *r, int64_t tokens_in, int64_t tokens_out);
 void remote_usage(const struct remote *r, plm_teacher_usage *out);
+double *remote_cap(struct remote *r);
 
 /* cloud.c: a service that runs the recipe itself. *name: of its teacher, the caller's. */
 struct cloud;
@@ -128,11 +129,15 @@ plm_status cloud_open(struct cloud **out, const plm_teacher_options *opt, char *
                       bool *capable, plm_error *err);
 void cloud_close(struct cloud *c);
 const char *cloud_terms(const struct cloud *c);
+double cloud_price(const struct cloud *c, int64_t tokens_in, int64_t tokens_out); /* at what it asks */
+void cloud_usage(const struct cloud *c, plm_teacher_usage *out);
 plm_status cloud_run(struct cloud *c, const char *request, const struct synth_hooks *h, char **candidates,
                      size_t *calls, plm_error *err);
 plm_status cloud_settle(struct cloud *c, plm_error *err);
 struct cloud *teacher_cloud(const plm_teacher *t);                                 /* NULL: t answers calls */
 double teacher_price(const plm_teacher *t, int64_t tokens_in, int64_t tokens_out); /* 0: it has none */
+/* On what it costs in all its life; NULL: it knows no money. */
+double *teacher_cap(plm_teacher *t);
 
 struct local;
 plm_status local_open(struct local **out, const plm_teacher_options *opt, char name[80], bool *capable,

@@ -327,15 +327,22 @@ plm_status synth_run(const char *request, plm_teacher *t, const struct synth_hoo
         return cloud_run(teacher_cloud(t), request, h ? h : &none, candidates, calls, err);
     }
     struct run r = {.calls = {.teacher = t, .hooks = h ? h : &none}};
+    double *cap = teacher_cap(t), usual = cap ? *cap : 0;
     plm_status st = run_open(&r, request, t, err);
     if (st) {
         return st;
+    }
+    if (cap && h && h->max_cost > 0) {
+        *cap = plm_teacher_used(t).spent + h->max_cost;
     }
     bool enough = false;
     for (int round = 0; round < ROUNDS && !st && !enough; round++) {
         st = run_round(&r, round, &enough, err);
     }
     st = st ? how_to_go_on(&r, st, err) : write_candidates(&r, candidates, err);
+    if (cap) {
+        *cap = usual;
+    }
     if (calls) {
         *calls = r.calls.number;
     }

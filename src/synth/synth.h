@@ -8,6 +8,7 @@
 struct synth_hooks {
     void *ctx;
     const char *replay_of; /* with no teacher: the plm_teacher_name whose kept replies are replayed */
+    double max_cost;       /* of this run, for a teacher behind an API; 0: what the teacher was opened with */
     /* *text NULL: not known. Both may be NULL hooks. hash: sha256 of body and call number. sources: the
      * request's record numbers quoted in the call; plm_augment_sources turns them into ids. */
     plm_status (*find)(void *ctx, const char *hash, char **text, char **finish, plm_error *err);

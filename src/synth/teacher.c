@@ -177,6 +177,8 @@ plm_teacher_usage plm_teacher_used(const plm_teacher *t) {
     plm_teacher_usage u = t->used;
     if (t->remote) {
         remote_usage(t->remote, &u);
+    } else if (t->cloud) {
+        cloud_usage(t->cloud, &u);
     }
     return u;
 }
@@ -191,7 +193,13 @@ plm_status teacher_ask_all(plm_teacher *t, const struct batch *b, plm_error *err
 }
 
 double teacher_price(const plm_teacher *t, int64_t tokens_in, int64_t tokens_out) {
-    return t->remote ? remote_price(t->remote, tokens_in, tokens_out) : 0;
+    return t->remote  ? remote_price(t->remote, tokens_in, tokens_out)
+           : t->cloud ? cloud_price(t->cloud, tokens_in, tokens_out)
+                      : 0;
+}
+
+double *teacher_cap(plm_teacher *t) {
+    return t && t->remote ? remote_cap(t->remote) : NULL;
 }
 
 static plm_status lets_leave(void *ctx, size_t i, plm_error *err) {

@@ -132,6 +132,10 @@ void remote_usage(const struct remote *r, plm_teacher_usage *out) {
     *out = r->used;
 }
 
+double *remote_cap(struct remote *r) {
+    return &r->max_cost;
+}
+
 plm_status remote_ask_all(struct remote *r, const struct batch *b, plm_error *err) {
     return fleet_ask(r, b, err);
 }

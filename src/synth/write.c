@@ -115,7 +115,8 @@ plm_status plm_augment_write(plm_store *store, const char *request, plm_teacher 
     run->calls = run->replayed = run->asked = 0;
     run->tokens_in = run->tokens_out = 0;
     run->bytes_sent = 0;
-    double start = clock_now(), spent = t ? plm_teacher_used(t).spent : 0;
+    double start = clock_now();
+    plm_teacher_usage before = t ? plm_teacher_used(t) : (plm_teacher_usage){0}, after = before;
     struct writing w = {.store = store, .request = request, .kind = q.kind, .teacher = t, .run = run};
     struct synth_hooks hooks = {.ctx = &w,
                                 .replay_of = run->replay_of,
@@ -125,7 +126,12 @@ plm_status plm_augment_write(plm_store *store, const char *request, plm_teacher 
                                 .progress = on_progress};
     st = synth_run(request, t, &hooks, candidates, &run->calls, err);
     run->seconds = clock_now() - start;
-    run->spent = t ? plm_teacher_used(t).spent - spent : 0;
+    after = t ? plm_teacher_used(t) : after;
+    run->spent = after.spent - before.spent;
+    if (teacher_cloud(t)) { // makes the calls itself, and says what they took
+        run->tokens_in = after.tokens_in - before.tokens_in;
+        run->tokens_out = after.tokens_out - before.tokens_out;
+    }
     wire_request_free(&q);
     return st;
 }
