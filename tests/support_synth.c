@@ -119,6 +119,9 @@ static plm_status keep(void *ctx, const char *hash, const char *body, const plm_
                    .tokens_in = a->tokens_in,
                    .tokens_out = a->tokens_out};
     p->kept++;
+    if (p->said) {
+        bytes_put(p->said, a->text, strlen(a->text) + 1);
+    }
     return plm_store_add_reply(p->store, &r, &id, err);
 }
 
@@ -129,6 +132,8 @@ static plm_status leaving(void *ctx, const char *body, size_t len, plm_error *er
         bytes_put(p->sent, body, len);
         bytes_putc(p->sent, '\n');
     }
+    if (p->until > 0 && clock_now() > p->until)
+        return fail(err, PLM_ESTOPPED, "the time is over");
     return p->fail_after && p->left > p->fail_after ? fail(err, PLM_EREMOTE, "the line is cut") : PLM_OK;
 }
 

@@ -21,7 +21,9 @@ struct person {
     const char *request; /* of the run under way, for keep */
     size_t found, kept, left;
     size_t fail_after;  /* leaving fails from this call on; 0: never */
+    double until;       /* leaving stops the run from this clock_now() on; 0: never */
     struct bytes *sent; /* every body that left, a line each; NULL: not wanted */
+    struct bytes *said; /* every reply, with a NUL behind it; NULL: not wanted */
 };
 
 void person_open(struct person *p, const char *kind);
