@@ -450,6 +450,8 @@ PLM_API const plm_kind *plm_kind_at(const plm_kinds *k, size_t i);           /* 
  * of its "{input}", as in the wording of LaMP. */
 PLM_API plm_status plm_kind_prompt(const plm_kind *kind, const char *input, char **prompt,
                                    plm_error *err) PLM_MUST_CHECK;
+/* Which of the kind's labels the text is, blanks around it aside; -1: none. */
+PLM_API int plm_kind_label(const plm_kind *kind, const char *text);
 
 /* ---- 8 store: a person's records and everything derived from them, in one SQLite file ---- */
 

@@ -27,8 +27,13 @@ static void the_built_in_table_is_complete_and_sound(void **state) {
         assert_true((kind->labels != NULL) == (kind->n_labels > 0));
         assert_true(!(kind->modes & PLM_MODE_LABEL) || kind->labels);
         for (size_t i = 0; i < kind->n_labels; i++) {
+            char padded[100];
             assert_true(kind_takes(kind, kind->labels[i]));
+            snprintf(padded, sizeof padded, " %s\n", kind->labels[i]);
+            assert_int_equal(plm_kind_label(kind, kind->labels[i]), i);
+            assert_int_equal(plm_kind_label(kind, padded), i);
         }
+        assert_int_equal(plm_kind_label(kind, "anything"), -1);
         assert_true(kind_takes(kind, "anything") == (kind->labels == NULL));
     }
     assert_int_equal(n, sizeof names / sizeof *names);

@@ -15,7 +15,7 @@ static const plm_kind *kind(const struct cell *c) {
 static void count_labels(const struct cell *c, size_t count[PRIOR_LABELS]) {
     memset(count, 0, PRIOR_LABELS * sizeof *count);
     for (size_t i = 0; i < c->view->n; i++) {
-        int l = label_find(kind(c), c->view->items[i]->output);
+        int l = plm_kind_label(kind(c), c->view->items[i]->output);
         if (l >= 0)
             count[l]++;
     }
@@ -27,7 +27,7 @@ static int histogram(const struct cell *c, double *p) {
     int best = 0;
     count_labels(c, count);
     for (size_t i = c->view->n; i-- > 0;) {
-        int l = label_find(kind(c), c->view->items[i]->output);
+        int l = plm_kind_label(kind(c), c->view->items[i]->output);
         if (l >= 0 && count[l] > count[best])
             best = l;
     }
@@ -41,7 +41,7 @@ static plm_status answer_labels(struct cell *c, const double *p, int best, plm_e
         struct reply *r = &c->replies[i];
         r->bytes = 1;
         r->pred = best;
-        r->gold = label_find(kind(c), c->view->queries[i].gold);
+        r->gold = plm_kind_label(kind(c), c->view->queries[i].gold);
         if (r->gold < 0)
             return fail(err, PLM_EFORMAT, "the gold answer \"%.60s\" is none of the task's",
                         c->view->queries[i].gold);
@@ -82,7 +82,7 @@ plm_status run_task_prior(struct cell *c, plm_error *err) {
     struct prior p;
     for (size_t u = 0; u < c->lab->pool.n; u++)
         for (size_t i = 0; i < c->lab->pool.users[u].n_queries; i++) {
-            int l = label_find(kind(c), c->lab->pool.users[u].queries[i].gold);
+            int l = plm_kind_label(kind(c), c->lab->pool.users[u].queries[i].gold);
             if (l >= 0)
                 others[l]++;
         }

@@ -50,7 +50,7 @@ plm_status reply_labels(struct reply *r, const plm_kind *kind, const double *nat
         return fail(err, PLM_ENOMEM, "out of memory");
     memcpy(r->label, nats, kind->n_labels * sizeof *nats);
     r->pred = label_renormalise(r->label, kind->n_labels);
-    r->gold = label_find(kind, gold);
+    r->gold = plm_kind_label(kind, gold);
     if (r->gold < 0)
         return fail(err, PLM_EFORMAT, "the gold answer \"%.60s\" is none of the task's", gold);
     r->nats = r->label[r->gold];

@@ -156,7 +156,7 @@ static plm_status take_item(struct dataset *d, struct item *it, const json_t *ob
         return st;
     it->input = it->text;
     if (d->kind->labels && !is_pairs(t))
-        *good = label_find(d->kind, it->output) >= 0;
+        *good = plm_kind_label(d->kind, it->output) >= 0;
     return *good ? make_doc(d, it, object, err) : PLM_OK;
 }
 

@@ -12,7 +12,7 @@ void reply_said(struct reply *r, const plm_kind *kind, char *text) {
     line = text_strip(line);
     memmove(text, line.p, line.n);
     text[line.n] = 0;
-    r->pred = label_find(kind, text);
+    r->pred = plm_kind_label(kind, text);
 }
 
 static plm_status take(struct cell *c, plm_answer *a, size_t i, size_t *unanswered, plm_error *err) {
@@ -24,7 +24,7 @@ static plm_status take(struct cell *c, plm_answer *a, size_t i, size_t *unanswer
         return fail(err, PLM_ENOMEM, "out of memory");
     reply_said(r, kind, r->text);
     r->prompt_tokens = (size_t)a->tokens_in;
-    r->gold = label_find(kind, c->view->queries[i].gold);
+    r->gold = plm_kind_label(kind, c->view->queries[i].gold);
     return PLM_OK;
 }
 

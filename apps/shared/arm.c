@@ -309,7 +309,7 @@ static plm_status use(struct scorer *s, struct loras *l, const struct pool_of_da
 
 bool arm_labels(const struct pool_of_data *d, int *label) {
     for (size_t i = 0; i < d->real.n; i++) {
-        label[i] = label_find(d->kind, d->real.v[i].output);
+        label[i] = plm_kind_label(d->kind, d->real.v[i].output);
         if (label[i] < 0)
             return false;
     }

@@ -144,13 +144,6 @@ plm_status scorer_run(struct scorer *c, const struct encoded *e, size_t n, doubl
     return st;
 }
 
-int label_find(const plm_kind *kind, const char *text) {
-    for (size_t l = 0; l < kind->n_labels; l++)
-        if (strcmp(kind->labels[l], text) == 0)
-            return (int)l;
-    return -1;
-}
-
 plm_status scorer_labels(struct scorer *c, const plm_model *m, const plm_kind *kind,
                          const char *const *prompts, size_t n, double *nats, size_t *prompt_tokens,
                          plm_error *err) {

@@ -26,8 +26,6 @@ void scorer_close(struct scorer *c);
 plm_status scorer_use(struct scorer *c, const plm_lora *uses, size_t n, plm_error *err);
 /* The mean of -ln p over the ids of each answer, for n <= SCORED_AT_ONCE. */
 plm_status scorer_run(struct scorer *c, const struct encoded *e, size_t n, double *nll, plm_error *err);
-/* Which of the kind's labels the text is; -1: none. */
-int label_find(const plm_kind *kind, const char *text);
 /* -ln p of each label with its end behind each of n <= SCORED_AT_ONCE prompts: nats [n, labels], as they are.
  * A prompt is computed once. prompt_tokens (NULL: not wanted): [n]. */
 plm_status scorer_labels(struct scorer *c, const plm_model *m, const plm_kind *kind,

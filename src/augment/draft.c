@@ -84,7 +84,7 @@ static void cover_labels(struct draft *d, size_t max) {
         size_t newest = SIZE_MAX;
         bool there = false;
         for (size_t k = 0; k < d->n_use; k++) {
-            if (label_index(kind, real_at(d, d->use[k])->output) == (int)label) {
+            if (plm_kind_label(kind, real_at(d, d->use[k])->output) == (int)label) {
                 newest = d->use[k];
                 there = there || chosen(d, newest);
             }
@@ -97,9 +97,9 @@ static void cover_labels(struct draft *d, size_t max) {
             continue;
         }
         for (size_t k = d->n_shown; k-- > 0;) {
-            int mine = label_index(kind, real_at(d, d->shown[k])->output), same = 0;
+            int mine = plm_kind_label(kind, real_at(d, d->shown[k])->output), same = 0;
             for (size_t j = 0; j < d->n_shown; j++) {
-                same += label_index(kind, real_at(d, d->shown[j])->output) == mine;
+                same += plm_kind_label(kind, real_at(d, d->shown[j])->output) == mine;
             }
             if (same > 1) {
                 d->shown[k] = newest;
@@ -313,7 +313,7 @@ static plm_status write_labels(struct draft *d, plm_error *err) {
     }
     d->q.n_labels = n;
     for (size_t k = 0; n && k < d->n_use; k++) {
-        d->q.label_counts[label_index(kind, real_at(d, d->use[k])->output)]++;
+        d->q.label_counts[plm_kind_label(kind, real_at(d, d->use[k])->output)]++;
     }
     return PLM_OK;
 }

@@ -126,7 +126,7 @@ static plm_status rules_alone(struct filter *f, plm_error *err) {
         if (c->verdict != VERDICT_NONE) {
             continue;
         }
-        if (f->policy->kind->labels && label_index(f->policy->kind, c->output) < 0) {
+        if (f->policy->kind->labels && plm_kind_label(f->policy->kind, c->output) < 0) {
             drop(c, PLM_RULE_LABEL, "not one of the labels");
         } else if (c->lost) {
             drop(c, PLM_RULE_PLACEHOLDER, "a placeholder is unknown or lost");

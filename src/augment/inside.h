@@ -28,8 +28,6 @@ enum { REALS_MAX = 2000 }; /* the newest; older ones are neither shown nor compa
 plm_status reals_load(struct reals *out, plm_store *st, const plm_augment_policy *p, plm_error *err);
 void reals_free(struct reals *a);
 const struct real *reals_find(const struct reals *a, int64_t id); /* NULL: not there */
-/* Which of the kind's labels the text is; -1: none. */
-int label_index(const plm_kind *kind, const char *text);
 
 /* How many synthetic examples n records ask for (docs/method): few records ask for more each. */
 int amount_wanted(size_t n_all, size_t n_new, bool first_time);

@@ -13,15 +13,15 @@ bool judge_undecided(const struct wire_request *q, const char *const *answers, s
         return n < 2;
     }
     plm_kind kind = {.labels = q->labels, .n_labels = q->n_labels};
-    return label_index(&kind, answers[0]) != label_index(&kind, answers[1]);
+    return plm_kind_label(&kind, answers[0]) != plm_kind_label(&kind, answers[1]);
 }
 
 double judge_trust(const plm_kind *kind, const struct wire_candidate *c) {
-    int intended = label_index(kind, c->output), agree = 0;
+    int intended = plm_kind_label(kind, c->output), agree = 0;
     int64_t v[WIRE_JUDGES], x;
     size_t n = 0;
     for (size_t i = 0; i < c->n_judge; i++) {
-        int label = label_index(kind, c->judge[i]);
+        int label = plm_kind_label(kind, c->judge[i]);
         agree += label == intended;
         if (scale_of(kind, &x, label)) {
             size_t k = n++;

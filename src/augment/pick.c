@@ -57,7 +57,7 @@ static void balance_pairs(struct picking *p) {
         return;
     }
     for (size_t k = 0; k < p->n_left; k++) {
-        int label = label_index(p->f->policy->kind, p->f->c[p->left[k]].output);
+        int label = plm_kind_label(p->f->policy->kind, p->f->c[p->left[k]].output);
         there[label == 1]++;
     }
     int room = there[0] < there[1] ? there[0] : there[1], half = (int)(p->wanted / 2);
@@ -65,7 +65,7 @@ static void balance_pairs(struct picking *p) {
 }
 
 static bool has_room(const struct picking *p, const struct candidate *c, bool by_mode, bool usual) {
-    int label = p->f->request->n_labels ? label_index(p->f->policy->kind, c->output) : -1;
+    int label = p->f->request->n_labels ? plm_kind_label(p->f->policy->kind, c->output) : -1;
     return (!usual || c->parent || fabs(c->z) <= Z_USUAL) &&
            (!by_mode || p->mode_room[mode_slot(c->wire.mode)] > 0) &&
            (label < 0 || p->label_room[label] > 0) &&
@@ -75,7 +75,7 @@ static bool has_room(const struct picking *p, const struct candidate *c, bool by
 static void keep(struct picking *p, size_t k) {
     const struct candidate *c = &p->f->c[p->left[k]];
     size_t n_reals = p->f->reals->n, at = p->left[k];
-    int label = p->f->request->n_labels ? label_index(p->f->policy->kind, c->output) : -1;
+    int label = p->f->request->n_labels ? plm_kind_label(p->f->policy->kind, c->output) : -1;
     p->mode_room[mode_slot(c->wire.mode)]--;
     if (label >= 0) {
         p->label_room[label]--;

@@ -25,7 +25,7 @@ static int load_one(void *ctx, const plm_record *r) {
     struct reals *a = l->to;
     const char *input = r->input ? r->input : "", *output = r->output ? r->output : "";
     if (excluded(l->p, r->id) || !*output || strlen(input) > WIRE_TEXT_MAX ||
-        strlen(output) > WIRE_TEXT_MAX || (l->p->kind->labels && label_index(l->p->kind, output) < 0)) {
+        strlen(output) > WIRE_TEXT_MAX || (l->p->kind->labels && plm_kind_label(l->p->kind, output) < 0)) {
         return 0;
     }
     if (a->n == a->cap) {
@@ -87,16 +87,6 @@ const struct real *reals_find(const struct reals *a, int64_t id) {
         }
     }
     return NULL;
-}
-
-int label_index(const plm_kind *kind, const char *text) {
-    struct str t = str_trim(str_of(text));
-    for (size_t i = 0; i < kind->n_labels; i++) {
-        if (str_eq(t, kind->labels[i])) {
-            return (int)i;
-        }
-    }
-    return -1;
 }
 
 static int clip(double x, int lo, int hi) {

@@ -5,6 +5,7 @@
 #include <ctype.h>
 #include <string.h>
 #include "base/json.h"
+#include "base/str.h"
 #include "kind/inside.h"
 
 enum {
@@ -404,6 +405,16 @@ plm_status plm_kind_prompt(const plm_kind *kind, const char *input, char **promp
         *prompt = text;
     }
     return fault;
+}
+
+int plm_kind_label(const plm_kind *kind, const char *text) {
+    struct str t = str_trim(str_of(text));
+    for (size_t i = 0; i < kind->n_labels; i++) {
+        if (str_eq(t, kind->labels[i])) {
+            return (int)i;
+        }
+    }
+    return -1;
 }
 
 bool kind_takes(const plm_kind *kind, const char *output) {
