@@ -566,6 +566,8 @@ def test_personalize_without_a_teacher_then_ask_then_roll_back():
             if r["state"] == "active"
         ]
         assert len(active) == 1 and active[0]["id"] == out["installed"]["id"]
+    other = json.loads(plm("personalize", *words, "--batch", "4", "--json", home=home)[0])
+    assert "nothing_new" not in other and other["arms"], "another setting is something new"
 
 
 def test_few_records_are_cross_fitted_and_fewer_need_force():

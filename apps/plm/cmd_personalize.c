@@ -281,13 +281,16 @@ static plm_status learn_and_gate(struct job *j, plm_error *err) {
 
 /* What a finished job depends on; when nothing of it changed there is nothing to do. */
 static void job_hash(const struct job *j, char hex[65]) {
+    const struct args *a = j->a;
     struct sha256 h;
-    char line[300];
+    struct bytes b;
+    bytes_init(&b, 1 << 16);
+    bytes_printf(&b, "%s %s\n%d %.4000s %.4000s %d\n", j->data.model_sha256, plm_version(), a->no_teacher,
+                 a->teacher ? a->teacher : "", a->share ? a->share : "", a->wanted);
+    learn_settings(&b, &j->data.how);
     sha256_start(&h);
-    snprintf(line, sizeof line, "%s %s %d %d %d %d %d %llu %.9g %s", j->data.model_sha256, plm_version(),
-             j->a->rank, j->a->layers, j->a->steps, j->a->epochs, j->a->no_teacher,
-             (unsigned long long)j->a->seed, j->a->rate, j->a->targets ? j->a->targets : "");
-    sha256_add(&h, line, strlen(line));
+    sha256_add(&h, b.data, b.len);
+    bytes_free(&b);
     for (size_t i = 0; i < j->data.real.n; i++) {
         int64_t id = j->data.real.v[i].id;
         sha256_add(&h, &id, sizeof id);

@@ -116,12 +116,7 @@ static void arm_hash(char hex[65], const struct arm *arm, const struct pool_of_d
     struct sha256 h;
     struct bytes numbers;
     bytes_init(&numbers, 4096);
-    bytes_printf(&numbers, "%d %.9g %u %llu %d / %d %d %d %d %d %d %d %d %.9g %.9g %.9g %.9g",
-                 l->adapter.rank, (double)l->adapter.alpha, l->adapter.targets,
-                 (unsigned long long)l->adapter.seed, l->adapter.layers, l->train.batch, l->train.steps,
-                 l->train.epochs, l->train.warmup, l->train.max_tokens, l->train.patience,
-                 l->train.eval_every, (int)l->train.schedule, (double)l->train.rate, (double)l->train.decay,
-                 (double)l->train.clip, (double)l->train.real_last);
+    learn_settings(&numbers, l);
     sha256_start(&h);
     hash_text(&h, plm_version());
     hash_text(&h, d->model_sha256);

@@ -37,6 +37,15 @@ static plm_status run_steps(struct learned *out, plm_trainer *t, const struct le
     return plm_trainer_finish(t, &out->best_step, &out->best, err);
 }
 
+void learn_settings(struct bytes *out, const struct learn *l) {
+    const plm_adapter_options *a = &l->adapter;
+    const plm_train_options *t = &l->train;
+    bytes_printf(out, "%d %.9g %u %llu %d / %d %d %d %d %d %d %d %d %.9g %.9g %.9g %.9g", a->rank,
+                 (double)a->alpha, a->targets, (unsigned long long)a->seed, a->layers, t->batch, t->steps,
+                 t->epochs, t->warmup, t->max_tokens, t->patience, t->eval_every, (int)t->schedule,
+                 (double)t->rate, (double)t->decay, (double)t->clip, (double)t->real_last);
+}
+
 plm_status learn(struct learned *out, const struct learn *l, plm_error *err) {
     memset(out, 0, sizeof *out);
     plm_trainer *t = NULL;

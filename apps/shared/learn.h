@@ -2,6 +2,7 @@
 #ifndef SHARED_LEARN_H
 #define SHARED_LEARN_H
 #include "base/base.h"
+#include "base/bytes.h"
 #include "plm.h"
 
 struct learn {
@@ -24,6 +25,9 @@ struct learned {
     size_t tokens;
     double best, seconds;
 };
+
+/* Everything of the options that the result depends on, as text. */
+void learn_settings(struct bytes *out, const struct learn *l);
 
 plm_status learn(struct learned *out, const struct learn *l, plm_error *err);
 #endif
