@@ -489,6 +489,22 @@ def test_hostile_requests_are_refused_and_slow_clients_cut_off():
             b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(200),
             b"\x00" * 1000,
             b"GET\r\n\r\n",
+            b"GET /v1/service HTTP/1.1\r\n" + head + b"Host: evil.example\r\n\r\n",
+            b"GET /v1/service HTTP/1.1\nHost: localhost\n\n",
+            b"GET /v1/service HTTP/1.1\r\n" + head + b"X : y\r\n\r\n",
+            b"GET /v1/service HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer \xff\xfe\x00\r\n\r\n",
+            b"GET /v1/jobs/%00 HTTP/1.1\r\n" + head + b"\r\n",
+            b"OPTIONS /v1/jobs HTTP/1.1\r\n" + head + b"\r\n",
+        ]
+        post = b"POST /v1/jobs HTTP/1.1\r\n" + head + b"Content-Type: application/json\r\n"
+        chunked = b"Transfer-Encoding: chunked\r\n"
+        shapes += [
+            post + b"Idempotency-Key: \xff\r\nContent-Length: 2\r\n\r\n{}",
+            post + b"Content-Length: 2\r\n" + chunked + b"\r\n0\r\n\r\nGET /v1/service HTTP/1.1\r\n\r\n",
+            post + b"Content-Length: 2\r\nContent-Length: 3\r\n\r\n{}",
+            post + b"Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n",
+            post + b"Content-Encoding: gzip\r\nContent-Length: 2\r\n\r\n{}",
+            post + chunked + b"\r\nfffffffffffffffff\r\n{}",
         ]
         for shape in shapes:
             status = raw(s.port, shape)
@@ -511,6 +527,113 @@ def test_hostile_requests_are_refused_and_slow_clients_cut_off():
             time.sleep(0.4)
         assert not slow and time.monotonic() - began < 20, len(slow)
         assert s.child.poll() is None and s.stats()["queued"] == 0
+
+
+def test_a_body_is_read_from_those_with_a_key_and_not_from_all_at_once():
+    head = b"POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    head += b"Idempotency-Key: k\r\nContent-Length: %d\r\n" % (8 << 20)
+    part = b" " * ((8 << 20) - 1)
+    with Teacher() as teacher, Service(teacher.url, None, "--workers", "0") as s:
+        key = s.tenant("ada", "--minute-requests", "0").encode()
+        for stranger in (b"", b"Authorization: Bearer plm_000000000000_" + b"a" * 43 + b"\r\n"):
+            assert raw(s.port, head + stranger + b"\r\n") == 401  # not a byte of the body was asked for
+        crowd = [socket.create_connection(("127.0.0.1", s.port)) for _ in range(18)]
+        for c in crowd:
+            c.sendall(head + b"Authorization: Bearer " + key + b"\r\n\r\n")
+            with contextlib.suppress(OSError):
+                c.sendall(part)
+        assert resident(s.child.pid) < 300 << 20, resident(s.child.pid) >> 20
+        answers = []
+        for c in crowd:
+            with contextlib.suppress(OSError):
+                c.sendall(b" ")
+                answers.append(c.recv(12)[9:])
+            c.close()
+        assert set(answers) <= {b"400", b"503", b""} and answers.count(b"400") <= 16, answers
+        assert s.submit(key.decode(), request())[0] == 202
+
+
+def test_one_tenant_can_not_take_all_streams():
+    with Teacher("slow-500") as teacher, Service(teacher.url, None, "--workers", "0") as s:
+        keys, held, taken = [s.tenant("ada"), s.tenant("ben")], [], []
+        jobs = [json.loads(s.submit(k, request())[2])["id"] for k in keys]
+        for who in [0] * 20 + [1]:
+            c = http.client.HTTPConnection("127.0.0.1", s.port, timeout=30)
+            c.request("GET", f"/v1/jobs/{jobs[who]}/events", headers={"Authorization": "Bearer " + keys[who]})
+            taken.append(c.getresponse().status)
+            held.append(c)
+        assert taken == [200] * 16 + [503] * 4 + [200], taken
+        for c in held:
+            c.close()
+
+
+def test_a_clock_that_is_set_back_stops_nobody():
+    if not shutil.which("cc"):
+        return "SKIP"
+    with Teacher("slow-50") as teacher:
+        s = Service(teacher.url, None, "--lease", "2").start(LD_PRELOAD=set_back())
+        try:
+            key = s.tenant("ada")
+            slow = socket.create_connection(("127.0.0.1", s.port), timeout=30)
+            job = json.loads(s.submit(key, request(want=60))[2])["id"]
+            s.wait(key, job)
+            assert slow.recv(1) == b"" and not [e for e in s.events() if e["event"] == "job_lost"]
+        finally:
+            s.kill()
+
+
+def test_a_database_that_restarts_costs_time_alone():
+    if not Postgres.here():
+        return "SKIP"
+    with Postgres() as pg, Teacher("slow-100") as teacher, Service(teacher.url, pg.url) as s:
+        key = s.tenant("ada")
+        job = json.loads(s.submit(key, request(want=200))[2])["id"]
+        for _ in range(2):
+            while len(teacher.calls()) < 4:
+                time.sleep(0.05)
+            pg.stop()
+            time.sleep(1)
+            status, headers, _ = s.call("GET", f"/v1/jobs/{job}", key)
+            assert status == 503 and int(headers["retry-after"]) > 0
+            assert s.call("GET", "/readyz")[0] == 503 and s.call("GET", "/healthz")[0] == 200
+            pg.start()
+            time.sleep(1)
+        done = s.wait(key, job)
+        assert done["calls_done"] == s.stats()["calls_today"] == len(set(teacher.calls()))
+        audit = s.call("GET", f"/v1/jobs/{job}/audit", key)[2].splitlines()
+        assert len(audit) == done["calls_done"]
+        repeated = len(teacher.calls()) - len(set(teacher.calls()))
+        assert repeated <= len(set(teacher.calls())) / 20 + 1, repeated  # slow ones, sent twice
+
+
+def test_a_full_disk_refuses_and_what_was_taken_is_done_when_there_is_room():
+    disk = fresh("small-disk")
+    mount = ["mount", "-t", "tmpfs", "-o", "size=700k", "tmpfs", str(disk)]
+    if os.geteuid() or subprocess.run(mount, capture_output=True).returncode:
+        return "SKIP"
+    try:
+        with Teacher() as teacher:
+            s = Service(teacher.url, f"sqlite:{disk / 'ledger.db'}", "--workers", "0", keys=disk / "keys")
+            key = s.start().tenant("ada", "--queued", "0", "--minute-requests", "0")
+            statuses, jobs, week = set(), [], 0
+            while 503 not in statuses and week < 2000:
+                week += 1
+                status, headers, body = s.submit(key, request(week, n=60, want=2))
+                statuses.add(status)
+                jobs += [json.loads(body)["id"]] if status == 202 else []
+            assert statuses == {202, 503} and int(headers["retry-after"]) > 0, statuses
+            assert s.call("GET", f"/v1/jobs/{jobs[0]}", key)[0] == 200  # reading goes on
+            assert s.call("DELETE", f"/v1/jobs/{jobs[0]}", key)[0] in (204, 503)
+            subprocess.run(["mount", "-o", "remount,size=64m", str(disk)], check=True)
+            s.kill()
+            s.options = ["--workers", "4"]
+            s.start()
+            for job in jobs[1:]:
+                s.wait(key, job)
+            assert s.submit(key, request(9999))[0] == 202
+            s.kill(signal.SIGTERM)
+    finally:
+        subprocess.run(["umount", "-l", str(disk)], check=True)
 
 
 def test_too_many_clients_get_answers_and_no_job_is_lost():

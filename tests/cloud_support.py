@@ -76,13 +76,14 @@ class Service:
         self.teacher, self.options, self.port, self.command = teacher, options, port, command
         self.child = None
 
-    def start(self):
+    def start(self, **environment):
         words = [CLOUD, self.command, *self.words, "--teacher", self.teacher, *self.options]
         if self.command == "serve":
             words += ["--listen", f"127.0.0.1:{self.port}"]
         self.log = open(self.folder / "log", "ab")
         at = self.log.tell()
-        self.child = subprocess.Popen([str(w) for w in words], stderr=self.log, env=clean_environment())
+        env = dict(clean_environment(), **environment)
+        self.child = subprocess.Popen([str(w) for w in words], stderr=self.log, env=env)
         for _ in range(600):
             for line in (self.folder / "log").read_bytes()[at:].splitlines():
                 if b'"event":"started"' in line:
@@ -147,6 +148,19 @@ class Service:
 
     def __exit__(self, *a):
         self.kill()
+
+
+def set_back():
+    """What makes a program find the time an hour later than the kernel does, who has had it set back."""
+    source, library = HOME / "set_back.c", HOME / "set_back.so"
+    source.write_text(
+        "#define _GNU_SOURCE\n#include <time.h>\n#include <unistd.h>\n#include <sys/syscall.h>\n"
+        "int clock_gettime(clockid_t c, struct timespec *t) {\n"
+        "    int rc = (int)syscall(SYS_clock_gettime, c, t);\n"
+        "    t->tv_sec += c == CLOCK_REALTIME ? 3600 : 0;\n    return rc;\n}\n"
+    )
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", str(library), str(source)], check=True)
+    return str(library)
 
 
 class Line:
@@ -324,10 +338,13 @@ class Postgres:
         self.data = self.folder / "data"
         words = [str(self.bin / "initdb"), "-D", str(self.data), "-A", "trust", "-U", "plm", "-N"]
         subprocess.run([*self.run, *words], check=True, capture_output=True, cwd="/")
+        self.url = f"postgres:///postgres?host={str(self.folder).replace('/', '%2F')}&user=plm"
+        self.start()
+
+    def start(self):
         words = [str(self.bin / "postgres"), "-D", str(self.data), "-k", str(self.folder)]
         words += ["-c", "listen_addresses=", "-c", "unix_socket_permissions=0777", "-c", "fsync=off"]
         self.child = subprocess.Popen([*self.run, *words], stderr=subprocess.DEVNULL, cwd="/")
-        self.url = f"postgres:///postgres?host={str(self.folder).replace('/', '%2F')}&user=plm"
         for _ in range(300):
             if subprocess.run(["psql", "-c", "SELECT 1", self.url], capture_output=True).returncode == 0:
                 return
@@ -341,10 +358,13 @@ class Postgres:
     def __enter__(self):
         return self
 
-    def __exit__(self, *a):
+    def stop(self):
         pid = int((self.data / "postmaster.pid").read_text().split()[0])
         os.kill(pid, signal.SIGINT)
         self.child.wait(30)
+
+    def __exit__(self, *a):
+        self.stop()
         shutil.rmtree(self.folder, ignore_errors=True)
 
 

@@ -91,6 +91,7 @@ static plm_status open_server(struct service *s, plm_error *err) {
                                  .key = c->tls_cert ? s->key.data : NULL,
                                  .hosts = s->hosts,
                                  .routes = front_routes,
+                                 .admit = front_admit,
                                  .ctx = s->front,
                                  .log = front_log};
     return st ? st : server_open(&s->server, &opt, err);

@@ -14,7 +14,7 @@
 #include "log.h"
 #include "synth/synth.h"
 
-enum { SLICE_S = 30, SWEEP_S = 5, HANDS_MAX = 256 };
+enum { SLICE_S = 30, SWEEP_S = 5, HANDS_MAX = 256, KEEP_S = 30 };
 
 struct hand { /* one worker */
     struct crew *crew;
@@ -45,7 +45,7 @@ struct crew {
 // Until somebody has news for this condition, or the time is over.
 static void pause_for(struct crew *c, pthread_cond_t *news, double seconds) {
     struct timespec until;
-    clock_gettime(CLOCK_REALTIME, &until);
+    clock_gettime(CLOCK_MONOTONIC, &until);
     int64_t ns = until.tv_nsec + (int64_t)(seconds * 1e9);
     until.tv_sec += (time_t)(ns / 1000000000);
     until.tv_nsec = (long)(ns % 1000000000);
@@ -76,14 +76,37 @@ int64_t crew_price(const struct args *c, int64_t in, int64_t out) {
     return (int64_t)((double)in * c->cost_in + (double)out * c->cost_out + .5); // millionths
 }
 
+static bool passes(plm_status st) {
+    return st == PLM_EBUSY || st == PLM_EIO;
+}
+
+// The attempt before may have been stored without our hearing of it.
+static plm_status keep_again(struct hand *h, const char *hash, const plm_answer *a, int64_t in, int64_t out,
+                             int64_t spend, plm_error *err) {
+    char *text = NULL, *finish = NULL;
+    bool shared;
+    plm_status st = reply_find(h->crew->ledger, &h->work, hash, &text, &finish, &shared, err);
+    bool there = text != NULL;
+    plm_free(text);
+    plm_free(finish);
+    return st || there ? st
+                       : reply_keep(h->crew->ledger, &h->work, hash, a->text, a->finish, in, out, spend, err);
+}
+
 static plm_status on_keep(void *ctx, const char *hash, const char *body, const plm_answer *a,
                           const int64_t *sources, size_t n, plm_error *err) {
     struct hand *h = ctx;
     (void)body, (void)sources, (void)n;
     int64_t in = a->tokens_in > 0 ? a->tokens_in : 0, out = a->tokens_out > 0 ? a->tokens_out : 0;
     atomic_fetch_add(&h->crew->calls, 1);
-    return reply_keep(h->crew->ledger, &h->work, hash, a->text, a->finish, in, out,
-                      crew_price(h->crew->config, in, out), err);
+    int64_t spend = crew_price(h->crew->config, in, out);
+    plm_status st = reply_keep(h->crew->ledger, &h->work, hash, a->text, a->finish, in, out, spend, err);
+    // What is paid is worth a wait for a ledger that restarts or whose disk is full.
+    for (double until = clock_now() + KEEP_S; passes(st) && !h->lost && clock_now() < until;) {
+        nanosleep(&(struct timespec){0, 200000000}, NULL);
+        st = keep_again(h, hash, a, in, out, spend, err);
+    }
+    return st;
 }
 
 static plm_status on_leaving(void *ctx, const char *body, size_t len, plm_error *err) {
@@ -159,7 +182,7 @@ static plm_status settle(struct hand *h, plm_status st, const char *candidates, 
         tell(h, st ? "error" : "info", st ? "job_not_stored" : "job_done", st ? err.text : NULL);
         return st;
     }
-    if (st == PLM_ESTOPPED || st == PLM_EBUSY || st == PLM_EIO) { // ours to stop, or the ledger's trouble
+    if (st == PLM_ESTOPPED || passes(st)) { // ours to stop, or the ledger's trouble
         plm_status back = job_release(l, &h->work, NULL);
         tell(h, "info", back ? "job_lost" : "job_released", st == PLM_ESTOPPED ? NULL : why->text);
         return st;
@@ -239,7 +262,7 @@ static void *work(void *ctx) {
         h->working = false;
         work_free(&h->work);
         pthread_mutex_unlock(&h->lock);
-        if ((st == PLM_EBUSY || st == PLM_EIO) && !h->yield) {
+        if (passes(st) && !h->yield) {
             pause_for(h->crew, &h->crew->wake, 1);
         }
     }
@@ -352,8 +375,12 @@ plm_status crew_start(struct crew **out, const struct args *config, struct ledge
     c->config = config;
     c->ledger = l;
     pthread_mutex_init(&c->lock, NULL);
-    pthread_cond_init(&c->wake, NULL);
-    pthread_cond_init(&c->halt, NULL);
+    pthread_condattr_t steady; // a clock that is set back must not stop the beat
+    pthread_condattr_init(&steady);
+    pthread_condattr_setclock(&steady, CLOCK_MONOTONIC);
+    pthread_cond_init(&c->wake, &steady);
+    pthread_cond_init(&c->halt, &steady);
+    pthread_condattr_destroy(&steady);
     size_t wanted = how_many(config);
     plm_status st = PLM_OK;
     if (wanted && !config->teacher) {

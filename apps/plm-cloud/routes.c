@@ -11,7 +11,14 @@
 #include "augment/augment.h"
 #include "log.h"
 
-enum { BODY_MAX = 8 << 20, STREAMS_MAX = 64, BUCKETS = 4096, NEIGHBOURS = 8, QUOTA_WAIT_S = 3600 };
+enum {
+    BODY_MAX = 8 << 20,
+    STREAMS_MAX = 64,
+    STREAMS_OF_ONE = 16,
+    BUCKETS = 4096,
+    NEIGHBOURS = 8,
+    QUOTA_WAIT_S = 3600
+};
 
 struct bucket { /* requests that a tenant may still make this minute */
     char tenant[LEDGER_ID];
@@ -23,10 +30,10 @@ struct front {
     struct ledger *ledger;
     struct crew *crew;
     atomic_bool draining;
-    atomic_int streams;
+    char streams[STREAMS_MAX][LEDGER_ID]; /* the tenant of each open one; "": free */
     atomic_llong answers[6], refused_rate, bytes_out;
-    pthread_mutex_t lock; /* of buckets */
-    pthread_mutex_t desk; /* one estimate at a time: a large request takes a while and some memory */
+    pthread_mutex_t lock; /* of buckets and streams */
+    pthread_mutex_t desk; /* one request at a time is read: a large one takes a while and much memory */
     struct bucket *buckets;
     double started;
 };
@@ -137,10 +144,12 @@ static void answer_failure(struct exchange *x, plm_status st, const plm_error *e
     log_begin(&l, "error", "ledger");
     log_text(&l, "why", err->text);
     log_end(&l);
-    exchange_error(x, st == PLM_EBUSY || st == PLM_ENOMEM ? 503 : 500, "the service has a fault of its own");
+    bool passes = st == PLM_EBUSY || st == PLM_ENOMEM || st == PLM_EIO; // a disk may have room again
+    exchange_error(x, passes ? 503 : 500, "the service has a fault of its own");
 }
 
-static bool admit(struct front *f, struct exchange *x, struct tenant *t) {
+// Whose key is it? false: nobody's who may ask, and answered.
+static bool known(struct front *f, struct exchange *x, struct tenant *t) {
     const char *key = exchange_bearer(x);
     plm_error err = {0};
     plm_status st = key ? tenant_by_key(f->ledger, key, t, &err) : PLM_ENOTFOUND;
@@ -151,15 +160,27 @@ static bool admit(struct front *f, struct exchange *x, struct tenant *t) {
     } else if (!t->active) {
         exchange_error(x, 403, "this key is suspended");
     } else {
-        int64_t wait = over_rate(f, t);
-        if (!wait) {
-            return true;
-        }
+        return true;
+    }
+    return false;
+}
+
+bool front_admit(void *ctx, struct exchange *x) {
+    struct tenant t;
+    return known(ctx, x, &t);
+}
+
+static bool admit(struct front *f, struct exchange *x, struct tenant *t) {
+    if (!known(f, x, t)) {
+        return false;
+    }
+    int64_t wait = over_rate(f, t);
+    if (wait) {
         atomic_fetch_add(&f->refused_rate, 1);
         exchange_retry_after(x, wait);
         exchange_error(x, 429, "too many requests a minute");
     }
-    return false;
+    return !wait;
 }
 
 /* ---- jobs ---- */
@@ -217,25 +238,22 @@ static bool judge_request(struct front *f, struct exchange *x, struct job_cost *
     plm_error err = {0};
     size_t len;
     const char *body = exchange_body(x, &len);
-    plm_status st = wire_request_parse(&q, body, len, &err);
-    if (st) {
-        exchange_error(x, st == PLM_ENOMEM ? 503 : st == PLM_ELIMIT ? 413 : 400, "%s", err.text);
-        return false;
-    }
     int64_t want = 0;
-    for (size_t i = 0; i < WIRE_MODES; i++) {
+    pthread_mutex_lock(&f->desk);
+    plm_status st = wire_request_parse(&q, body, len, &err);
+    for (size_t i = 0; i < WIRE_MODES && !st; i++) {
         want += q.want[i];
     }
-    wire_request_free(&q);
-    if (want < 1 || want > f->config->max_examples) {
-        exchange_error(x, 400, "a request wants 1 to %lld examples", (long long)f->config->max_examples);
-        return false;
+    if (!st) {
+        wire_request_free(&q);
     }
-    pthread_mutex_lock(&f->desk);
-    st = plm_augment_preview(body, NULL, NULL, NULL, &forecast, &err);
+    if (!st && (want < 1 || want > f->config->max_examples)) {
+        st = fail(&err, PLM_EINVAL, "a request wants 1 to %lld examples", (long long)f->config->max_examples);
+    }
+    st = st ? st : plm_augment_preview(body, NULL, NULL, NULL, &forecast, &err);
     pthread_mutex_unlock(&f->desk);
     if (st) {
-        exchange_error(x, st == PLM_ENOMEM ? 503 : 400, "%s", err.text);
+        exchange_error(x, st == PLM_ENOMEM ? 503 : st == PLM_ELIMIT ? 413 : 400, "%s", err.text);
         return false;
     }
     *out = (struct job_cost){.calls = (int64_t)forecast.calls,
@@ -408,6 +426,7 @@ static void get_audit(void *ctx, struct exchange *x) {
 
 struct listener {
     struct front *front;
+    int stream;
     char tenant[LEDGER_ID], job[LEDGER_ID];
     struct bytes last;
     bool begun;
@@ -444,9 +463,37 @@ static bool next_event(void *ctx, struct bytes *out) {
 
 static void end_events(void *ctx) {
     struct listener *l = ctx;
-    atomic_fetch_sub(&l->front->streams, 1);
+    pthread_mutex_lock(&l->front->lock);
+    l->front->streams[l->stream][0] = 0;
+    pthread_mutex_unlock(&l->front->lock);
     bytes_free(&l->last);
     mem_free(l);
+}
+
+// A place for one more stream of this tenant; -1: it or all have enough of them.
+static int take_stream(struct front *f, const char *tenant) {
+    int place = -1, own = 0;
+    pthread_mutex_lock(&f->lock);
+    for (int i = 0; i < STREAMS_MAX; i++) {
+        own += strcmp(f->streams[i], tenant) == 0;
+        place = f->streams[i][0] ? place : i;
+    }
+    place = own < STREAMS_OF_ONE ? place : -1;
+    if (place >= 0) {
+        snprintf(f->streams[place], LEDGER_ID, "%s", tenant);
+    }
+    pthread_mutex_unlock(&f->lock);
+    return place;
+}
+
+static int count_streams(struct front *f) {
+    int n = 0;
+    pthread_mutex_lock(&f->lock);
+    for (int i = 0; i < STREAMS_MAX; i++) {
+        n += f->streams[i][0] != 0;
+    }
+    pthread_mutex_unlock(&f->lock);
+    return n;
 }
 
 static void get_events(void *ctx, struct exchange *x) {
@@ -463,15 +510,14 @@ static void get_events(void *ctx, struct exchange *x) {
         return;
     }
     struct listener *l = mem_zero(1, sizeof *l);
-    if (!l || atomic_fetch_add(&f->streams, 1) >= STREAMS_MAX) {
-        if (l) {
-            atomic_fetch_sub(&f->streams, 1);
-        }
+    int place = l ? take_stream(f, t.id) : -1;
+    if (place < 0) {
         mem_free(l);
         exchange_error(x, 503, "too many streams at once; polling works");
         return;
     }
     l->front = f;
+    l->stream = place;
     memcpy(l->tenant, t.id, sizeof l->tenant);
     memcpy(l->job, j.id, sizeof l->job);
     bytes_init(&l->last, 1 << 14);
@@ -555,7 +601,7 @@ static void get_metrics(void *ctx, struct exchange *x) {
     put_metric(&b, "tenants", "gauge", "Tenants.", (double)s.tenants);
     put_metric(&b, "rate_refusals_total", "counter", "Requests over a tenant's rate.",
                (double)f->refused_rate);
-    put_metric(&b, "streams", "gauge", "Open event streams.", (double)f->streams);
+    put_metric(&b, "streams", "gauge", "Open event streams.", (double)count_streams(f));
     put_metric(&b, "workers", "gauge", "Workers of this process.", (double)c.workers);
     put_metric(&b, "workers_busy", "gauge", "Workers with a job.", (double)c.busy);
     put_metric(&b, "jobs_done_total", "counter", "Jobs done by this process.", (double)c.jobs_done);

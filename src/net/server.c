@@ -24,7 +24,8 @@ static const struct server_limits usual = {.connections = 512,
                                            .head_s = 10,
                                            .body_s = 30,
                                            .answer_s = 60,
-                                           .stream_s = 900};
+                                           .stream_s = 900,
+                                           .bodies = (size_t)128 << 20};
 enum { STREAM_BEAT_S = 2 };
 
 enum phase { PHASE_HEAD, PHASE_BODY, PHASE_HANDLING, PHASE_ANSWER, PHASE_STREAM };
@@ -47,6 +48,7 @@ struct server {
     pthread_t watchman;
     bool watched, stop;
     atomic_int busy;
+    atomic_size_t bodies;
     atomic_bool draining;
 };
 
@@ -58,7 +60,8 @@ struct exchange {
     const struct route *route;
     char part[65];
     struct bytes body;
-    int refused; /* a status that was decided before the body was read; 0: none */
+    unsigned seen; /* headers that may be there once, a bit each */
+    int refused;   /* a status that was decided before the body was read; 0: none */
     const char *why;
     bool counted; /* among the busy ones */
     double started;
@@ -175,7 +178,7 @@ static void *watch(void *ctx) {
     pthread_mutex_lock(&s->lock);
     while (!s->stop) {
         struct timespec until;
-        clock_gettime(CLOCK_REALTIME, &until);
+        clock_gettime(CLOCK_MONOTONIC, &until);
         until.tv_sec += 1;
         pthread_cond_timedwait(&s->wake, &s->lock, &until);
         double now = clock_now();
@@ -359,6 +362,7 @@ static enum MHD_Result send_answer(struct exchange *x) {
               MHD_add_response_header(r, "Cache-Control", "no-store") &&
               MHD_add_response_header(r, "X-Content-Type-Options", "nosniff") &&
               (!wait || MHD_add_response_header(r, "Retry-After", seconds)) &&
+              (x->refused != 400 || MHD_add_response_header(r, "Connection", "close")) &&
               (x->status != 401 || MHD_add_response_header(r, "WWW-Authenticate", "Bearer"));
     line_phase(x->server, x->line, x->next ? PHASE_STREAM : PHASE_ANSWER);
     enum MHD_Result sent = ok ? MHD_queue_response(x->connection, (unsigned)x->status, r) : MHD_NO;
@@ -395,12 +399,38 @@ static bool is_json(const char *type) {
     return type && strncasecmp(type, name, n) == 0 && (!type[n] || type[n] == ';' || type[n] == ' ');
 }
 
+// What a proxy in front might read otherwise than we do ends the connection.
+static enum MHD_Result judge_header(void *ctx, enum MHD_ValueKind kind, const char *name, size_t name_len,
+                                    const char *value, size_t len) {
+    static const char *const once[] = {"Host",         "Authorization",     "Content-Length",
+                                       "Content-Type", "Transfer-Encoding", "Idempotency-Key"};
+    struct exchange *x = ctx;
+    size_t n = strspn(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789!#$%&'*+-.^_`|~");
+    (void)kind;
+    if (!n || n != name_len || (value && strlen(value) != len)) {
+        refuse(x, 400, "a header is not as it must be");
+    }
+    for (unsigned i = 0; i < sizeof once / sizeof *once; i++) {
+        if (strcasecmp(name, once[i]) == 0) {
+            if (x->seen & 1u << i) {
+                refuse(x, 400, "a header that may be there once is there twice");
+            }
+            x->seen |= 1u << i;
+        }
+    }
+    return MHD_YES;
+}
+
 // Everything that the head alone decides. Host first: behind a wrong one stands a page of somebody else's.
 static void judge_head(struct exchange *x, const char *path) {
     const struct server_options *o = &x->server->opt;
     const char *host = exchange_header(x, "Host"), *length = exchange_header(x, "Content-Length"),
-               *type = exchange_header(x, "Content-Type");
+               *type = exchange_header(x, "Content-Type"), *coding = exchange_header(x, "Transfer-Encoding");
     uint64_t n = 0;
+    MHD_get_connection_values_n(x->connection, MHD_HEADER_KIND, judge_header, x);
+    if (coding && (length || strcasecmp(coding, "chunked") != 0)) {
+        refuse(x, 400, "a body comes with a Content-Length or in chunks");
+    }
     if (!x->line) {
         refuse(x, 503, "no memory for this connection");
     }
@@ -416,6 +446,9 @@ static void judge_head(struct exchange *x, const char *path) {
     }
     if (x->route && x->route->body_max && !is_json(type)) {
         refuse(x, 415, "the body must be application/json");
+    }
+    if (exchange_header(x, "Content-Encoding")) {
+        refuse(x, 415, "the body may not be compressed");
     }
     size_t most = x->route ? x->route->body_max : 0;
     bytes_init(&x->body, most ? most : 1);
@@ -450,6 +483,25 @@ static void serve(struct exchange *x) {
     x->route->serve(s->opt.ctx, x);
 }
 
+static void drop_body(struct exchange *x) {
+    atomic_fetch_sub(&x->server->bodies, x->body.len);
+    bytes_free(&x->body);
+}
+
+static void take_body(struct exchange *x, const char *upload, size_t len) {
+    size_t before = x->body.len;
+    bytes_put(&x->body, upload, len);
+    size_t all = atomic_fetch_add(&x->server->bodies, x->body.len - before) + x->body.len - before;
+    if (x->body.st) {
+        refuse(x, x->body.st == PLM_ENOMEM ? 503 : 413, "the body is too large");
+    } else if (all > x->server->opt.limits.bodies) {
+        refuse(x, 503, "too many large requests at once");
+    }
+    if (x->refused) {
+        drop_body(x);
+    }
+}
+
 static enum MHD_Result on_request(void *ctx, struct MHD_Connection *c, const char *path, const char *method,
                                   const char *version, const char *upload, size_t *upload_len, void **slot) {
     struct server *s = ctx;
@@ -463,18 +515,16 @@ static enum MHD_Result on_request(void *ctx, struct MHD_Connection *c, const cha
         *slot = x;
         line_phase(s, x->line, PHASE_BODY);
         judge_head(x, path);
-        if (x->refused == 413) {
-            exchange_error(x, 413, "%s", x->why); // nothing of it is read
+        if (x->refused == 413 || x->refused == 400) {
+            exchange_error(x, x->refused, "%s", x->why); // nothing more is read of it
             return send_answer(x);
         }
-        return MHD_YES;
+        bool stranger = !x->refused && x->route->body_max && s->opt.admit && !s->opt.admit(s->opt.ctx, x);
+        return stranger ? send_answer(x) : MHD_YES;
     }
     if (*upload_len) {
         if (!x->refused) {
-            bytes_put(&x->body, upload, *upload_len);
-            if (x->body.st) {
-                refuse(x, x->body.st == PLM_ENOMEM ? 503 : 413, "the body is too large");
-            }
+            take_body(x, upload, *upload_len);
         } else if (x->refused == 413) {
             return MHD_NO; // a chunked body without end
         }
@@ -508,7 +558,7 @@ static void on_completed(void *ctx, struct MHD_Connection *c, void **slot,
                    clock_now() - x->started);
     }
     line_phase(s, x->line, PHASE_HEAD);
-    bytes_free(&x->body);
+    drop_body(x);
     bytes_free(&x->answer);
     bytes_free(&x->pending);
     mem_free(x);
@@ -622,7 +672,12 @@ plm_status server_open(struct server **out, const struct server_options *opt, pl
     m->answer_s = or_usual(m->answer_s, usual.answer_s);
     m->stream_s = or_usual(m->stream_s, usual.stream_s);
     pthread_mutex_init(&s->lock, NULL);
-    pthread_cond_init(&s->wake, NULL);
+    m->bodies = m->bodies ? m->bodies : usual.bodies;
+    pthread_condattr_t steady; // a clock that is set back must not make the watchman sleep
+    pthread_condattr_init(&steady);
+    pthread_condattr_setclock(&steady, CLOCK_MONOTONIC);
+    pthread_cond_init(&s->wake, &steady);
+    pthread_condattr_destroy(&steady);
     plm_status st = listen_at(s, err);
     st = st ? st : start(s, err);
     if (st) {

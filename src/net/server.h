@@ -43,6 +43,7 @@ struct server_limits {
     int connections, per_address; /* 512, 256 */
     int busy; /* requests that are being handled at once, streams too: 128; more get 503 */
     int head_s, body_s, answer_s, stream_s; /* 10, 30, 60, 900 */
+    size_t bodies; /* bytes of all bodies that are being read or handled: 128 MiB; more get 503 */
 };
 
 struct server_options {
@@ -52,7 +53,9 @@ struct server_options {
     const char *const *hosts;   /* names a Host header may have, ended by NULL, beside those of a loopback
                                    address; NULL: none */
     const struct route *routes; /* ended by a NULL method; outlives the server */
-    void *ctx;                  /* of every handler */
+    /* Before a body is read: may whoever sends it? false: it has been answered. NULL: everybody may. */
+    bool (*admit)(void *ctx, struct exchange *x);
+    void *ctx; /* of every handler */
     /* each finished request; may be NULL. route: its path in the table, or "" */
     void (*log)(void *ctx, const char *method, const char *route, int status, size_t bytes, double seconds);
     struct server_limits limits;

@@ -12,7 +12,8 @@ enum { INT8OID = 20, TEXTOID = 25, BYTEAOID = 17, ARGS_MAX = 32 };
 static bool passes(const char *state) {
     return state &&
            (strcmp(state, "40001") == 0 || strcmp(state, "40P01") == 0 || strcmp(state, "57P01") == 0 ||
-            strcmp(state, "57P03") == 0 || strcmp(state, "53300") == 0 || strcmp(state, "23505") == 0);
+            strcmp(state, "57P03") == 0 || strcmp(state, "53300") == 0 || strcmp(state, "23505") == 0 ||
+            strcmp(state, "55P03") == 0 || strcmp(state, "57014") == 0);
 }
 
 // The server's sentence without its line break: it may quote no values, since none stand in our SQL.
@@ -35,8 +36,27 @@ static void ignore_notice(void *ctx, const PGresult *r) {
     (void)ctx, (void)r;
 }
 
+// A machine that is gone is noticed, and nobody waits for ever for somebody's locks. What the address says
+// itself stands above this.
+static const char *const usual[][2] = {
+    {"connect_timeout", "5"},
+    {"keepalives_idle", "10"},
+    {"keepalives_interval", "5"},
+    {"keepalives_count", "3"},
+    {"tcp_user_timeout", "20000"},
+    {"options", "-c statement_timeout=30s -c lock_timeout=15s -c idle_in_transaction_session_timeout=60s"},
+};
+
 static plm_status open_db(void **out, const char *where, plm_error *err) {
-    PGconn *c = PQconnectdb(where);
+    enum { USUAL = sizeof usual / sizeof *usual };
+    const char *names[USUAL + 2] = {NULL}, *values[USUAL + 2] = {NULL};
+    for (size_t i = 0; i < USUAL; i++) {
+        names[i] = usual[i][0];
+        values[i] = usual[i][1];
+    }
+    names[USUAL] = "dbname";
+    values[USUAL] = where;
+    PGconn *c = PQconnectdbParams(names, values, 1);
     if (!c || PQstatus(c) != CONNECTION_OK) {
         plm_status st = c ? explain(c, NULL, err) : fail(err, PLM_ENOMEM, "no memory for a connection");
         PQfinish(c);
