@@ -240,7 +240,7 @@ static void one_who_means_no_harm(const plm_model *m, plm_teacher *t) {
     person_open(&p, "note");
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
         person_add(&p, texts[i][0], texts[i][1], false);
-    run_person(&p, m, t, 999, 6, 0);
+    run_person(&p, m, t, 999, 2, 0);
     person_close(&p);
 }
 
