@@ -36,15 +36,13 @@ static void ignore_notice(void *ctx, const PGresult *r) {
     (void)ctx, (void)r;
 }
 
-// A machine that is gone is noticed, and nobody waits for ever for somebody's locks. What the address says
-// itself stands above this.
+// A machine that is gone is noticed. What the address says itself stands above this.
 static const char *const usual[][2] = {
     {"connect_timeout", "5"},
     {"keepalives_idle", "10"},
     {"keepalives_interval", "5"},
     {"keepalives_count", "3"},
     {"tcp_user_timeout", "20000"},
-    {"options", "-c statement_timeout=30s -c lock_timeout=15s -c idle_in_transaction_session_timeout=60s"},
 };
 
 static plm_status open_db(void **out, const char *where, plm_error *err) {
@@ -137,7 +135,9 @@ const struct driver ledger_postgres = {
     .close = close_db,
     .run = run,
     .script = script,
-    .begin = "BEGIN",
+    // Nobody waits for ever for somebody's locks. Said each time, since a pool may stand between.
+    .begin = "BEGIN; SET LOCAL statement_timeout = '30s'; SET LOCAL lock_timeout = '10s';"
+             " SET LOCAL idle_in_transaction_session_timeout = '60s'",
     .now = "SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT)",
     .lock = " FOR UPDATE",
     .skip = " FOR UPDATE OF jobs SKIP LOCKED",
