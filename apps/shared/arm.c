@@ -265,7 +265,8 @@ plm_status arm_train(struct arm *arm, const struct pool_of_data *d, const bool *
         goto out;
     if (!l.train.steps && !l.train.epochs)
         l.train.steps = arm->steps ? arm->steps : STEPS;
-    if (!l.train.patience && !arm->steps)
+    // With synthetic rows the last steps, which see none of them, decide; the best step is put back anyway.
+    if (!l.train.patience && !arm->steps && !arm->with_synthetic)
         l.train.patience = PATIENCE;
     l.train.eval_every = EVAL_EVERY;
     l.train.real_last = arm->with_synthetic ? real_last : 0;

@@ -25,7 +25,7 @@ struct pool_of_data {
 struct arm {
     char name[48]; /* "real", "real+syn", "real+syn.fold2" */
     bool with_synthetic;
-    int steps;       /* 0: by patience on an inner split; else exactly so many */
+    int steps;       /* 0: the best on an inner split, by patience where all is real; else exactly so many */
     char path[4200]; /* of the finished adapter */
     char sha256[65];
     size_t n_real, n_synthetic, n_validation;
