@@ -6,14 +6,18 @@
  *
  *   run P N            a prompt of P tokens, then N tokens one by one: {"prefill_s", "decode_s"}
  *   use none|qv|all    an adapter of rank 8 for what follows: {"switch_s"}
- *   sessions K N       K sessions, each with an adapter of its own: N tokens each, together: {"decode_s"}
+ *   sessions K N       K sessions, each with an adapter of its own: N tokens each, together: {"prompt_s",
+ *                      "decode_s"}
+ *   bare K N           the same without adapters
  *   trainer T B BYTES  a trainer of B examples of T tokens, loss on every token: {"planned_bytes", ...}
  *   step               {"step_s", "loss"}
  *   forget             frees the trainer; the peak of memory counts from here
  *   memory             {"peak_bytes", "anonymous_bytes"}
  *   ceilings           {"f32", "bf16", "int8", "read"}
- *   encode Q<tab>A     a question and its answer by the chat template: {"ids", "targets": places of the
- * answer} profile, times     where the time between the two went */
+ *   encode Q<tab>A     a question and its answer by the chat template: {"ids", "targets"}, these the answer's
+ *                      places
+ *   profile, times     where the time between the two went */
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -197,7 +201,7 @@ static void cmd_times(struct engine *e) {
     printf("}\n");
 }
 
-static plm_status need_many(struct engine *e, size_t sessions, int context) {
+static plm_status need_many(struct engine *e, size_t sessions, int context, bool adapted) {
     plm_status st = PLM_OK;
     for (size_t i = 0; !st && i < sessions; i++) {
         plm_adapter_options shape = {.rank = RANK, .targets = PLM_ALL_LINEAR, .seed = i + 1};
@@ -209,19 +213,19 @@ static plm_status need_many(struct engine *e, size_t sessions, int context) {
             st = plm_adapter_new(&e->theirs[i], e->model, &shape, &e->err);
         plm_lora use = {e->theirs[i], 1};
         if (!st)
-            st = plm_session_use(e->many[i], &use, 1, &e->err);
+            st = plm_session_use(e->many[i], &use, adapted, &e->err);
     }
     return st;
 }
 
-static plm_status cmd_sessions(struct engine *e, size_t sessions, size_t tokens) {
-    enum { PROMPT = 32 };
+static plm_status cmd_sessions(struct engine *e, size_t sessions, size_t tokens, bool adapted) {
+    enum { PROMPT = 32, ROOM = 64 };
     const int32_t *ids[MANY];
     size_t n[MANY];
     plm_status st = need_ids(e, PROMPT + tokens + MANY);
     if (!st)
-        st = need_many(e, sessions, (int)(PROMPT + tokens));
-    double start = 0;
+        st = need_many(e, sessions, (int)(PROMPT + (tokens > ROOM ? tokens : ROOM)), adapted);
+    double start = now(), middle = start;
     for (size_t t = 0; !st && t <= tokens; t++) {
         for (size_t i = 0; i < sessions; i++) {
             ids[i] = e->ids + i;
@@ -229,10 +233,10 @@ static plm_status cmd_sessions(struct engine *e, size_t sessions, size_t tokens)
         }
         st = plm_sessions_sync(e->many, ids, n, sessions, &e->err);
         if (t == 0)
-            start = now();
+            middle = now();
     }
     if (!st)
-        printf("{\"decode_s\":%.6f}\n", now() - start);
+        printf("{\"prompt_s\":%.6f,\"decode_s\":%.6f}\n", middle - start, now() - middle);
     return st;
 }
 
@@ -271,8 +275,8 @@ static plm_status obey(struct engine *e, char *line) {
         return cmd_use(e, word);
     if (!strcmp(verb, "trainer") && a && b)
         return cmd_trainer(e, a, (int)b, c);
-    if (!strcmp(verb, "sessions") && a >= 1 && a <= MANY && b)
-        return cmd_sessions(e, a, b);
+    if ((!strcmp(verb, "sessions") || !strcmp(verb, "bare")) && a >= 1 && a <= MANY)
+        return cmd_sessions(e, a, b, *verb == 's');
     if (!strcmp(verb, "step") && e->trainer)
         return cmd_step(e);
     if (!strcmp(verb, "ceilings"))

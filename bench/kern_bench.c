@@ -209,6 +209,7 @@ static void run_all(struct bench *b) {
     report(b, "decode, small ops", small_ops, 1, PREC_INT8, 0, 1, "");
     report(b, "decode, lora", lora, 1, PREC_INT8, 0, 1, "");
     report(b, "prefill 512, linears", all_linears, TOKENS, PREC_INT8, 2 * w * T, int8, "Gop/s");
+    report(b, "8 sessions, linears", all_linears, 8, PREC_INT8, 2 * w * 8, int8, "Gop/s");
     report(b, "prefill 32, linears", all_linears, 32, PREC_INT8, 2 * w * 32, int8, "Gop/s");
     report(b, "prefill 512, attention", attention_f16, TOKENS, PREC_INT8, scores, b->top.f32, "GFLOP/s");
     report(b, "prefill 512, small ops", small_ops, TOKENS, PREC_INT8, 0, 1, "");
