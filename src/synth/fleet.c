@@ -162,7 +162,8 @@ static int affordable(const struct fleet *f, const struct job *j) {
     for (const struct shot *s = f->shots; s; s = s->next) {
         reserved += s->reserved;
     }
-    return !(r->max_cost > 0) || r->used.spent + reserved + next <= r->max_cost ? 1 : reserved > 0 ? 0 : -1;
+    double spent = r->used.spent - r->cap.from;
+    return !(r->cap.most > 0) || spent + reserved + next <= r->cap.most ? 1 : reserved > 0 ? 0 : -1;
 }
 
 static void send_waiting(struct fleet *f, double now) {
@@ -174,8 +175,8 @@ static void send_waiting(struct fleet *f, double now) {
         int money = affordable(f, j);
         struct address *a = money > 0 ? choose(f, j->failed_at, now) : NULL;
         if (money < 0) {
-            f->st = fail(f->err, PLM_ELIMIT, "the cap of %g for this run is spent (%.4f)", f->r->max_cost,
-                         f->r->used.spent);
+            f->st = fail(f->err, PLM_ELIMIT, "the cap of %g for this run is spent (%.4f)", f->r->cap.most,
+                         f->r->used.spent - f->r->cap.from);
         }
         if (!a || !shoot(f, j, a)) {
             return;

@@ -31,7 +31,8 @@ struct remote {
     struct address a[ADDRESSES_MAX];
     size_t n;
     int parallel;
-    double max_cost, cost_in, cost_out;
+    struct cap cap;
+    double cost_in, cost_out;
     double retry_s;
     plm_teacher_usage used;
     double latency[LATENCIES];

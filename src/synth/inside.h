@@ -110,6 +110,9 @@ plm_status teacher_ask_all(plm_teacher *t, const struct batch *b, plm_error *err
 plm_status body_write(const char *teacher, const plm_call *c, char **body, plm_error *err);
 
 struct remote;
+struct cap {           /* on what is spent from a moment on */
+    double most, from; /* most 0: none; from: what had been spent by then */
+};
 /* loopback: are all its addresses on this machine? */
 plm_status remote_open(struct remote **out, const plm_teacher_options *opt, const char *name, bool *loopback,
                        plm_error *err);
@@ -120,7 +123,7 @@ plm_status batch_ask_all(struct remote *r, const char *out, const char *in, cons
                          plm_error *err);
 double remote_price(const struct remote *r, int64_t tokens_in, int64_t tokens_out);
 void remote_usage(const struct remote *r, plm_teacher_usage *out);
-double *remote_cap(struct remote *r);
+struct cap *remote_cap(struct remote *r);
 
 /* cloud.c: a service that runs the recipe itself. *name: of its teacher, the caller's. */
 struct cloud;
@@ -136,8 +139,8 @@ plm_status cloud_run(struct cloud *c, const char *request, const struct synth_ho
 plm_status cloud_settle(struct cloud *c, plm_error *err);
 struct cloud *teacher_cloud(const plm_teacher *t);                                 /* NULL: t answers calls */
 double teacher_price(const plm_teacher *t, int64_t tokens_in, int64_t tokens_out); /* 0: it has none */
-/* On what it costs in all its life; NULL: it knows no money. */
-double *teacher_cap(plm_teacher *t);
+/* At first on what it costs in all its life; NULL: it knows no money. */
+struct cap *teacher_cap(plm_teacher *t);
 
 struct local;
 plm_status local_open(struct local **out, const plm_teacher_options *opt, char name[80], bool *capable,

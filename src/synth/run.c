@@ -327,13 +327,13 @@ plm_status synth_run(const char *request, plm_teacher *t, const struct synth_hoo
         return cloud_run(teacher_cloud(t), request, h ? h : &none, candidates, calls, err);
     }
     struct run r = {.calls = {.teacher = t, .hooks = h ? h : &none}};
-    double *cap = teacher_cap(t), usual = cap ? *cap : 0;
+    struct cap *cap = teacher_cap(t), usual = cap ? *cap : (struct cap){0};
     plm_status st = run_open(&r, request, t, err);
     if (st) {
         return st;
     }
     if (cap && h && h->max_cost > 0) {
-        *cap = plm_teacher_used(t).spent + h->max_cost;
+        *cap = (struct cap){h->max_cost, plm_teacher_used(t).spent};
     }
     bool enough = false;
     for (int round = 0; round < ROUNDS && !st && !enough; round++) {

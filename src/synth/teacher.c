@@ -198,7 +198,7 @@ double teacher_price(const plm_teacher *t, int64_t tokens_in, int64_t tokens_out
                       : 0;
 }
 
-double *teacher_cap(plm_teacher *t) {
+struct cap *teacher_cap(plm_teacher *t) {
     return t && t->remote ? remote_cap(t->remote) : NULL;
 }
 

@@ -101,16 +101,16 @@ static plm_status write_calls(const struct file_batch *f, const char *path, plm_
     const struct remote *r = f->r;
     struct writer *w = NULL;
     size_t written = 0;
-    double cost = r->used.spent;
+    double cost = r->used.spent - r->cap.from;
     plm_status st = writer_open(&w, path, err);
     for (size_t i = 0; i < f->b->n && !st; i++) {
         if (f->answered[i]) {
             continue;
         }
         cost += remote_reserve(r, strlen(f->b->bodies[i]), f->b->calls[i].max_tokens);
-        if (r->max_cost > 0 && cost > r->max_cost) {
+        if (r->cap.most > 0 && cost > r->cap.most) {
             st = fail(err, PLM_ELIMIT, "the cap of %g for this run is under what the batch may cost",
-                      r->max_cost);
+                      r->cap.most);
         }
         st = st ? st : f->b->leaving(f->b->ctx, i, err);
         st = st ? st : put_call(w, f->name[i], f->b->bodies[i], err);

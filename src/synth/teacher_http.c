@@ -67,7 +67,7 @@ plm_status remote_open(struct remote **out, const plm_teacher_options *opt, cons
     }
     r->parallel = opt->parallel > 0 ? opt->parallel : AT_ONCE;
     r->retry_s = 1;
-    r->max_cost = opt->max_cost;
+    r->cap.most = opt->max_cost;
     r->cost_in = opt->cost_in;
     r->cost_out = opt->cost_out;
     r->waiting = opt->waiting;
@@ -132,8 +132,8 @@ void remote_usage(const struct remote *r, plm_teacher_usage *out) {
     *out = r->used;
 }
 
-double *remote_cap(struct remote *r) {
-    return &r->max_cost;
+struct cap *remote_cap(struct remote *r) {
+    return &r->cap;
 }
 
 plm_status remote_ask_all(struct remote *r, const struct batch *b, plm_error *err) {
