@@ -589,7 +589,8 @@ def test_a_database_that_restarts_costs_time_alone():
         key = s.tenant("ada")
         job = json.loads(s.submit(key, request(want=200))[2])["id"]
         for _ in range(2):
-            while len(teacher.calls()) < 4:
+            before = len(teacher.calls())
+            while len(teacher.calls()) < before + 4:
                 time.sleep(0.05)
             pg.stop()
             time.sleep(1)
@@ -601,8 +602,13 @@ def test_a_database_that_restarts_costs_time_alone():
         # Somebody's lock on the table is waited for, and not for ever.
         lock = ["psql", "-c", "BEGIN; LOCK TABLE jobs; SELECT pg_sleep(120)", pg.url]
         holder = subprocess.Popen(lock, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        time.sleep(1)
-        assert s.call("GET", f"/v1/jobs/{job}", key, timeout=60)[0] == 503
+        held = "SELECT COUNT(*) FROM pg_locks WHERE mode = 'AccessExclusiveLock' AND granted"
+        while subprocess.run(["psql", "-Atc", held, pg.url], capture_output=True).stdout.strip() in (
+            b"",
+            b"0",
+        ):
+            time.sleep(0.1)
+        assert s.call("GET", f"/v1/jobs/{job}", key, timeout=120)[0] == 503
         cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE '%LOCK TABLE%'"
         subprocess.run(["psql", "-c", cut + " AND pid <> pg_backend_pid()", pg.url], capture_output=True)
         holder.wait()

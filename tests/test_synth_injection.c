@@ -289,12 +289,12 @@ static void a_real_model_opens_no_frame_and_takes_no_canary(void **s) {
     assert_int_equal(plm_model_open(&m, path, NULL, NULL), PLM_OK);
     assert_int_equal(plm_teacher_open(&t, &(plm_teacher_options){.spec = path}, NULL), PLM_OK);
     all = (struct tally){0};
-    double until = clock_now() + SECONDS;
     one_who_means_no_harm(m, t);
     expect_none();
     assert_true(all.kept > 0 && all.replies > 0);
     // A model of this size may well write nothing of use about attacks.
     all = (struct tally){0};
+    double until = clock_now() + SECONDS;
     for (int i = 0; !i || clock_now() < until; i++)
         one_attacker(m, t, 1000 + i, FEW, WANTED, until);
     expect_none();

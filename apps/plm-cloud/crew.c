@@ -85,7 +85,9 @@ static plm_status keep_again(struct hand *h, const char *hash, const plm_answer 
                              int64_t spend, plm_error *err) {
     char *text = NULL, *finish = NULL;
     bool shared;
-    plm_status st = reply_find(h->crew->ledger, &h->work, hash, &text, &finish, &shared, err);
+    struct work own = h->work;
+    own.teacher = NULL; // this call was paid, whatever another job has by now
+    plm_status st = reply_find(h->crew->ledger, &own, hash, &text, &finish, &shared, err);
     bool there = text != NULL;
     plm_free(text);
     plm_free(finish);

@@ -14,6 +14,7 @@
 enum {
     BODY_MAX = 8 << 20,
     STREAMS_MAX = 64,
+    LARGE = 256 << 10, /* bytes of a request */
     STREAMS_OF_ONE = 16,
     BUCKETS = 4096,
     NEIGHBOURS = 8,
@@ -33,7 +34,7 @@ struct front {
     char streams[STREAMS_MAX][LEDGER_ID]; /* the tenant of each open one; "": free */
     atomic_llong answers[6], refused_rate, bytes_out;
     pthread_mutex_t lock; /* of buckets and streams */
-    pthread_mutex_t desk; /* one request at a time is read: a large one takes a while and much memory */
+    pthread_mutex_t desk; /* one large request at a time is read: it takes a while and much memory */
     struct bucket *buckets;
     double started;
 };
@@ -239,7 +240,10 @@ static bool judge_request(struct front *f, struct exchange *x, struct job_cost *
     size_t len;
     const char *body = exchange_body(x, &len);
     int64_t want = 0;
-    pthread_mutex_lock(&f->desk);
+    bool large = len > LARGE;
+    if (large) {
+        pthread_mutex_lock(&f->desk);
+    }
     plm_status st = wire_request_parse(&q, body, len, &err);
     for (size_t i = 0; i < WIRE_MODES && !st; i++) {
         want += q.want[i];
@@ -251,7 +255,9 @@ static bool judge_request(struct front *f, struct exchange *x, struct job_cost *
         st = fail(&err, PLM_EINVAL, "a request wants 1 to %lld examples", (long long)f->config->max_examples);
     }
     st = st ? st : plm_augment_preview(body, NULL, NULL, NULL, &forecast, &err);
-    pthread_mutex_unlock(&f->desk);
+    if (large) {
+        pthread_mutex_unlock(&f->desk);
+    }
     if (st) {
         exchange_error(x, st == PLM_ENOMEM ? 503 : st == PLM_ELIMIT ? 413 : 400, "%s", err.text);
         return false;

@@ -10,8 +10,8 @@ plm_status front_open(struct front **out, const struct args *c, struct ledger *l
 void front_close(struct front *f);
 void front_drain(struct front *f); /* /readyz says no from now on */
 extern const struct route front_routes[];
-/* A finished request, for the metrics and the log. */
 /* Before a body is read: is the sender's key known? false: it was answered. */
 bool front_admit(void *ctx, struct exchange *x);
+/* A finished request, for the metrics and the log. */
 void front_log(void *ctx, const char *method, const char *route, int status, size_t bytes, double seconds);
 #endif

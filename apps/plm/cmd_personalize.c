@@ -285,8 +285,12 @@ static void job_hash(const struct job *j, char hex[65]) {
     struct sha256 h;
     struct bytes b;
     bytes_init(&b, 1 << 16);
-    bytes_printf(&b, "%s %s\n%d %.4000s %.4000s %d\n", j->data.model_sha256, plm_version(), a->no_teacher,
-                 a->teacher ? a->teacher : "", a->share ? a->share : "", a->wanted);
+    bytes_printf(&b, "%s %s\n%s\n%d %.4000s %.4000s %.100s %.9g %d\n", j->data.model_sha256, plm_version(),
+                 j->data.kind->instruction, a->no_teacher, a->teacher ? a->teacher : "",
+                 a->teacher_model ? a->teacher_model : "", a->share ? a->share : "", a->epsilon, a->wanted);
+    for (size_t i = 0; i < j->data.kind->n_labels; i++) {
+        bytes_printf(&b, "%s\n", j->data.kind->labels[i]);
+    }
     learn_settings(&b, &j->data.how);
     sha256_start(&h);
     sha256_add(&h, b.data, b.len);

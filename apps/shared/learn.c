@@ -40,10 +40,10 @@ static plm_status run_steps(struct learned *out, plm_trainer *t, const struct le
 void learn_settings(struct bytes *out, const struct learn *l) {
     const plm_adapter_options *a = &l->adapter;
     const plm_train_options *t = &l->train;
-    bytes_printf(out, "%d %.9g %u %llu %d / %d %d %d %d %d %d %d %d %.9g %.9g %.9g %.9g", a->rank,
+    bytes_printf(out, "%d %.9g %u %llu %d / %d %d %d %d %d %d %d %d %.9g %.9g %.9g %.9g %d", a->rank,
                  (double)a->alpha, a->targets, (unsigned long long)a->seed, a->layers, t->batch, t->steps,
                  t->epochs, t->warmup, t->max_tokens, t->patience, t->eval_every, (int)t->schedule,
-                 (double)t->rate, (double)t->decay, (double)t->clip, (double)t->real_last);
+                 (double)t->rate, (double)t->decay, (double)t->clip, (double)t->real_last, t->in_order);
 }
 
 plm_status learn(struct learned *out, const struct learn *l, plm_error *err) {

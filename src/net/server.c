@@ -402,8 +402,14 @@ static bool is_json(const char *type) {
 // What a proxy in front might read otherwise than we do ends the connection.
 static enum MHD_Result judge_header(void *ctx, enum MHD_ValueKind kind, const char *name, size_t name_len,
                                     const char *value, size_t len) {
-    static const char *const once[] = {"Host",         "Authorization",     "Content-Length",
-                                       "Content-Type", "Transfer-Encoding", "Idempotency-Key"};
+    static const char *const once[] = {"Host",
+                                       "Authorization",
+                                       "Content-Length",
+                                       "Content-Type",
+                                       "Transfer-Encoding",
+                                       "Idempotency-Key",
+                                       "Max-Spend",
+                                       "Origin"};
     struct exchange *x = ctx;
     size_t n = strspn(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789!#$%&'*+-.^_`|~");
     (void)kind;

@@ -13,15 +13,16 @@ extern const char ledger_sql[]; /* made from ledger.sql by the build */
 
 enum { VERSION = 2, HOUR_MS = 3600000 };
 
-// What makes a ledger of version i + 1 one of the next; workers that know the old one go on beside it.
+// What makes a ledger of version i + 1 one of the next; workers that know the old one go on beside it. Tables
+// in the order in which workers lock them: jobs, then replies.
 static const char *const upgrades[VERSION - 1] = {
-    "ALTER TABLE replies ADD COLUMN shared TEXT NOT NULL DEFAULT '';"
-    "CREATE INDEX replies_shared ON replies (shared);"
     "ALTER TABLE jobs ADD COLUMN est_calls BIGINT NOT NULL DEFAULT 0;"
     "ALTER TABLE jobs ADD COLUMN est_in BIGINT NOT NULL DEFAULT 0;"
     "ALTER TABLE jobs ADD COLUMN est_out BIGINT NOT NULL DEFAULT 0;"
     "ALTER TABLE jobs ADD COLUMN est_spend BIGINT NOT NULL DEFAULT 0;"
     "ALTER TABLE jobs ADD COLUMN max_spend BIGINT NOT NULL DEFAULT 0;"
+    "ALTER TABLE replies ADD COLUMN shared TEXT NOT NULL DEFAULT '';"
+    "CREATE INDEX replies_shared ON replies (shared);"
     "UPDATE ledger_version SET version = 2;",
 };
 
@@ -203,6 +204,9 @@ plm_status ledger_open(struct ledger **out, const struct ledger_options *opt, pl
                         ? fail(err, PLM_EINVAL, "results are kept for 23 hours at most")
                         : connect_db(l, opt->db, err);
     st = st ? st : prepare(l, err);
+    for (int i = 0; st == PLM_EBUSY && l->driver->shared && i < 3; i++) { // behind another's upgrade
+        st = prepare(l, err);
+    }
     st = st ? st : vault_open(&l->vault, opt->keys, key_ms, l->retain_ms, err);
     if (st) {
         ledger_close(l);

@@ -153,6 +153,9 @@ static plm_status find_same(struct ledger *l, const struct tenant *t, const char
         st = ASK(l, NULL, err, "DELETE FROM jobs WHERE id = $1", TEXT(out->id));
     } else if (!st && strcmp(digest, row_text(&r, 0, DIGEST)) != 0) {
         st = fail(err, PLM_EFORMAT, "this Idempotency-Key was used for another request");
+    } else if (!st && out->state == JOB_QUEUED) {
+        st = ASK(l, NULL, err, "UPDATE jobs SET max_spend = $2 WHERE id = $1", TEXT(out->id), INT(max_spend));
+        out->max_spend = max_spend;
     } else if (!st && out->state == JOB_FAILED && out->may_retry) {
         st = ASK(l, NULL, err,
                  "UPDATE jobs SET state = 0, attempts = 0, not_before = $2, error = '', may_retry = 0,"
@@ -393,6 +396,7 @@ plm_status fenced(struct ledger *l, plm_error *err, const char *sql, size_t n, c
     rows_free(&r);
     return st ? st : changed ? PLM_OK : not_ours(err);
 }
+
 plm_status job_beat(struct ledger *l, const struct work *w, int64_t done, int64_t total, int64_t examples,
                     plm_error *err) {
     plm_status st = turn_begin(l, err);

@@ -62,7 +62,8 @@ static plm_status find_in_hour(struct ledger *l, const struct work *w, int64_t k
         st = open_reply(l, &r, row_text(&r, 0, 2), row_text(&r, 0, 3), key_time, out, err);
     }
     rows_free(&r);
-    return st == PLM_ENOTFOUND ? PLM_OK : st; // a key that is gone took its replies along
+    // A key that is gone took its replies along, and a damaged reply is of no use to others.
+    return st == PLM_ENOTFOUND || st == PLM_EFORMAT ? PLM_OK : st;
 }
 
 static plm_status find_shared(struct ledger *l, const struct work *w, const char *call, struct reply *out,
@@ -126,7 +127,9 @@ plm_status reply_find(struct ledger *l, const struct work *w, const char *call, 
     } else if (!st && w->teacher) {
         st = find_shared(l, w, call, &reply, err);
         *shared = reply.text != NULL;
-        st = st || !*shared ? st : put_reply(l, w, call, key, reply.text, reply.finish, 0, 0, 0, err);
+        struct work copy = *w;
+        copy.teacher = NULL; // not shared on: its text would outlive the hours of the job that paid
+        st = st || !*shared ? st : put_reply(l, &copy, call, key, reply.text, reply.finish, 0, 0, 0, err);
     }
     rows_free(&r);
     st = turn_end(l, st, err);

@@ -45,8 +45,9 @@ static size_t place(struct order *o, bool real, size_t count, int64_t epoch, siz
         for (size_t k = 0; k < count; k++) {
             o->perm[k] = k;
         }
-        if (!o->as_given)
+        if (!o->as_given) {
             rng_shuffle(&r, o->perm, count);
+        }
         o->perm_epoch = epoch;
         o->perm_real = real;
     }
