@@ -5,13 +5,12 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
 
-#include "base/file.h"
 #include "log.h"
+#include "shared/key.h"
 #include "synth/synth.h"
 
 enum { SLICE_S = 30, SWEEP_S = 5, HANDS_MAX = 256, KEEP_S = 30 };
@@ -44,13 +43,8 @@ struct crew {
 
 // Until somebody has news for this condition, or the time is over.
 static void pause_for(struct crew *c, pthread_cond_t *news, double seconds) {
-    struct timespec until;
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    int64_t ns = until.tv_nsec + (int64_t)(seconds * 1e9);
-    until.tv_sec += (time_t)(ns / 1000000000);
-    until.tv_nsec = (long)(ns % 1000000000);
     pthread_mutex_lock(&c->lock);
-    pthread_cond_timedwait(news, &c->lock, &until);
+    clock_cond_wait(news, &c->lock, seconds);
     pthread_mutex_unlock(&c->lock);
 }
 
@@ -323,20 +317,6 @@ static void *beat(void *ctx) {
 
 /* ---- starting and stopping ---- */
 
-static plm_status read_key(const struct args *c, struct bytes *key, plm_error *err) {
-    const char *set = getenv("PLM_CLOUD_TEACHER_KEY");
-    bytes_init(key, 4096);
-    if (!c->teacher_key_file) {
-        bytes_puts(key, set ? set : "");
-        return bytes_status(key, "the teacher's key", err);
-    }
-    plm_status st = file_read(c->teacher_key_file, 4096, key, err);
-    while (!st && key->len && (key->data[key->len - 1] == '\n' || key->data[key->len - 1] == '\r')) {
-        key->data[--key->len] = 0;
-    }
-    return st;
-}
-
 static bool is_remote(const struct args *c) {
     return c->teacher && strstr(c->teacher, "://");
 }
@@ -377,18 +357,14 @@ plm_status crew_start(struct crew **out, const struct args *config, struct ledge
     c->config = config;
     c->ledger = l;
     pthread_mutex_init(&c->lock, NULL);
-    pthread_condattr_t steady; // a clock that is set back must not stop the beat
-    pthread_condattr_init(&steady);
-    pthread_condattr_setclock(&steady, CLOCK_MONOTONIC);
-    pthread_cond_init(&c->wake, &steady);
-    pthread_cond_init(&c->halt, &steady);
-    pthread_condattr_destroy(&steady);
+    clock_cond_init(&c->wake);
+    clock_cond_init(&c->halt);
     size_t wanted = how_many(config);
     plm_status st = PLM_OK;
     if (wanted && !config->teacher) {
         st = fail(err, PLM_EINVAL, "workers need a teacher: --teacher MODEL.gguf or an address");
     }
-    st = st ? st : read_key(config, &key, err);
+    st = st ? st : teacher_key(&key, config->teacher_key_file, "PLM_CLOUD_TEACHER_KEY", err);
     c->hands = wanted ? mem_zero(wanted, sizeof *c->hands) : NULL;
     if (!st && wanted && !c->hands) {
         st = fail(err, PLM_ENOMEM, "no memory for workers");

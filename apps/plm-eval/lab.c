@@ -182,7 +182,7 @@ plm_status lab_teacher(struct lab *l, plm_error *err) {
         return PLM_OK;
     if (!l->a->teacher)
         return fail(err, PLM_EINVAL, "arms with synthetic data need --teacher");
-    plm_status st = teacher_key(&key, l->a->teacher_key_file, err);
+    plm_status st = teacher_key(&key, l->a->teacher_key_file, "PLM_TEACHER_KEY", err);
     plm_teacher_options opt = {.spec = l->a->teacher,
                                .model_name = l->a->teacher_model,
                                .key = key.len ? key.data : NULL,

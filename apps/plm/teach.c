@@ -28,8 +28,8 @@ static int on_progress(void *ctx, size_t done, size_t total, size_t candidates) 
 static plm_status open_teacher(struct teaching *t, const char *spec, plm_error *err) {
     struct bytes key;
     char *digests = app_path(PLACE_CACHE, "digests");
-    plm_status st =
-        digests ? teacher_key(&key, t->args->teacher_key_file, err) : fail(err, PLM_ENOMEM, "out of memory");
+    plm_status st = digests ? teacher_key(&key, t->args->teacher_key_file, "PLM_TEACHER_KEY", err)
+                            : fail(err, PLM_ENOMEM, "out of memory");
     if (st == PLM_OK) {
         plm_teacher_options opt = {.spec = spec,
                                    .model_name = t->args->teacher_model,

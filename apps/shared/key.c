@@ -6,8 +6,8 @@
 
 enum { KEY_MOST = 4096 };
 
-plm_status teacher_key(struct bytes *key, const char *file, plm_error *err) {
-    const char *set = getenv("PLM_TEACHER_KEY");
+plm_status teacher_key(struct bytes *key, const char *file, const char *variable, plm_error *err) {
+    const char *set = getenv(variable);
     plm_status st = PLM_OK;
     bytes_init(key, KEY_MOST);
     if (file)

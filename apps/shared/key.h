@@ -4,7 +4,7 @@
 #define SHARED_KEY_H
 #include "base/base.h"
 
-/* file NULL: PLM_TEACHER_KEY; "": there is none. Without the line's end. key is opened here; bytes_free it.
- */
-plm_status teacher_key(struct bytes *key, const char *file, plm_error *err);
+/* file NULL: the environment's variable; "": there is none. Without the line's end. key is opened here;
+ * bytes_free it. */
+plm_status teacher_key(struct bytes *key, const char *file, const char *variable, plm_error *err);
 #endif

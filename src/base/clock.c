@@ -26,6 +26,23 @@ void clock_freeze(int64_t wall) {
     atomic_store(&frozen, wall);
 }
 
+void clock_cond_init(pthread_cond_t *c) {
+    pthread_condattr_t steady;
+    pthread_condattr_init(&steady);
+    pthread_condattr_setclock(&steady, CLOCK_MONOTONIC);
+    pthread_cond_init(c, &steady);
+    pthread_condattr_destroy(&steady);
+}
+
+void clock_cond_wait(pthread_cond_t *c, pthread_mutex_t *locked, double seconds) {
+    struct timespec until;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    int64_t ns = until.tv_nsec + (int64_t)(seconds * 1e9);
+    until.tv_sec += (time_t)(ns / 1000000000);
+    until.tv_nsec = (long)(ns % 1000000000);
+    pthread_cond_timedwait(c, locked, &until);
+}
+
 void clock_iso(int64_t wall, char out[21]) {
     time_t t = (time_t)wall;
     struct tm tm;

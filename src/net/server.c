@@ -177,10 +177,7 @@ static void *watch(void *ctx) {
     struct server *s = ctx;
     pthread_mutex_lock(&s->lock);
     while (!s->stop) {
-        struct timespec until;
-        clock_gettime(CLOCK_MONOTONIC, &until);
-        until.tv_sec += 1;
-        pthread_cond_timedwait(&s->wake, &s->lock, &until);
+        clock_cond_wait(&s->wake, &s->lock, 1);
         double now = clock_now();
         for (struct line *l = s->lines; l; l = l->next) {
             if (l->fd >= 0 && now - l->since > allowed(s, l)) {
@@ -679,11 +676,7 @@ plm_status server_open(struct server **out, const struct server_options *opt, pl
     m->stream_s = or_usual(m->stream_s, usual.stream_s);
     pthread_mutex_init(&s->lock, NULL);
     m->bodies = m->bodies ? m->bodies : usual.bodies;
-    pthread_condattr_t steady; // a clock that is set back must not make the watchman sleep
-    pthread_condattr_init(&steady);
-    pthread_condattr_setclock(&steady, CLOCK_MONOTONIC);
-    pthread_cond_init(&s->wake, &steady);
-    pthread_condattr_destroy(&steady);
+    clock_cond_init(&s->wake);
     plm_status st = listen_at(s, err);
     st = st ? st : start(s, err);
     if (st) {
