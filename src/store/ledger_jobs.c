@@ -475,12 +475,12 @@ plm_status job_fail(struct ledger *l, const struct work *w, const char *why, boo
         st = UPDATE_FENCED(l, err, "state = 3, lease = 0, error = $3, may_retry = $4", TEXT(w->id),
                            INT(w->fence), TEXT(why), INT(may_retry));
         // For good: what was asked and answered is needed no more; what it took stays for the audit.
-        st = st || may_retry
-                 ? st
-                 : ASK(l, NULL, err, "UPDATE jobs SET request = $2 WHERE id = $1", TEXT(w->id), BYTES("", 0));
-        st = st || may_retry ? st
-                             : ASK(l, NULL, err, "UPDATE replies SET body = $2 WHERE job = $1", TEXT(w->id),
-                                   BYTES("", 0));
+        if (!st && !may_retry) {
+            st = ASK(l, NULL, err, "UPDATE jobs SET request = $2 WHERE id = $1", TEXT(w->id), BYTES("", 0));
+            st = st ? st
+                    : ASK(l, NULL, err, "UPDATE replies SET body = $2 WHERE job = $1", TEXT(w->id),
+                          BYTES("", 0));
+        }
     }
     return turn_end(l, st, err);
 }
